@@ -1,0 +1,80 @@
+"""Calibrate photon-limited movies and store them in Zarr at the resolution of their own noise.
+
+The public names are imported on first use, so that ``import anscombe_transform`` costs little more than
+numpy: the V2 half of the codec needs no zarr, nothing needs matplotlib until a plot is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anscombe_transform import codec as codec
+    from anscombe_transform import diagnostics as diagnostics
+    from anscombe_transform.calibration import (
+        NoiseStatistics,
+        Sensitivity,
+        UntrustworthyCalibration,
+        compute_sensitivity,
+    )
+    from anscombe_transform.codec.anscombe import UnrepresentableError, decode, encode
+    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
+    from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
+    from anscombe_transform.compression import compress, verify
+    from anscombe_transform.movies import open_movie
+    from anscombe_transform.simulation import simulate_movie
+
+_HOME = {
+    "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
+    "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
+    "NoiseStatistics": "anscombe_transform.calibration",
+    "Sensitivity": "anscombe_transform.calibration",
+    "UnrepresentableError": "anscombe_transform.codec.anscombe",
+    "UntrustworthyCalibration": "anscombe_transform.calibration",
+    "compress": "anscombe_transform.compression",
+    "compute_sensitivity": "anscombe_transform.calibration",
+    "decode": "anscombe_transform.codec.anscombe",
+    "encode": "anscombe_transform.codec.anscombe",
+    "open_movie": "anscombe_transform.movies",
+    "simulate_movie": "anscombe_transform.simulation",
+    "verify": "anscombe_transform.compression",
+}
+_MODULES = ("codec", "diagnostics")
+
+__all__ = [
+    "AnscombeTransformV2",
+    "AnscombeTransformV3",
+    "NoiseStatistics",
+    "Sensitivity",
+    "UnrepresentableError",
+    "UntrustworthyCalibration",
+    "codec",
+    "compress",
+    "compute_sensitivity",
+    "decode",
+    "diagnostics",
+    "encode",
+    "open_movie",
+    "simulate_movie",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("anscombe-transform")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
