@@ -1,0 +1,47 @@
+"""The Anscombe transform as an array codec for Zarr V2 (numcodecs) and Zarr V3.
+
+Names are imported on first use, so that the V2 half needs no zarr-python 3 and reading a configuration needs
+no numba.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from anscombe_transform.codec.anscombe import (
+    UnrepresentableError,
+    decode,
+    encode,
+    lookup,
+    make_anscombe_lookup,
+    make_inverse_lookup,
+)
+
+if TYPE_CHECKING:
+    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
+    from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
+
+_HOME = {
+    "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
+    "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
+}
+
+__all__ = [
+    "AnscombeTransformV2",
+    "AnscombeTransformV3",
+    "UnrepresentableError",
+    "decode",
+    "encode",
+    "lookup",
+    "make_anscombe_lookup",
+    "make_inverse_lookup",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

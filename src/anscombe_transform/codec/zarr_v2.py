@@ -1,0 +1,194 @@
+"""The Anscombe transform for Zarr V2: a numcodecs codec, thin over `anscombe_transform.codec.anscombe`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numcodecs.abc import Codec
+from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray
+from numcodecs.registry import register_codec
+
+from anscombe_transform.codec.anscombe import (
+    V1,
+    V2,
+    Configuration,
+    Plan,
+    adopt,
+    as_codes,
+    fields_of,
+    identity,
+    spelling,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnscombeTransformV2(Codec):  # type: ignore[misc]
+    """The Anscombe transform as a filter of Zarr V2 arrays.
+
+    With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe-v2``.
+
+    Parameters
+    ----------
+    zero_level : float
+        Signal without light.
+    conversion_gain : float
+        Signal units per photon, > 0.
+    encoded_dtype : {"uint8", "uint16"}
+        dtype of the codes.
+    decoded_dtype : str
+        dtype of the array: Zarr V2 reinterprets what a filter gives back, so it must be the same.
+    read_noise : float
+        Standard deviation of the signal without light, signal units.
+    beta : float
+        Quantisation step in standard deviations of the noise; the variance grows by ``beta**2 / 12``.
+    zero_code : int, optional
+        Code of `zero_level`, which leaves room for values below it.
+    out_of_range : {"raise", "clip"}
+        What happens to a value without a code.
+    decode_table : sequence of float, optional
+        Value of every code.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter breaks its rule.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codec = AnscombeTransformV2(zero_level=50, conversion_gain=90.0)
+    >>> movie = np.array([[50, 140], [230, 9050]], "int16")
+    >>> codec.decode(codec.encode(movie))
+    array([[  41,  123],
+           [ 239, 9089]], dtype=int16)
+    """
+
+    codec_id: ClassVar[Literal["anscombe-v1"]] = "anscombe-v1"
+
+    zero_level: float
+    conversion_gain: float
+    encoded_dtype: str = "uint8"
+    decoded_dtype: str = "int16"
+    read_noise: float = field(default=0.0, kw_only=True)
+    beta: float = field(default=0.5, kw_only=True)
+    zero_code: int | None = field(default=None, kw_only=True)
+    out_of_range: Literal["raise", "clip"] = field(default="raise", kw_only=True)
+    decode_table: tuple[float, ...] | None = field(default=None, kw_only=True, repr=False)
+    plan: Plan = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        adopt(self)
+
+    def encode(self, buf: Any) -> npt.NDArray[Any]:
+        """Encode a chunk.
+
+        Parameters
+        ----------
+        buf : ndarray of `decoded_dtype`, or bytes-like
+            The chunk; bytes are read as `decoded_dtype`.
+
+        Returns
+        -------
+        ndarray of `encoded_dtype`
+            Same shape, little-endian.
+
+        Raises
+        ------
+        UnrepresentableError
+            If a value has no code and `out_of_range` is "raise".
+        ValueError
+            If the chunk is not of `decoded_dtype`, so that Zarr would misread what `decode` gives back.
+        """
+        x = ensure_ndarray(buf)
+        expected = np.dtype(self.decoded_dtype)
+        if not isinstance(buf, np.ndarray) and x.dtype != expected:
+            x = ensure_contiguous_ndarray(buf).view(expected)
+        if x.dtype != expected:
+            raise ValueError(
+                f"the chunk is {spelling(x.dtype)} but decoded_dtype is {self.decoded_dtype!r}, and a Zarr "
+                f"V2 array reads decoded bytes as its own dtype: give decoded_dtype={spelling(x.dtype)!r}"
+            )
+        codes = self.plan.encode(x)
+        return codes.astype(codes.dtype.newbyteorder("<"), copy=False)
+
+    def decode(self, buf: Any, out: Any = None) -> npt.NDArray[Any]:
+        """Decode a chunk.
+
+        Parameters
+        ----------
+        buf : ndarray of `encoded_dtype`, or bytes-like
+            Codes.
+        out : writable buffer, optional
+            Receives the values.
+
+        Returns
+        -------
+        ndarray of `decoded_dtype`
+            `out` if given; else the shape of `buf` if that is an array of `encoded_dtype`, or flat.
+
+        Raises
+        ------
+        ValueError
+            If a code is none that this codec writes, or `out` is too small.
+        """
+        codes = as_codes(buf, self.plan.configuration)
+        expected = np.dtype(self.decoded_dtype)
+        if out is None:
+            return self.plan.decode(codes).astype(expected, copy=False)
+        target = ensure_contiguous_ndarray(out).view(np.uint8)
+        if target.nbytes != codes.size * expected.itemsize:
+            raise ValueError(f"out must hold {codes.size} values of {expected}, got {target.nbytes} bytes")
+        values = self.plan.decode(codes, out=None if not expected.isnative else target.view(expected))
+        if not expected.isnative:
+            target[...] = values.reshape(-1, order="A").astype(expected).view(np.uint8)
+        result: npt.NDArray[Any] = ensure_ndarray(out)
+        return result
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration as JSON types, with the format's id."""
+        return {"id": self.plan.configuration.format, **self.plan.configuration.to_json()}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The codec of a stored configuration; absent dtypes are uint8 and int16, as 1.0.0 assumed."""
+        document = dict(config)
+        name = document.pop("id", V1)
+        # Checked as a stored document first: the constructor would take keys that this format does not have.
+        Configuration.from_json(name, document)
+        return cls(**document)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), **fields_of(self)), ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AnscombeTransformV2) and self.get_config() == other.get_config()
+
+    def __hash__(self) -> int:
+        return identity(self)
+
+
+class StoredV2:
+    """What numcodecs finds under the id ``anscombe-v2``.
+
+    It strips the id before it calls `from_config`, and a configuration alone must not decide which format it
+    is of: a key lost from v2 metadata would turn it into v1.
+    """
+
+    codec_id: ClassVar[str] = V2
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> AnscombeTransformV2:
+        """The codec of a stored ``anscombe-v2`` configuration."""
+        return AnscombeTransformV2.from_config({**config, "id": V2})
+
+
+register_codec(AnscombeTransformV2)
+register_codec(StoredV2)

@@ -1,0 +1,214 @@
+"""The Anscombe transform for Zarr V3: a codec from arrays to arrays, thin over `codec.anscombe`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from zarr.abc.codec import ArrayArrayCodec
+from zarr.core.dtype import parse_dtype
+from zarr.registry import register_codec
+
+from anscombe_transform.codec.anscombe import (
+    NAMES,
+    Configuration,
+    Plan,
+    UnrepresentableError,
+    adopt,
+    as_codes,
+    fields_of,
+    identity,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.buffer import NDBuffer
+
+# Below this a hop to another thread costs more than the work; above it, the event loop would stall.
+_INLINE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnscombeTransformV3(ArrayArrayCodec):
+    """The Anscombe transform as a filter of Zarr V3 arrays.
+
+    With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe-v2``.
+
+    Parameters
+    ----------
+    zero_level : float
+        Signal without light.
+    conversion_gain : float
+        Signal units per photon, > 0.
+    encoded_dtype : {"uint8", "uint16"}
+        dtype of the codes.
+    decoded_dtype : str
+        dtype of the values; inside an array it is the array's.
+    is_fixed_size : bool
+        Always True: a chunk's codes take one size whatever its values.
+    read_noise : float
+        Standard deviation of the signal without light, signal units.
+    beta : float
+        Quantisation step in standard deviations of the noise; the variance grows by ``beta**2 / 12``.
+    zero_code : int, optional
+        Code of `zero_level`, which leaves room for values below it.
+    out_of_range : {"raise", "clip"}
+        What happens to a value without a code.
+    decode_table : sequence of float, optional
+        Value of every code.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a parameter breaks its rule.
+
+    Examples
+    --------
+    >>> import numpy as np, zarr
+    >>> movie = np.random.default_rng(0).poisson(8, (10, 32, 32)).astype("int16") * 90 + 50
+    >>> codec = AnscombeTransformV3(zero_level=50, conversion_gain=90.0)
+    >>> array = zarr.create_array({}, data=movie, filters=[codec])
+    >>> bool((abs(array[:] - movie) <= codec.plan.max_error(movie)).all())
+    True
+    """
+
+    zero_level: float
+    conversion_gain: float
+    encoded_dtype: str = "uint8"
+    decoded_dtype: str = "int16"
+    is_fixed_size: bool = True
+    read_noise: float = field(default=0.0, kw_only=True)
+    beta: float = field(default=0.5, kw_only=True)
+    zero_code: int | None = field(default=None, kw_only=True)
+    out_of_range: Literal["raise", "clip"] = field(default="raise", kw_only=True)
+    decode_table: tuple[float, ...] | None = field(default=None, kw_only=True, repr=False)
+    plan: Plan = field(init=False, repr=False)
+    # Whether this codec was read from metadata: an existing array is opened whatever its fill value.
+    _stored: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.is_fixed_size is not True:
+            raise ValueError(f"is_fixed_size must be True: codes take one size, got {self.is_fixed_size!r}")
+        adopt(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The codec of stored metadata; absent dtypes are uint8 and int16, as 1.0.0 assumed.
+
+        Raises
+        ------
+        ValueError
+            If the name or a key is unknown, or a parameter breaks its rule.
+        """
+        name = data.get("name", NAMES[0])
+        document = data.get("configuration", {})
+        # Checked as a stored document first: the constructor would take keys that this format does not have.
+        Configuration.from_json(name, document)
+        codec = cls(**document)
+        object.__setattr__(codec, "_stored", True)
+        return codec
+
+    def to_dict(self) -> dict[str, Any]:
+        """The metadata of this codec as JSON types: its format's name, and its configuration."""
+        configuration = self.plan.configuration
+        return {"name": configuration.format, "configuration": configuration.to_json()}
+
+    def evolve_from_array_spec(self, array_spec: ArraySpec) -> Self:
+        """The codec for an array of a given dtype and fill value.
+
+        Raises
+        ------
+        UnrepresentableError
+            If a new array's fill value has no code.
+        ValueError
+            If the array's dtype is none that the codec can hold.
+        """
+        dtype = array_spec.dtype.to_native_dtype().newbyteorder("=").name
+        codec = self
+        if dtype != self.decoded_dtype:
+            codec = type(self)(**fields_of(self) | {"decoded_dtype": dtype})
+            object.__setattr__(codec, "_stored", self._stored)
+        if not codec._stored:
+            codec._fill_code(array_spec.fill_value)
+        return codec
+
+    def resolve_metadata(self, chunk_spec: ArraySpec) -> ArraySpec:
+        """The chunk's specification after encoding: the codes' dtype, and the fill value's code."""
+        dtype = np.dtype(self.encoded_dtype)
+        try:
+            fill = self._fill_code(chunk_spec.fill_value)
+        except UnrepresentableError:
+            if not self._stored:
+                raise
+            # 1.0.0 handed the raw value on as if it were a code; its arrays are read as it wrote them.
+            info = np.iinfo(dtype)
+            raw = chunk_spec.fill_value
+            fill = int(raw) if np.isfinite(raw) and info.min <= raw <= info.max else 0
+        return dataclasses.replace(
+            chunk_spec, dtype=parse_dtype(dtype, zarr_format=3), fill_value=dtype.type(fill)
+        )
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        """Bytes of the codes of a chunk of `input_byte_length` bytes."""
+        values = input_byte_length // chunk_spec.dtype.to_native_dtype().itemsize
+        return values * np.dtype(self.encoded_dtype).itemsize
+
+    def _fill_code(self, value: Any) -> int:
+        if value is None:
+            value = 0
+        try:
+            return int(self.plan.encode_scalar(value))
+        except UnrepresentableError as error:
+            raise UnrepresentableError(f"fill_value {value!r} cannot be stored: {error}") from error
+
+    def _encode(self, buf: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Codes of an array, same shape; see `Plan.encode`."""
+        return self.plan.encode(buf)
+
+    def _decode(self, buf: Any) -> npt.NDArray[Any]:
+        """Values of an array or buffer of codes, the shape of an array or flat; see `Plan.decode`."""
+        return self.plan.decode(as_codes(buf, self.plan.configuration))
+
+    def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(self._encode(chunk_array.as_numpy_array()))
+
+    def _decode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
+        values = self._decode(chunk_array.as_numpy_array()).reshape(chunk_spec.shape)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(values)
+
+    async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
+        if chunk_array.as_numpy_array().nbytes <= _INLINE_BYTES:
+            return self._encode_sync(chunk_array, chunk_spec)
+        return await asyncio.to_thread(self._encode_sync, chunk_array, chunk_spec)
+
+    async def _decode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
+        if chunk_array.as_numpy_array().nbytes <= _INLINE_BYTES:
+            return self._decode_sync(chunk_array, chunk_spec)
+        return await asyncio.to_thread(self._decode_sync, chunk_array, chunk_spec)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(_restore, type(self), self._stored), (fields_of(self),)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AnscombeTransformV3) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return identity(self)
+
+
+def _restore(cls: type[AnscombeTransformV3], stored: bool, fields: dict[str, Any]) -> AnscombeTransformV3:
+    """Unpickle a codec."""
+    codec = cls(**fields)
+    object.__setattr__(codec, "_stored", stored)
+    return codec
+
+
+for _name in NAMES:
+    register_codec(_name, AnscombeTransformV3)

@@ -1,0 +1,426 @@
+"""The transform of arrays: its bound, what it refuses, its configuration, and the functions of 1.0.0."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anscombe_transform import AnscombeTransformV2, UnrepresentableError
+from anscombe_transform.codec import (
+    decode,
+    encode,
+    lookup,
+    make_anscombe_lookup,
+    make_inverse_lookup,
+)
+from anscombe_transform.codec.anscombe import (
+    Configuration,
+    choose_configuration,
+    fit,
+    plan,
+)
+
+INTEGERS = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
+
+
+def every_value(dtype: str, low: float, high: float, seed: int) -> np.ndarray:
+    """All integers of a range where it is small, else a spread of them with both ends."""
+    low, high = int(low), int(high)
+    if high - low <= 70000:
+        return np.arange(low, high + 1, dtype=np.int64).astype(dtype)
+    spread = np.geomspace(1, high - low, 20000).astype(np.int64) + low
+    near = np.random.default_rng(seed).integers(low, high, 20000, endpoint=True)
+    return np.concatenate([[low, high], spread, near]).astype(dtype)
+
+
+def promised(p: Any, x: np.ndarray) -> np.ndarray:
+    """Half a step: beta / 2 local standard deviations and the rounding of the decoded integer.
+
+    The middle of a bin is farther from the bin's lower edge than beta / 2 standard deviations *there*, since
+    the noise grows across the bin: by beta^2 / 8 photons.
+    """
+    c = p.configuration
+    return c.beta / 2 * p.curve.noise_std(x) + c.beta**2 / 8 * c.conversion_gain + 1
+
+
+configurations = st.builds(
+    Configuration,
+    zero_level=st.one_of(st.floats(-1000, 10000), st.integers(-1000, 10000)),
+    conversion_gain=st.floats(0.05, 1000),
+    encoded_dtype=st.sampled_from(["uint8", "uint16"]),
+    decoded_dtype=st.sampled_from(INTEGERS),
+    read_noise=st.sampled_from([0.0, 3.0, 50.0]),
+    beta=st.sampled_from([0.1, 0.5, 2.0]),
+    zero_code=st.sampled_from([None, 0, 60]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(configuration=configurations, seed=st.integers(0, 99))
+def test_the_error_bound_holds_for_every_representable_value(configuration: Configuration, seed: int) -> None:
+    """A decoded value is within half a step of the original, and within what `max_error` says."""
+    try:
+        p = plan(configuration)
+    except ValueError:
+        return
+    x = every_value(configuration.decoded_dtype, p.lowest, p.highest, seed)
+    decoded = p.decode(p.encode(x))
+    error = np.abs(decoded.astype(np.float64) - x.astype(np.float64))
+    assert decoded.dtype == x.dtype
+    assert (error <= p.max_error(x)).all()
+    assert (error <= promised(p, x)).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(configuration=configurations, seed=st.integers(0, 99))
+def test_a_code_decodes_into_its_own_bin(configuration: Configuration, seed: int) -> None:
+    """Encoding a decoded value gives back its code, at every gain: what is stored twice is stored once."""
+    try:
+        p = plan(configuration)
+    except ValueError:
+        return
+    codes = p.encode(every_value(configuration.decoded_dtype, p.lowest, p.highest, seed))
+    assert np.array_equal(p.encode(p.decode(codes)), codes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(configuration=configurations)
+def test_the_neighbours_of_the_range_are_refused(configuration: Configuration) -> None:
+    """One integer below and above the range raises, and the message says the range."""
+    try:
+        p = plan(configuration)
+    except ValueError:
+        return
+    limits = np.iinfo(configuration.decoded_dtype)
+    for value in (p.lowest - 1, p.highest + 1):
+        if limits.min <= value <= limits.max:
+            with pytest.raises(UnrepresentableError, match=f"holds {p.lowest} to {p.highest}"):
+                p.encode(np.array([p.lowest, value], configuration.decoded_dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gain", [0.4, 30.0])
+def test_floats_keep_their_fractions_and_nan(dtype: str, gain: float, rng: np.random.Generator) -> None:
+    """Floats obey the bound without rounding, and NaN comes back as NaN."""
+    p = plan(Configuration(100.0, gain, "uint8", dtype, read_noise=2.0, zero_code=30))
+    x = rng.uniform(p.lowest, p.highest, 10000).astype(dtype)
+    x[::7] = np.nan
+    decoded = p.decode(p.encode(x))
+    assert decoded.dtype == x.dtype
+    assert np.array_equal(np.isnan(decoded), np.isnan(x))
+    known = ~np.isnan(x)
+    bound = p.curve.beta / 2 * p.curve.noise_std(x) + p.curve.beta**2 / 8 * gain
+    assert (np.abs(decoded - x)[known] <= bound[known] + np.spacing(np.float32(x[known]))).all()
+
+
+def test_infinities_are_refused_even_when_clipping() -> None:
+    """No code stands for infinity, and clipping it would invent a value."""
+    p = plan(Configuration(0.0, 30.0, "uint8", "float32", zero_code=30, out_of_range="clip"))
+    with pytest.raises(UnrepresentableError, match="Infinities"):
+        p.encode(np.array([1.0, np.inf], "float32"))
+
+
+def test_nan_in_v1_is_refused_with_the_way_out() -> None:
+    """v1 has no code for NaN; v2 has."""
+    with pytest.raises(UnrepresentableError, match="NaN has a code in anscombe-v2"):
+        encode(np.array([1.0, np.nan]), conversion_gain=30.0, zero_level=0, encoded_dtype="uint8")
+
+
+# -- the table of DESIGN: where 1.0.0 was silently wrong -------------------------------------------------
+
+
+def test_a_code_beyond_its_dtype_is_refused() -> None:
+    """Gain 1 in uint8: what fits decodes right; the rest is an error with the largest value that fits."""
+    codec = AnscombeTransformV2(0, 1.0)
+    x = np.arange(4159, dtype="int16")
+    assert (np.abs(codec.decode(codec.encode(x)) - x) <= promised(codec.plan, x)).all()
+    with pytest.raises(UnrepresentableError) as caught:
+        codec.encode(np.array([[5, 4158], [4159, 0]], "int16"))
+    message = str(caught.value)
+    assert "value 4159 at index (1, 0)" in message
+    assert "0 to 4158" in message
+    assert "encoded_dtype='uint16' would hold it" in message
+
+
+def test_unused_codes_at_a_low_gain_shift_nothing() -> None:
+    """At gain 0.3 many codes stand for no integer; small values stay, all are within the bound."""
+    codec = AnscombeTransformV2(0, 0.3, "uint16")
+    x = np.arange(32768, dtype="int16")
+    codes = codec.encode(x)
+    assert np.unique(codes).size < codes.max() + 1
+    assert np.array_equal(codec.decode(codes)[:19], x[:19])
+    assert (np.abs(codec.decode(codes).astype(int) - x) <= promised(codec.plan, x)).all()
+
+
+def test_uint16_above_32767_is_encoded() -> None:
+    """The upper half of uint16 comes back within the bound."""
+    codec = AnscombeTransformV2(100, 2.17, "uint16", "uint16")
+    x = np.arange(65536).astype("uint16")
+    error = np.abs(codec.decode(codec.encode(x)).astype(int) - x)
+    assert (error <= promised(codec.plan, x)).all()
+
+
+@pytest.mark.parametrize("zero_level", [0, 20, -50])
+def test_negative_values_are_refused_by_v1(zero_level: int) -> None:
+    """v1 has no room below 0; the message gives the zero_code that has."""
+    codec = AnscombeTransformV2(zero_level, 30.0)
+    with pytest.raises(UnrepresentableError, match=r"value -7 at index .* zero_code=") as caught:
+        codec.encode(np.array([100, 300, -7], "int16"))
+    zero_code = int(str(caught.value).split("zero_code=")[1].split()[0])
+    wider = AnscombeTransformV2(zero_level, 30.0, zero_code=zero_code)
+    assert abs(int(wider.decode(wider.encode(np.array([-7], "int16")))[0]) + 7) <= 30
+
+
+def test_values_beyond_the_table_of_v1_are_refused_for_wide_types() -> None:
+    """1.0.0's tables end at 32767: an int32 above is refused, and v2 holds it."""
+    codec = AnscombeTransformV2(20, 30.0, "uint16", "int32")
+    with pytest.raises(UnrepresentableError, match="zero_code="):
+        codec.encode(np.array([32768], "int32"))
+    wider = AnscombeTransformV2(20, 30.0, "uint16", "int32", zero_code=0)
+    assert wider.decode(wider.encode(np.array([10**6], "int32")))[0] == pytest.approx(10**6, rel=0.01)
+
+
+def test_clipping_is_a_choice_and_ends_at_the_range(rng: np.random.Generator) -> None:
+    """With out_of_range="clip" a value beyond the range becomes the nearest value that has a code."""
+    codec = AnscombeTransformV2(0, 30.0, zero_code=5, out_of_range="clip")
+    x = rng.integers(-32768, 32767, 5000).astype("int16")
+    inside = np.clip(x, codec.plan.lowest, codec.plan.highest)
+    assert np.array_equal(codec.encode(x), codec.encode(inside))
+
+
+def test_a_code_that_nobody_wrote_is_an_error() -> None:
+    """A code beyond the largest one is damage, not a value."""
+    codec = AnscombeTransformV2(20, 30.0)
+    with pytest.raises(ValueError, match="code 200 at flat index 2"):
+        codec.decode(np.array([1, 2, 200], "uint8"))
+
+
+# -- arrays ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<u2", ">u2", "<i4", ">i4"])
+def test_layout_and_byte_order_change_nothing(dtype: str, rng: np.random.Generator) -> None:
+    """Strided, transposed and big-endian arrays have the codes of a plain one, and keep their layout."""
+    p = plan(Configuration(20, 30.0, "uint16", np.dtype(dtype).name))
+    x = rng.integers(0, 20000, (6, 8, 10)).astype(dtype)
+    plain = p.encode(np.ascontiguousarray(x.astype(dtype[1:])))
+    assert np.array_equal(p.encode(x), plain)
+    fortran = np.asfortranarray(x)
+    assert p.encode(fortran).flags.f_contiguous
+    assert np.array_equal(p.encode(fortran), plain)
+    assert np.array_equal(p.encode(x[::2, ::-1, 1:7]), plain[::2, ::-1, 1:7])
+    assert np.array_equal(p.encode(x.transpose(2, 0, 1)), plain.transpose(2, 0, 1))
+    big = plain.astype(">u2")
+    assert np.array_equal(p.decode(big), p.decode(plain))
+    assert np.array_equal(p.decode(np.asfortranarray(plain)), p.decode(plain))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (1, 1, 1), (3, 0, 4), (2, 3, 4, 5)])
+def test_any_shape_is_kept(shape: tuple[int, ...]) -> None:
+    """Scalars, empty arrays and any number of axes go through."""
+    codec = AnscombeTransformV2(20, 30.0)
+    x = np.full(shape, 100, "int16")
+    assert codec.encode(x).shape == shape
+    assert codec.decode(codec.encode(x)).shape == shape
+
+
+def test_floats_are_not_truncated_to_integers_unasked() -> None:
+    """Floats for an integer codec are refused, naming decoded_dtype."""
+    with pytest.raises(TypeError, match="decoded_dtype"):
+        plan(Configuration(0, 30.0)).encode(np.array([1.5]))
+    with pytest.raises(TypeError, match="complex128"):
+        plan(Configuration(0, 30.0)).encode(np.array([1j]))
+
+
+# -- configuration ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoded_dtype": "float32"}, "encoded_dtype must be one of"),
+        ({"encoded_dtype": "int16", "beta": 0.25}, "encoded_dtype must be one of uint8, uint16"),
+        ({"decoded_dtype": "complex64"}, "decoded_dtype must be one of"),
+        ({"decoded_dtype": "float16"}, "decoded_dtype must be one of"),
+        ({"zero_code": 1.5}, "zero_code must be an integer"),
+        ({"out_of_range": "wrap"}, "out_of_range must be"),
+        ({"decode_table": ()}, "decode_table must list"),
+        ({"decode_table": (1.0, 0.0)}, "must not decrease"),
+        ({"decode_table": (0.0, float("nan"))}, "finite"),
+        ({"decode_table": tuple(range(257))}, "1 to 256 codes"),
+        ({"decode_table": tuple(range(256)), "decoded_dtype": "float32"}, "1 to 255 codes"),
+    ],
+)
+def test_a_bad_field_is_named(change: dict[str, Any], message: str) -> None:
+    """Every field that breaks its rule is refused with its name."""
+    with pytest.raises(ValueError, match=message):
+        Configuration(**{"zero_level": 0, "conversion_gain": 30.0, **change})
+
+
+def test_an_unknown_dtype_is_a_type_error() -> None:
+    """A word that names no dtype is refused with the known ones."""
+    with pytest.raises(TypeError, match="uint8, uint16"):
+        Configuration(0, 1.0, "photons")
+
+
+@settings(deadline=None)
+@given(configuration=configurations)
+def test_a_configuration_survives_json(configuration: Configuration) -> None:
+    """Written as JSON and read back, a configuration encodes and decodes the same."""
+    try:
+        p = plan(configuration)
+    except ValueError:
+        return
+    text = json.dumps(configuration.to_json())
+    again = Configuration.from_json(configuration.format, json.loads(text))
+    assert json.dumps(again.to_json()) == text
+    assert (plan(again).lowest, plan(again).highest) == (p.lowest, p.highest)
+    codes = np.arange(p.table.size).astype(configuration.encoded_dtype)
+    assert np.array_equal(plan(again).decode(codes), p.decode(codes))
+
+
+def test_v1_is_written_whenever_it_can_say_it_all() -> None:
+    """Defaults given explicitly stay v1; anything else is v2."""
+    assert Configuration(0, 1.0, beta=0.5, read_noise=0, out_of_range="raise").format == "anscombe-v1"
+    for change in ({"beta": 0.25}, {"read_noise": 1.0}, {"zero_code": 0}, {"out_of_range": "clip"}):
+        assert Configuration(0, 1.0, "uint16", **change).format == "anscombe-v2"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["anscombe-v1", "anscombe-v2"])
+def test_unknown_and_missing_keys_are_refused(name: str) -> None:
+    """A document that says more, or less, than the reader understands is not guessed at."""
+    document = Configuration(0, 30.0, zero_code=3 if name.endswith("2") else None).to_json()
+    with pytest.raises(ValueError, match="unknown keys \\['photons'\\]"):
+        Configuration.from_json(name, document | {"photons": 3})
+    with pytest.raises(ValueError, match="lacks \\['conversion_gain'\\]"):
+        Configuration.from_json(name, {k: v for k, v in document.items() if k != "conversion_gain"})
+    with pytest.raises(ValueError, match="codec name"):
+        Configuration.from_json("anscombe-v9", document)
+
+
+def test_v1_metadata_may_not_smuggle_in_v2_keys() -> None:
+    """A v1 reader elsewhere would ignore beta, so v1 metadata with beta is refused."""
+    with pytest.raises(ValueError, match="unknown keys"):
+        Configuration.from_json("anscombe-v1", {"zero_level": 0, "conversion_gain": 1.0, "beta": 0.25})
+
+
+# -- choosing --------------------------------------------------------------------------------------------
+
+
+def test_v1_is_chosen_where_it_holds_the_sample() -> None:
+    """A movie without negatives whose codes fit uint8 gets v1; a bright one gets uint16 codes."""
+    chosen, why = choose_configuration(90.0, 50, sample=np.array([0, 7000], "int16"))
+    assert (chosen.format, chosen.encoded_dtype, chosen.decoded_dtype) == ("anscombe-v1", "uint8", "int16")
+    assert "0 to 7000" in why
+    chosen, _ = choose_configuration(0.4, 50, sample=np.array([0, 60000], "uint16"))
+    assert (chosen.format, chosen.encoded_dtype) == ("anscombe-v1", "uint16")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    gain=st.floats(0.3, 300),
+    zero=st.floats(-200, 500),
+    low=st.integers(-3000, 1000),
+    span=st.integers(0, 60000),
+    dtype=st.sampled_from(["int16", "int32", "float32"]),
+)
+def test_the_choice_holds_the_sample(gain: float, zero: float, low: int, span: int, dtype: str) -> None:
+    """Whatever the range, the chosen configuration holds it, with few codes more than needed."""
+    high = min(low + span, 32767)
+    sample = np.array([low, high]).astype(dtype)
+    chosen, _ = choose_configuration(gain, zero, sample=sample)
+    p = plan(chosen)
+    assert p.lowest <= low
+    assert p.highest >= high
+    decoded = p.decode(p.encode(sample))
+    assert (np.abs(decoded.astype(float) - sample) <= promised(p, sample)).all()
+
+
+def test_nan_in_the_sample_picks_v2() -> None:
+    """A float movie with a NaN border gets a code for NaN."""
+    chosen, _ = choose_configuration(30.0, 0.0, sample=np.array([0.0, np.nan, 900.0], "float32"))
+    assert chosen.format == "anscombe-v2"
+    assert np.isnan(plan(chosen).decode(plan(chosen).encode(np.array([np.nan], "float32")))).all()
+
+
+def test_a_range_beyond_every_code_names_the_beta_that_fits() -> None:
+    """When even uint16 is too narrow the error gives a beta, and that beta works."""
+    with pytest.raises(ValueError, match="beta=") as caught:
+        choose_configuration(1e-4, 0, beta=0.1, sample=np.array([0, 32767], "int16"))
+    beta = float(str(caught.value).split("beta=")[-1].split()[0])
+    fit(Configuration(0, 1e-4, "uint16", beta=beta, zero_code=0), 0, 32767)
+
+
+@pytest.mark.parametrize("sample", [[], [np.nan], [np.inf, 1.0]])
+def test_a_sample_without_numbers_is_refused(sample: list[float]) -> None:
+    """Nothing can be chosen from an empty, all-NaN or infinite sample."""
+    with pytest.raises(ValueError, match="sample must hold"):
+        choose_configuration(1.0, 0, sample=np.array(sample))
+
+
+# -- the codec object ------------------------------------------------------------------------------------
+
+
+def test_codecs_compare_and_hash_by_what_they_write() -> None:
+    """Two codecs that write the same are equal, also after JSON and pickle."""
+    for codec in (AnscombeTransformV2(20, 30.0), AnscombeTransformV2(20, 30.0, beta=0.25, zero_code=9)):
+        again = AnscombeTransformV2.from_config(json.loads(json.dumps(codec.get_config())))
+        copy = pickle.loads(pickle.dumps(codec))
+        assert again == codec == copy
+        assert hash(again) == hash(codec) == hash(copy)
+        assert codec != AnscombeTransformV2(21, 30.0)
+        assert eval(repr(codec), {"AnscombeTransformV2": AnscombeTransformV2}) == codec
+
+
+# -- the functions of 1.0.0 ------------------------------------------------------------------------------
+
+
+def test_encode_and_decode_are_inverse_within_the_bound() -> None:
+    """The functions take and give arrays or bytes."""
+    x = np.arange(0, 32000, 7, dtype="int16").reshape(2, -1)[:, ::2]
+    few = {"conversion_gain": 30.0, "zero_level": 20, "encoded_dtype": "uint8"}
+    codes = encode(x, **few)  # type: ignore[arg-type]
+    decoded = decode(codes, **few, decoded_dtype="int16")  # type: ignore[arg-type]
+    assert decoded.shape == x.shape
+    flat = decode(codes.tobytes(), **few, decoded_dtype="int16")  # type: ignore[arg-type]
+    assert np.array_equal(flat, decoded.ravel())
+
+
+def test_a_truncated_buffer_of_codes_is_damage() -> None:
+    """Half a uint16 code is an error."""
+    with pytest.raises(ValueError, match="damaged"):
+        decode(b"123", conversion_gain=1.0, zero_level=0, encoded_dtype="uint16", decoded_dtype="int16")
+
+
+def test_lookup_refuses_what_is_outside_its_table() -> None:
+    """Where 1.0.0 clamped to the ends of the table, ours says which value and where."""
+    table = make_anscombe_lookup(100.0, input_max=1000)
+    assert lookup(np.array([0, 1000]), table).tolist() == [0, table[-1]]
+    with pytest.raises(UnrepresentableError, match="value 1001 at index \\(1,\\)"):
+        lookup(np.array([0, 1001]), table)
+    with pytest.raises(UnrepresentableError, match="value -1"):
+        lookup(np.array([-1]), table)
+
+
+@settings(deadline=None)
+@given(gain=st.floats(0.3, 300), zero=st.floats(0, 500))
+def test_inverse_lookup_is_indexed_by_code(gain: float, zero: float) -> None:
+    """Every signal's code finds a value that has the same code, used or skipped neighbours regardless."""
+    table = make_anscombe_lookup(gain, zero_level=zero, output_type="uint16")
+    inverse = make_inverse_lookup(table)
+    assert inverse.size == int(table.max()) + 1
+    assert (np.diff(inverse.astype(int)) >= 0).all()
+    assert np.array_equal(table[inverse[table]], table)
+
+
+@pytest.mark.parametrize("table", [[], [[0]], [1, 0], [-1, 0]])
+def test_a_table_that_is_none_is_refused(table: list[Any]) -> None:
+    """Only a line of codes that does not decrease can be inverted."""
+    with pytest.raises(ValueError, match="lookup_table must"):
+        make_inverse_lookup(np.array(table))

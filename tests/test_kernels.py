@@ -1,0 +1,116 @@
+"""Each compiled loop equals its plain numpy twin, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anscombe_transform import _kernels
+from anscombe_transform.codec.anscombe import Configuration, Plan, plan
+
+SHORT = ("int8", "uint8", "int16", "uint16")
+WIDE = ("int32", "uint32", "int64", "uint64")
+
+plans = st.builds(
+    lambda gain, zero, noise, beta, encoded: plan(
+        Configuration(
+            zero, gain, encoded, "int32", read_noise=noise, beta=beta, zero_code=40, out_of_range="clip"
+        )
+    ),
+    gain=st.floats(0.05, 1000),
+    zero=st.one_of(st.floats(-1000, 10000), st.integers(-1000, 10000)),
+    noise=st.floats(0, 50),
+    beta=st.floats(0.1, 2),
+    encoded=st.sampled_from(["uint8", "uint16"]),
+)
+
+
+def plain_codes(p: Plan, x: np.ndarray) -> np.ndarray:
+    """The definition, in float64: clamp, stabilise, round."""
+    return p.curve.code(np.clip(x.astype(np.float64), p.lowest, p.highest)).astype(p.encoded_dtype)
+
+
+@settings(max_examples=150, deadline=None)
+@given(p=plans, dtype=st.sampled_from(SHORT))
+def test_short_integers_are_exact_for_every_value(p: Plan, dtype: str) -> None:
+    """All values of an 8- or 16-bit type get the code of the float64 definition."""
+    limits = np.iinfo(dtype)
+    x = np.arange(limits.min, limits.max + 1).astype(dtype)
+    codes = np.empty(x.size, p.encoded_dtype)
+    assert p._encode_flat(x, codes)
+    assert np.array_equal(codes, plain_codes(p, x))
+
+
+@settings(max_examples=100, deadline=None)
+@given(p=plans, dtype=st.sampled_from(WIDE), seed=st.integers(0, 99))
+def test_wide_integers_equal_the_definition(p: Plan, dtype: str, seed: int) -> None:
+    """Integers of 32 and 64 bits, uniform and around every edge of a code, get the float64 code."""
+    rng = np.random.default_rng(seed)
+    limits = np.iinfo(dtype)
+    edges = p.curve.first_integers(np.arange(0, p._top, max(1, p._top // 200)))
+    near = np.concatenate([edges - 1, edges, rng.integers(-5000, 70000, 500)])
+    x = near[(near >= limits.min) & (near <= limits.max)].astype(dtype)
+    codes = np.empty(x.size, p.encoded_dtype)
+    assert p._encode_flat(x, codes)
+    assert np.array_equal(codes, plain_codes(p, x))
+
+
+@settings(max_examples=100, deadline=None)
+@given(p=plans, dtype=st.sampled_from(["float32", "float64"]), seed=st.integers(0, 99))
+def test_floats_equal_the_definition(p: Plan, dtype: str, seed: int) -> None:
+    """Floats around every edge of a code get the float64 code; NaN gets its own; outsiders are counted."""
+    rng = np.random.default_rng(seed)
+    edges = p.curve.invert(np.arange(0, p._top, max(1, p._top // 200)) - 0.5)
+    x = np.concatenate([edges, edges * (1 + 1e-7), rng.uniform(-5000, 70000, 500)]).astype(dtype)
+    x[::50] = np.nan
+    codes = np.empty(x.size, p.encoded_dtype)
+    outsiders = _kernels.encode_floats(x, codes, *p._double, 7)
+    inside = (x >= p.lowest) & (x <= p.highest)
+    assert outsiders == np.count_nonzero(~inside & ~np.isnan(x))
+    assert (codes[np.isnan(x)] == 7).all()
+    assert np.array_equal(codes[~np.isnan(x)], plain_codes(p, x[~np.isnan(x)]))
+    assert _kernels.encode_floats(x, codes, *p._double, -1) == np.count_nonzero(~inside)
+
+
+@pytest.mark.parametrize("dtype", [*SHORT, *WIDE])
+def test_encoders_report_the_extremes(dtype: str, rng: np.random.Generator) -> None:
+    """The smallest and largest input come back from the pass that encodes, wherever they are."""
+    p = plan(Configuration(0, 30.0, "uint16", "int32", zero_code=40, out_of_range="clip"))
+    x = rng.integers(3, 100, 1000).astype(dtype)
+    codes = np.empty(x.size, "uint16")
+    for where in (0, 17, 999):
+        y = x.copy()
+        y[where], y[500] = 1, 120
+        if y.dtype.itemsize <= 2:
+            single, table = p._make_short_kernel(y.dtype)
+            assert single is not None
+            found = (
+                _kernels.encode_single(y, codes, *single),
+                _kernels.encode_table(y, y.view(f"u{y.dtype.itemsize}"), table, codes),
+            )
+        else:
+            found = (_kernels.encode_double(y, codes, *p._double),)
+        assert set(found) == {(1, 120)}
+
+
+@settings(deadline=None)
+@given(size=st.integers(1, 3 * _kernels.BLOCK), encoded=st.sampled_from(["uint8", "uint16"]))
+def test_decoding_is_a_look_up(size: int, encoded: str) -> None:
+    """The decoder gives the table's entry of every code, and the largest code, over block ends."""
+    rng = np.random.default_rng(size)
+    table = rng.integers(-1000, 1000, 200).astype("int16")
+    codes = rng.integers(0, 200, size).astype(encoded)
+    out = np.empty(size, "int16")
+    assert _kernels.decode_table(codes, table, out) == codes.max()
+    assert np.array_equal(out, table[codes])
+
+
+def test_decoding_never_reads_beyond_its_table() -> None:
+    """A code that the table lacks stops the decoder before it is looked up."""
+    codes = np.zeros(3 * _kernels.BLOCK, "uint16")
+    codes[-1] = 65535
+    out = np.full(codes.size, -1, "int16")
+    assert _kernels.decode_table(codes, np.zeros(10, "int16"), out) == 65535
+    assert (out[-_kernels.BLOCK :] == -1).all()
