@@ -40,13 +40,19 @@ def every_value(dtype: str, low: float, high: float, seed: int) -> np.ndarray:
 
 
 def promised(p: Any, x: np.ndarray) -> np.ndarray:
-    """Half a step: beta / 2 local standard deviations and the rounding of the decoded integer.
+    """Steps of beta local standard deviations, the growth of the noise across a bin, and integer rounding.
 
-    The middle of a bin is farther from the bin's lower edge than beta / 2 standard deviations *there*, since
-    the noise grows across the bin: by beta^2 / 8 photons.
+    v1 decodes to the middle of a bin, half a step from its edges. v2 decodes to an unbiased value inside it,
+    near its middle where the noise spreads over several bins of several counts. The middle is farther from the
+    lower edge than beta / 2 standard deviations *there*, since the noise grows across the bin: by beta^2 / 8
+    photons.
     """
-    c = p.configuration
-    return c.beta / 2 * p.curve.noise_std(x) + c.beta**2 / 8 * c.conversion_gain + 1
+    c, sigma = p.configuration, p.curve.noise_std(x)
+    half = c.beta / 2 * sigma + c.beta**2 / 8 * c.conversion_gain + 1
+    if c.format == "anscombe-v1":
+        return half
+    bright = (p.curve.photons(x) > 200) & (c.beta <= 0.5)
+    return np.where(bright, half + c.beta**2 / 12 * c.conversion_gain, 2 * half)
 
 
 configurations = st.builds(
@@ -115,8 +121,8 @@ def test_floats_keep_their_fractions_and_nan(dtype: str, gain: float, rng: np.ra
     assert decoded.dtype == x.dtype
     assert np.array_equal(np.isnan(decoded), np.isnan(x))
     known = ~np.isnan(x)
-    bound = p.curve.beta / 2 * p.curve.noise_std(x) + p.curve.beta**2 / 8 * gain
-    assert (np.abs(decoded - x)[known] <= bound[known] + np.spacing(np.float32(x[known]))).all()
+    assert (np.abs(decoded - x)[known] <= (p.max_error(x)[known] + np.spacing(np.float32(x[known])))).all()
+    assert (p.max_error(x)[known] <= promised(p, x)[known]).all()
 
 
 def test_infinities_are_refused_even_when_clipping() -> None:
@@ -376,6 +382,15 @@ def test_codecs_compare_and_hash_by_what_they_write() -> None:
         assert hash(again) == hash(codec) == hash(copy)
         assert codec != AnscombeTransformV2(21, 30.0)
         assert eval(repr(codec), {"AnscombeTransformV2": AnscombeTransformV2}) == codec
+
+
+def test_the_codec_states_its_bound_its_range_and_its_noise() -> None:
+    """What a user may promise of the data is there to ask for."""
+    codec = AnscombeTransformV2(20, 30.0, beta=0.25, zero_code=30)
+    low, high = codec.representable_range
+    x = np.arange(low, high + 1).astype("int16")
+    assert (np.abs(codec.decode(codec.encode(x)).astype(int) - x) <= codec.max_error(x)).all()
+    assert codec.noise_increase == 0.25**2 / 12
 
 
 # -- the functions of 1.0.0 ------------------------------------------------------------------------------

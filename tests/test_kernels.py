@@ -84,15 +84,46 @@ def test_encoders_report_the_extremes(dtype: str, rng: np.random.Generator) -> N
         y = x.copy()
         y[where], y[500] = 1, 120
         if y.dtype.itemsize <= 2:
-            single, table = p._make_short_kernel(y.dtype)
-            assert single is not None
+            none = (np.int32(0),) * 4
             found = (
-                _kernels.encode_single(y, codes, *single),
-                _kernels.encode_table(y, y.view(f"u{y.dtype.itemsize}"), table, codes),
+                p._short_kernel(y.dtype)(y, codes),
+                _kernels.encode_single(y, codes, *p._single),
+                _kernels.encode_patched(y, codes, *p._single, none, none),
+                _kernels.encode_table(y, y.view(f"u{y.dtype.itemsize}"), np.zeros(65536, "uint16"), codes),
             )
         else:
             found = (_kernels.encode_double(y, codes, *p._double),)
         assert set(found) == {(1, 120)}
+
+
+def test_patches_mend_single_inputs() -> None:
+    """Each of four inputs gets its own correction, all others none."""
+    p = plan(Configuration(0, 30.0, "uint16", "int32", zero_code=40, out_of_range="clip"))
+    x = np.arange(65536, dtype="uint16")
+    plain, patched = np.empty_like(x), np.empty_like(x)
+    _kernels.encode_single(x, plain, *p._single)
+    wrong, mend = (3, 70, 900, 65535), (1, -1, 2, 5)
+    numbers = [tuple(np.int32(v) for v in values) for values in (wrong, mend)]
+    _kernels.encode_patched(x, patched, *p._single, *numbers)
+    plain[list(wrong)] += np.array(mend, "int16").astype("uint16")
+    assert np.array_equal(patched, plain)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "float32", "int32", "float64"])
+@pytest.mark.parametrize("odd", [0, 1])
+def test_pairs_of_codes_decode_as_single_ones(dtype: str, odd: int, rng: np.random.Generator) -> None:
+    """Large arrays, which are decoded two codes at a time, give what the table gives, at any alignment."""
+    p = plan(Configuration(0, 30.0, "uint8", dtype, zero_code=40))
+    codes = rng.integers(0, 150, 200_003).astype("uint8")
+    codes[::17] = 255 if np.dtype(dtype).kind == "f" else 0
+    expected = p._values[codes[odd:]]
+    assert np.array_equal(p.decode(codes[odd:]), expected, equal_nan=True)
+    out = np.empty(200_004, dtype)[1 - odd :][: codes.size - odd]
+    assert np.array_equal(p.decode(codes[odd:], out=out), expected, equal_nan=True)
+    codes = np.zeros(100_001, "uint8")
+    codes[-1] = 250
+    with pytest.raises(ValueError, match="code 250 at flat index"):
+        plan(Configuration(0, 300.0, "uint8", "int16", zero_code=4)).decode(codes)
 
 
 @settings(deadline=None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anscombe_transform.transform import Curve
+from anscombe_transform.transform import Curve, beta_for, noise_increase
 
 detectors = st.builds(
     Curve,
@@ -65,6 +65,14 @@ def test_stabilised_poisson_noise_has_the_promised_variance(rng: np.random.Gener
         codes = Curve(3.0, 50.0, read_noise=4.0, beta=0.5).code(signal)
         # The delta method leaves a relative error of about 1 / (8 n); sampling adds sqrt(2 / N).
         assert codes.var() == pytest.approx(4 + 1 / 12, rel=1 / (6 * photons) + 5 * math.sqrt(2 / n))
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.02, 4 / 3])
+def test_a_noise_budget_gives_its_step(fraction: float) -> None:
+    """The step for a budget spends just that budget."""
+    assert noise_increase(beta_for(fraction)) == pytest.approx(fraction)
+    with pytest.raises(ValueError, match="noise_increase must be"):
+        beta_for(-fraction)
 
 
 def test_noise_std_is_constant_below_the_zero_level() -> None:

@@ -93,6 +93,36 @@ def check_detector(
     return gain, zero, noise, step
 
 
+def noise_increase(beta: float) -> float:
+    """Fraction by which quantisation in steps of `beta` standard deviations raises the noise variance.
+
+    The error of rounding is uniform over a step, which adds ``beta**2 / 12`` of the variance.
+
+    Examples
+    --------
+    >>> round(noise_increase(0.5), 4)
+    0.0208
+    """
+    return beta**2 / 12
+
+
+def beta_for(noise_increase: float) -> float:
+    """Quantisation step that raises the noise variance by a given fraction: the inverse of `noise_increase`.
+
+    Raises
+    ------
+    ValueError
+        If the fraction is not in (0, 4/3], which steps of at most 4 standard deviations can reach.
+
+    Examples
+    --------
+    >>> round(beta_for(0.01), 3)
+    0.346
+    """
+    rule = "a finite number in (0, 4/3] (fraction of the noise variance that may be added)"
+    return math.sqrt(12 * check_number("noise_increase", noise_increase, rule, lambda v: 0 < v <= 4 / 3))
+
+
 @dataclass(frozen=True, slots=True)
 class Curve:
     """The variance-stabilising curve of one detector, and its integer codes.

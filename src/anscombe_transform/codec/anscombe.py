@@ -20,11 +20,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from anscombe_transform.decode_table import unbiased
 from anscombe_transform.transform import Curve, check_detector, check_number
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     AnyArray = npt.NDArray[Any]
+    F32 = np.float32
+    Single = tuple[F32, F32, F32, F32, F32, F32, F32, F32, F32]
+    ShortKernel = Callable[[AnyArray, AnyArray], tuple[Any, Any]]
 
 V1 = "anscombe-v1"
 V2 = "anscombe-v2"
@@ -49,7 +54,9 @@ _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "ui
 _FLOATS = ("float32", "float64")
 _TABLE_DECIMALS = 6
 _SHIFTS = tuple(sign * size * 1e-6 for size in (0, 2, 4, 8, 16, 32, 64) for sign in (1, -1))[1:]
+_PATCHES = 4
 _EXACT = 2**52
+_PAIR_FROM = 1 << 16
 
 
 class UnrepresentableError(ValueError):
@@ -242,8 +249,6 @@ class Plan:
         Native byte order (codes are stored little-endian, see the format's page).
     lowest, highest : int or float
         The range of signals that have a code.
-    table : ndarray of float64
-        Value of every code in use, before rounding to `decoded_dtype`.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -261,21 +266,35 @@ class Plan:
                 f"no value of {self.decoded_dtype} has a code with {self._parameters()}: "
                 "a zero_code near the middle of the codes leaves room on both sides of zero_level"
             )
-        self.table, self._values = _decode_values(self)
-        self.table.flags.writeable = self._values.flags.writeable = False
+
+    # Made when first needed: who encodes, or checks parameters, never decodes.
+    @functools.cached_property
+    def table(self) -> npt.NDArray[np.float64]:
+        """Value of every code in use, before rounding to `decoded_dtype`."""
+        table = _decode_table(self)
+        table.flags.writeable = False
+        return table
+
+    @functools.cached_property
+    def _values(self) -> AnyArray:
+        """What the look-up gives: the table in `decoded_dtype`, with NaN where that has a code."""
+        values = _rounded(self)
+        values.flags.writeable = False
+        return values
 
     # -- bounds ------------------------------------------------------------------------------------------
 
     def max_error(self, signal: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Largest ``|x - decode(encode(x))|`` over all x that share the code of a signal; same shape.
+        """Largest ``|x - decode(encode(x))|`` over all x that share the code of a signal; 0 for NaN.
 
         The half width of a code's bin is `beta` / 2 standard deviations of the noise there; the rest is where
         in its bin the decoded value lies, and rounding to `decoded_dtype`.
         """
-        codes = np.clip(self.curve.code(signal), 0, self._top)
+        x = np.asarray(signal, np.float64)
+        codes = np.clip(self.curve.code(np.where(np.isnan(x), self.lowest, x)), 0, self._top)
         low, high = self.bins
         value = self._values[: self._top + 1].astype(np.float64)
-        return np.maximum(high - value, value - low)[codes]
+        return np.where(np.isnan(x), 0.0, np.maximum(high - value, value - low)[codes])
 
     @functools.cached_property
     def bins(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -376,11 +395,7 @@ class Plan:
                 return False
             return clip and not np.isinf(x).any() if outsiders else True
         if x.dtype.itemsize <= 2:
-            single, table = self._short_kernel(x.dtype)
-            if single is not None:
-                smallest, largest = _kernels.encode_single(x, codes, *single)
-            else:
-                smallest, largest = _kernels.encode_table(x, x.view(f"u{x.dtype.itemsize}"), table, codes)
+            smallest, largest = self._short_kernel(x.dtype)(x, codes)
         else:
             smallest, largest = _kernels.encode_double(x, codes, *self._double)
         return clip or (int(smallest) >= self.lowest and int(largest) <= self.highest)
@@ -388,7 +403,15 @@ class Plan:
     def _decode_flat(self, q: AnyArray, values: AnyArray) -> None:
         from anscombe_transform import _kernels
 
-        largest = _kernels.decode_table(q, self._values, values)
+        even = q.size // 2 * 2
+        if q.size < _PAIR_FROM or not self._pairs_possible(q, values):
+            largest = _kernels.decode_table(q, self._values, values)
+        else:
+            largest = int(q.max())
+            if largest < self._values.size:
+                wide = values[:even].view(f"u{2 * values.itemsize}")
+                _kernels.decode_table(q[:even].view("u2"), self._pairs, wide)
+                values[even:] = self._values[q[even:]]
         if largest <= self._top:
             return
         wrong = q > self._top
@@ -401,6 +424,22 @@ class Plan:
             f"code {int(q[where])} at flat index {where} is none that this codec writes (0 to {self._top}): "
             "the data are damaged, or were written with other parameters"
         )
+
+    def _pairs_possible(self, q: AnyArray, values: AnyArray) -> bool:
+        """Whether two codes can be looked up as one integer: bytes, aligned, and values that pair up."""
+        small = q.itemsize == 1 and values.itemsize in (2, 4) and sys.byteorder == "little"
+        return small and q.ctypes.data % 2 == 0 and values.ctypes.data % (2 * values.itemsize) == 0
+
+    @functools.cached_property
+    def _pairs(self) -> AnyArray:
+        """The values of two successive byte codes, indexed by the two bytes as one little-endian integer."""
+        every = np.zeros(256, self.decoded_dtype)
+        every[: self._values.size] = self._values
+        both = np.empty((256, 256, 2), self.decoded_dtype)
+        both[..., 0], both[..., 1] = every, every[:, None]
+        pairs = both.reshape(-1).view(f"u{2 * self.decoded_dtype.itemsize}")
+        pairs.flags.writeable = False
+        return pairs
 
     # -- kernels -----------------------------------------------------------------------------------------
 
@@ -422,42 +461,51 @@ class Plan:
         )
 
     @functools.cached_property
-    def _single(self) -> tuple[np.float32, ...]:
+    def _single(self) -> Single:
         """Arguments of the float32 kernel after the arrays."""
         low, high, zero, gain, constant, scale, root, slope, offset = self._double
         numbers = (low, high, zero, 1 / gain, constant, scale, scale * root, slope, offset)
         with np.errstate(over="ignore"):
-            return tuple(np.float32(v) for v in numbers)
+            return cast("Single", tuple(np.float32(v) for v in numbers))
 
-    def _short_kernel(self, dtype: np.dtype[Any]) -> tuple[tuple[np.float32, ...] | None, AnyArray]:
-        """Arguments of the float32 kernel if it is exact for every value of `dtype`, and the table if not."""
-        key = dtype.str
-        found = self._short.get(key)
+    def _short_kernel(self, dtype: np.dtype[Any]) -> ShortKernel:
+        """The fastest kernel that is exact for every value of an integer type of at most 16 bits."""
+        found = self._short.get(dtype.str)
         if found is None:
-            found = self._short.setdefault(key, self._make_short_kernel(dtype))
+            found = self._short.setdefault(dtype.str, self._make_short_kernel(dtype))
         return found
 
     @functools.cached_property
-    def _short(self) -> dict[str, tuple[tuple[np.float32, ...] | None, AnyArray]]:
+    def _short(self) -> dict[str, ShortKernel]:
         return {}
 
-    def _make_short_kernel(self, dtype: np.dtype[Any]) -> tuple[tuple[np.float32, ...] | None, AnyArray]:
+    def _make_short_kernel(self, dtype: np.dtype[Any]) -> ShortKernel:
         from anscombe_transform import _kernels
 
         # Every value of the type in the order of its bit patterns.
         patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
         inside = np.clip(patterns.astype(np.float64), self.lowest, self.highest)
         exact = self.curve.code(inside).astype(self._code_view)
-        codes = np.empty_like(exact)
         patterns.flags.writeable = exact.flags.writeable = False
-        # Where float32 puts a value on the wrong side of an edge, a minute shift of the offset may mend it.
+        codes = np.empty_like(exact)
+        # Float32 puts a few values on the wrong side of an edge. A minute shift of the offset may mend that;
+        # what it leaves is mended one by one, or the table serves.
+        fewest, best = _PATCHES + 1, None
         for shift in _SHIFTS:
             single = (*self._single[:-1], np.float32(self.curve.offset + shift))
             with np.errstate(all="ignore"):
                 _kernels.encode_single(patterns, codes, *single)
-            if np.array_equal(codes, exact):
-                return single, exact
-        return None, exact
+            wrong = np.flatnonzero(codes != exact)
+            if wrong.size == 0:
+                return functools.partial(_encode_single, single)
+            if wrong.size < fewest:
+                mend = exact[wrong].astype(np.int32) - codes[wrong].astype(np.int32)
+                fewest, best = wrong.size, (single, patterns[wrong].astype(np.int32), mend)
+        if best is None:
+            return functools.partial(_encode_table, exact)
+        single, keys, mend = best
+        fill = [np.int32(0)] * (_PATCHES - fewest)
+        return functools.partial(_encode_patched, single, (*keys, *fill), (*mend, *fill))
 
     # -- refusal -----------------------------------------------------------------------------------------
 
@@ -506,6 +554,25 @@ class Plan:
             f"The chunk spans {low} to {high}: {' and '.join(changed)} would hold it ({wider.format}); "
             'out_of_range="clip" would cut it off.'
         )
+
+
+def _encode_single(numbers: Single, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
+    from anscombe_transform import _kernels
+
+    return _kernels.encode_single(x, codes, *numbers)
+
+
+def _encode_patched(numbers: Single, keys: Any, mend: Any, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
+    from anscombe_transform import _kernels
+
+    return _kernels.encode_patched(x, codes, *numbers, keys, mend)
+
+
+def _encode_table(table: AnyArray, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
+    from anscombe_transform import _kernels
+
+    # Ordered by the bit pattern, so that the unsigned view of a value is its index.
+    return _kernels.encode_table(x, x.view(f"u{x.dtype.itemsize}"), table, codes)
 
 
 @functools.lru_cache(maxsize=256)
@@ -594,38 +661,30 @@ def _v2_range(p: Plan) -> tuple[int | float, int | float, int]:
     return low, high, last
 
 
-def midpoints(curve: Curve, last: int, *, integers: bool) -> npt.NDArray[np.float64]:
-    """Middle of the signals that share a code, for the codes 0 to `last`.
-
-    For integers it is the mean of the first and the last integer of the bin; a bin that holds none, as
-    happens at a low gain, and a bin of floats have the middle of their real edges.
-    """
-    codes = np.arange(last + 2)
-    edges = curve.invert(codes - 0.5)
-    middle = (edges[:-1] + edges[1:]) / 2
-    if not integers:
-        return middle
-    first = curve.first_integers(codes).astype(np.float64)
-    return np.where(first[1:] > first[:-1], (first[:-1] + first[1:] - 1) / 2, middle)
-
-
-def _decode_values(p: Plan) -> tuple[npt.NDArray[np.float64], AnyArray]:
-    """The decode table, and what the look-up gives: the table in `decoded_dtype`, padded to every code."""
-    c, dtype, top = p.configuration, p.decoded_dtype, p._top
-    integers = dtype.kind != "f"
+def _decode_table(p: Plan) -> npt.NDArray[np.float64]:
+    c = p.configuration
     if c.format == V1:
-        table = _v1_values(p)
-        values = table.astype(dtype)
-    else:
-        if c.decode_table is None:
-            table = np.round(midpoints(p.curve, top, integers=integers), _TABLE_DECIMALS)
-        else:
-            table = np.array(c.decode_table, np.float64)
-        values = (np.rint(np.clip(table, p.lowest, p.highest)) if integers else table).astype(dtype)
-    if p._nan_code >= 0:
-        # Gap codes are refused before this is read; it only keeps the look-up inside the table.
-        values = np.concatenate([values, np.full(p._nan_code + 1 - values.size, np.nan, dtype)])
-    return table, values
+        return _v1_values(p)
+    if c.decode_table is not None:
+        return np.array(c.decode_table, np.float64)
+    return _derived_table(p.curve, p._top, p.decoded_dtype)
+
+
+def _rounded(p: Plan) -> AnyArray:
+    """The decode table in the dtype of the values: integers half to even, inside the range that has codes."""
+    dtype, table = p.decoded_dtype, p.table
+    if dtype.kind != "f":
+        return np.rint(np.clip(table, p.lowest, p.highest)).astype(dtype)
+    values = table.astype(dtype)
+    if p._nan_code < 0:
+        return values
+    # The codes in the gap are refused before this is read; it only keeps the look-up inside the table.
+    return np.concatenate([values, np.full(p._nan_code + 1 - values.size, np.nan, dtype)])
+
+
+def _derived_table(curve: Curve, last: int, dtype: np.dtype[Any]) -> npt.NDArray[np.float64]:
+    """The decode table of anscombe-v2 where none is given, as short numbers of JSON."""
+    return np.round(unbiased(curve, last, integers=dtype.kind != "f"), _TABLE_DECIMALS)
 
 
 def _v1_values(p: Plan) -> npt.NDArray[np.float64]:
@@ -668,8 +727,7 @@ def fit(configuration: Configuration, low: float, high: float, *, choose_codes: 
     for name in _V2_CODES if choose_codes else (c.encoded_dtype,):
         wider = replace(c, encoded_dtype=name, zero_code=zero_code, decode_table=None)
         if top <= wider.last_code:
-            table = midpoints(wider.curve, top, integers=dtype.kind != "f")
-            return replace(wider, decode_table=tuple(np.round(table, _TABLE_DECIMALS).tolist()))
+            return replace(wider, decode_table=tuple(_derived_table(wider.curve, top, dtype).tolist()))
     needed = c.beta * (top + 1) / wider.last_code
     raise ValueError(
         f"the range {low} to {high} needs {top + 1} codes at beta={c.beta}, more than {wider.encoded_dtype} "

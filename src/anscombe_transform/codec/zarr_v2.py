@@ -22,6 +22,7 @@ from anscombe_transform.codec.anscombe import (
     identity,
     spelling,
 )
+from anscombe_transform.transform import noise_increase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,6 +165,20 @@ class AnscombeTransformV2(Codec):  # type: ignore[misc]
         # Checked as a stored document first: the constructor would take keys that this format does not have.
         Configuration.from_json(name, document)
         return cls(**document)
+
+    def max_error(self, signal: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Bound on ``|x - decoded x|`` for every signal, in signal units; see `Plan.max_error`."""
+        return self.plan.max_error(signal)
+
+    @property
+    def representable_range(self) -> tuple[float, float]:
+        """Smallest and largest signal that has a code."""
+        return self.plan.lowest, self.plan.highest
+
+    @property
+    def noise_increase(self) -> float:
+        """Fraction that quantisation adds to the noise variance: ``beta**2 / 12``."""
+        return noise_increase(self.beta)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), **fields_of(self)), ()

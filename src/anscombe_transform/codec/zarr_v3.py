@@ -23,6 +23,7 @@ from anscombe_transform.codec.anscombe import (
     fields_of,
     identity,
 )
+from anscombe_transform.transform import noise_increase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,6 +193,20 @@ class AnscombeTransformV3(ArrayArrayCodec):
         if chunk_array.as_numpy_array().nbytes <= _INLINE_BYTES:
             return self._decode_sync(chunk_array, chunk_spec)
         return await asyncio.to_thread(self._decode_sync, chunk_array, chunk_spec)
+
+    def max_error(self, signal: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Bound on ``|x - decoded x|`` for every signal, in signal units; see `Plan.max_error`."""
+        return self.plan.max_error(signal)
+
+    @property
+    def representable_range(self) -> tuple[float, float]:
+        """Smallest and largest signal that has a code."""
+        return self.plan.lowest, self.plan.highest
+
+    @property
+    def noise_increase(self) -> float:
+        """Fraction that quantisation adds to the noise variance: ``beta**2 / 12``."""
+        return noise_increase(self.beta)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(_restore, type(self), self._stored), (fields_of(self),)
