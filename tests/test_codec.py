@@ -43,9 +43,9 @@ def promised(p: Any, x: np.ndarray) -> np.ndarray:
     """Steps of beta local standard deviations, the growth of the noise across a bin, and integer rounding.
 
     v1 decodes to the middle of a bin, half a step from its edges. v2 decodes to an unbiased value inside it,
-    near its middle where the noise spreads over several bins of several counts. The middle is farther from the
-    lower edge than beta / 2 standard deviations *there*, since the noise grows across the bin: by beta^2 / 8
-    photons.
+    near its middle where the noise spreads over several bins of several counts. The middle is farther from
+    the lower edge than beta / 2 standard deviations *there*, since the noise grows across the bin: by
+    beta^2 / 8 photons.
     """
     c, sigma = p.configuration, p.curve.noise_std(x)
     half = c.beta / 2 * sigma + c.beta**2 / 8 * c.conversion_gain + 1
@@ -242,6 +242,48 @@ def test_floats_are_not_truncated_to_integers_unasked() -> None:
         plan(Configuration(0, 30.0)).encode(np.array([1.5]))
     with pytest.raises(TypeError, match="complex128"):
         plan(Configuration(0, 30.0)).encode(np.array([1j]))
+
+
+@pytest.mark.skipif(np.__version__ < "2", reason="numpy 1 is no array-API namespace")
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "float32"])
+@pytest.mark.parametrize("out_of_range", ["raise", "clip"])
+def test_arrays_of_other_libraries_have_the_same_codes(
+    dtype: str, out_of_range: Any, rng: np.random.Generator
+) -> None:
+    """The array-API path, which GPU arrays take, agrees with the kernels and refuses the same values."""
+    p = plan(
+        Configuration(100.0, 3.3, "uint8", dtype, read_noise=4.0, zero_code=20, out_of_range=out_of_range)
+    )
+    x = rng.uniform(p.lowest, p.highest, (3, 40, 50)).astype(dtype)
+    if dtype == "float32":
+        x[0, 0] = np.nan
+    codes = p.encode_on_device(x)
+    assert codes.dtype == p.encoded_dtype
+    assert np.array_equal(codes, p.encode(x))
+    assert np.array_equal(p.decode_on_device(codes), p.decode(codes), equal_nan=True)
+    x[1, 2, 3] = 30000
+    if out_of_range == "clip":
+        assert np.array_equal(p.encode_on_device(x), p.encode(x))
+    else:
+        with pytest.raises(UnrepresentableError, match=r"at index \(1, 2, 3\)"):
+            p.encode_on_device(x)
+    with pytest.raises(ValueError, match="none that this codec writes"):
+        plan(Configuration(100.0, 300.0)).decode_on_device(codes + np.uint8(100))
+
+
+def test_gpu_arrays_stay_on_the_gpu(rng: np.random.Generator) -> None:
+    """CuPy arrays give CuPy arrays with the kernels' codes."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:
+        pytest.skip("no GPU on this machine")
+    p = plan(Configuration(100.0, 3.3, "uint8", "int16", zero_code=20))
+    x = rng.integers(p.lowest, p.highest, 10000).astype("int16")
+    codes = p.encode_on_device(cupy.asarray(x))
+    assert isinstance(codes, cupy.ndarray)
+    assert np.array_equal(codes.get(), p.encode(x))
+    assert np.array_equal(p.decode_on_device(codes).get(), p.decode(p.encode(x)))
 
 
 # -- configuration ---------------------------------------------------------------------------------------

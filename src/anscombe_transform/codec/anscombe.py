@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from anscombe_transform.decode_table import unbiased
+from anscombe_transform.decode_table import BLUR, unbiased
 from anscombe_transform.transform import Curve, check_detector, check_number
 
 if TYPE_CHECKING:
@@ -371,6 +371,37 @@ class Plan:
             self._decode_flat(flat.view(self._code_view), values)
         return shaped(values)
 
+    def encode_on_device(self, signal: Any) -> Any:
+        """As `encode`, for an array of another library (CuPy): with its own functions, where it lies.
+
+        The array's library must follow the Python array API standard.
+        """
+        xp = signal.__array_namespace__()
+        low, high, zero, gain, constant, scale, root, slope, offset = self._double
+        x = xp.astype(signal, xp.float64)
+        missing = xp.isnan(x)
+        inside = (x >= low) & (x <= high)
+        if self._nan_code >= 0:
+            inside = inside | missing
+        clip = self.configuration.out_of_range == "clip" and not bool(xp.any(xp.isinf(x)))
+        refused = ~inside & missing if clip else ~inside
+        if bool(xp.any(refused)):
+            self._refuse(_on_host(signal))
+        n = (xp.clip(xp.where(missing, low, x), low, high) - zero) / gain
+        y = xp.where(n < 0, n * slope, scale * (xp.sqrt(xp.clip(n, 0.0, None) + constant) - root))
+        codes = xp.where(missing, float(max(self._nan_code, 0)), xp.round(offset + y))
+        return xp.astype(codes, getattr(xp, self.encoded_dtype.name))
+
+    def decode_on_device(self, codes: Any) -> Any:
+        """As `decode`, for an array of another library."""
+        xp = codes.__array_namespace__()
+        index = xp.astype(codes, xp.int64)
+        wrong = (index > self._top) & (index != self._nan_code)
+        if bool(xp.any(wrong)):
+            self._check_codes(_on_host(codes).reshape(-1))
+        table = xp.asarray(self._values)
+        return xp.reshape(xp.take(table, xp.reshape(index, (-1,)), axis=0), codes.shape)
+
     def encode_scalar(self, value: Any) -> Any:
         """Code of one value as a Python int, for fill values."""
         return self.encode(np.asarray(value, self.decoded_dtype).reshape(1))[0].item()
@@ -412,8 +443,11 @@ class Plan:
                 wide = values[:even].view(f"u{2 * values.itemsize}")
                 _kernels.decode_table(q[:even].view("u2"), self._pairs, wide)
                 values[even:] = self._values[q[even:]]
-        if largest <= self._top:
-            return
+        if largest > self._top:
+            self._check_codes(q)
+
+    def _check_codes(self, q: AnyArray) -> None:
+        """Raise for the first code of a line that this codec does not write."""
         wrong = q > self._top
         if self._nan_code >= 0:
             wrong &= q != self._nan_code
@@ -581,6 +615,11 @@ def plan(configuration: Configuration) -> Plan:
     return Plan(configuration)
 
 
+def _on_host(array: Any) -> AnyArray:
+    """An array of another library as numpy's, for the words of an error."""
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
 def plan_for(codec: Any) -> Plan:
     """The plan of an `AnscombeTransformV2` or `AnscombeTransformV3`."""
     found: Plan = codec.plan
@@ -682,9 +721,12 @@ def _rounded(p: Plan) -> AnyArray:
     return np.concatenate([values, np.full(p._nan_code + 1 - values.size, np.nan, dtype)])
 
 
-def _derived_table(curve: Curve, last: int, dtype: np.dtype[Any]) -> npt.NDArray[np.float64]:
+def _derived_table(
+    curve: Curve, last: int, dtype: np.dtype[Any], noise: float | None = None
+) -> npt.NDArray[np.float64]:
     """The decode table of anscombe-v2 where none is given, as short numbers of JSON."""
-    return np.round(unbiased(curve, last, integers=dtype.kind != "f"), _TABLE_DECIMALS)
+    table = unbiased(curve, last, integers=dtype.kind != "f", read_noise=noise)
+    return np.round(table, _TABLE_DECIMALS)
 
 
 def _v1_values(p: Plan) -> npt.NDArray[np.float64]:
@@ -707,11 +749,19 @@ def _v1_values(p: Plan) -> npt.NDArray[np.float64]:
     return np.trunc(values) if p.decoded_dtype.kind != "f" else values
 
 
-def fit(configuration: Configuration, low: float, high: float, *, choose_codes: bool = True) -> Configuration:
+def fit(
+    configuration: Configuration,
+    low: float,
+    high: float,
+    *,
+    choose_codes: bool = True,
+    least_blur: float = 0.0,
+) -> Configuration:
     """The configuration nearest to the given one under which signals from `low` to `high` have codes.
 
     `zero_code` grows until `low` has a code; with `choose_codes` the narrowest encoded dtype is taken that
-    reaches `high`, else the given one is kept. The decode table ends at the code of `high`.
+    reaches `high`, else the given one is kept. The decode table ends at the code of `high` and assumes noise
+    of at least `least_blur` signal units.
 
     Raises
     ------
@@ -727,7 +777,8 @@ def fit(configuration: Configuration, low: float, high: float, *, choose_codes: 
     for name in _V2_CODES if choose_codes else (c.encoded_dtype,):
         wider = replace(c, encoded_dtype=name, zero_code=zero_code, decode_table=None)
         if top <= wider.last_code:
-            return replace(wider, decode_table=tuple(_derived_table(wider.curve, top, dtype).tolist()))
+            table = _derived_table(wider.curve, top, dtype, max(least_blur, c.read_noise))
+            return replace(wider, decode_table=tuple(table.tolist()))
     needed = c.beta * (top + 1) / wider.last_code
     raise ValueError(
         f"the range {low} to {high} needs {top + 1} codes at beta={c.beta}, more than {wider.encoded_dtype} "
@@ -743,9 +794,10 @@ def choose_configuration(
     beta: float = BETA_V1,
     sample: npt.ArrayLike | None = None,
     decoded_dtype: npt.DTypeLike | None = None,
-    encoded_dtype: str | None = None,
+    encoded_dtype: npt.DTypeLike | None = None,
     zero_code: int | None = None,
     out_of_range: Literal["raise", "clip"] = "raise",
+    measured: bool = False,
 ) -> tuple[Configuration, str]:
     """Pick the format, the dtype of the codes and the room below zero for a movie, and say why.
 
@@ -760,6 +812,9 @@ def choose_configuration(
         dtype of the array; by default the sample's, or int16 without one.
     encoded_dtype : str, optional
         By default uint8 where the sample's codes fit it, else uint16.
+    measured : bool
+        Whether the constants were measured on a movie and not given: the decode table then allows for a blur
+        of a quarter of a photon that the measurement may have missed.
 
     Returns
     -------
@@ -779,7 +834,7 @@ def choose_configuration(
     base = Configuration(
         zero_level=zero_level,
         conversion_gain=conversion_gain,
-        encoded_dtype=encoded_dtype or "uint8",
+        encoded_dtype=cast("str", encoded_dtype or "uint8"),
         decoded_dtype=np.dtype(decoded_dtype).str,
         read_noise=read_noise,
         beta=beta,
@@ -794,7 +849,7 @@ def choose_configuration(
     if has_nan and np.isnan(values).all():
         raise ValueError("sample must hold at least one number, got only NaN")
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    names = (encoded_dtype,) if encoded_dtype else _V2_CODES
+    names = (base.encoded_dtype,) if encoded_dtype else _V2_CODES
     if base.format == V1 and not has_nan:
         for name in names:
             candidate = replace(base, encoded_dtype=name)
@@ -818,10 +873,11 @@ def choose_configuration(
     wide_high = min(high + max(4 * float(noise[1]), (high - low) / 4), float(limits.max))
     if dtype.kind != "f":
         wide_low, wide_high = math.floor(wide_low), math.ceil(wide_high)
+    blur = BLUR * base.conversion_gain if measured else 0.0
     errors: list[ValueError] = []
     for span in ((wide_low, wide_high), (low, high)):
         try:
-            chosen = fit(base, *span, choose_codes=encoded_dtype is None)
+            chosen = fit(base, *span, choose_codes=encoded_dtype is None, least_blur=blur)
         except ValueError as error:
             errors.append(error)
             continue
@@ -875,7 +931,7 @@ def encode(
     --------
     >>> import numpy as np
     >>> encode(np.array([50, 140, 9050]), conversion_gain=90.0, zero_level=50, encoded_dtype="uint8")
-    array([ 2,  4, 40], dtype=uint8)
+    array([ 2,  4, 39], dtype=uint8)
     """
     x = np.asarray(buf)
     name = x.dtype.newbyteorder("=").name
@@ -921,9 +977,9 @@ def decode(
     Examples
     --------
     >>> import numpy as np
-    >>> codes = np.array([2, 4, 40], "uint8")
+    >>> codes = np.array([2, 4, 39], "uint8")
     >>> decode(codes, conversion_gain=90.0, zero_level=50, encoded_dtype="uint8", decoded_dtype="int16")
-    array([  41,  123, 9089], dtype=int16)
+    array([  56,  138, 8854], dtype=int16)
     """
     configuration = Configuration(
         zero_level=zero_level,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -178,19 +179,32 @@ class AnscombeTransformV3(ArrayArrayCodec):
         return self.plan.decode(as_codes(buf, self.plan.configuration))
 
     def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        return chunk_spec.prototype.nd_buffer.from_numpy_array(self._encode(chunk_array.as_numpy_array()))
+        signal = chunk_array.as_ndarray_like()
+        if isinstance(signal, np.ndarray):
+            codes: Any = self._encode(signal)
+        else:
+            codes = self.plan.encode_on_device(signal)
+        return chunk_spec.prototype.nd_buffer.from_ndarray_like(codes)
 
     def _decode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        values = self._decode(chunk_array.as_numpy_array()).reshape(chunk_spec.shape)
-        return chunk_spec.prototype.nd_buffer.from_numpy_array(values)
+        codes = chunk_array.as_ndarray_like()
+        if isinstance(codes, np.ndarray):
+            values: Any = self._decode(codes)
+        else:
+            values = self.plan.decode_on_device(codes)
+        return chunk_spec.prototype.nd_buffer.from_ndarray_like(values.reshape(chunk_spec.shape))
+
+    @staticmethod
+    def _is_small(chunk_array: NDBuffer) -> bool:
+        return math.prod(chunk_array.shape) * chunk_array.dtype.itemsize <= _INLINE_BYTES
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        if chunk_array.as_numpy_array().nbytes <= _INLINE_BYTES:
+        if self._is_small(chunk_array):
             return self._encode_sync(chunk_array, chunk_spec)
         return await asyncio.to_thread(self._encode_sync, chunk_array, chunk_spec)
 
     async def _decode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        if chunk_array.as_numpy_array().nbytes <= _INLINE_BYTES:
+        if self._is_small(chunk_array):
             return self._decode_sync(chunk_array, chunk_spec)
         return await asyncio.to_thread(self._decode_sync, chunk_array, chunk_spec)
 
