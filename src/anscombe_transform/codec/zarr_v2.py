@@ -1,4 +1,4 @@
-"""The Anscombe transform for Zarr V2: a numcodecs codec, thin over `anscombe_transform.codec.anscombe`."""
+"""The Anscombe transform for Zarr V2: a numcodecs codec, thin over `anscombe_transform.codec.plan`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray
 from numcodecs.registry import register_codec
 
-from anscombe_transform.codec.anscombe import (
-    V1,
-    V2,
-    Configuration,
-    Plan,
-    adopt,
-    as_codes,
-    fields_of,
-    identity,
-    spelling,
-)
+from anscombe_transform.codec.configuration import V1, V2, Configuration, fields_of, spelling
+from anscombe_transform.codec.plan import Plan, adopt, as_codes, identity
 from anscombe_transform.transform import noise_increase
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The Anscombe transform for Zarr V3: a codec from arrays to arrays, thin over `codec.anscombe`."""
+"""The Anscombe transform for Zarr V3: a codec from arrays to arrays, thin over `codec.plan`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,8 @@ from zarr.abc.codec import ArrayArrayCodec
 from zarr.core.dtype import parse_dtype
 from zarr.registry import register_codec
 
-from anscombe_transform.codec.anscombe import (
-    NAMES,
-    Configuration,
-    Plan,
-    UnrepresentableError,
-    adopt,
-    as_codes,
-    fields_of,
-    identity,
-)
+from anscombe_transform.codec.configuration import NAMES, Configuration, UnrepresentableError, fields_of
+from anscombe_transform.codec.plan import Plan, adopt, as_codes, identity
 from anscombe_transform.transform import noise_increase
 
 if TYPE_CHECKING:

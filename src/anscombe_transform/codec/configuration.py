@@ -1,0 +1,503 @@
+"""What the metadata of an array says about its transform, and what follows from that alone.
+
+A `Configuration` is checked once, on construction. Two formats share it:
+
+``anscombe-v1``
+    zero level, gain and two dtypes; the code of the signal 0 is 0, one code is half a standard deviation of
+    the shot noise, and a code decodes to the middle of the integers that it stands for, truncated.
+``anscombe-v2``
+    everything v1 cannot say: read noise, the step `beta`, room for values below the zero level (`zero_code`),
+    clipping by choice (`out_of_range`) and the value of every code (`decode_table`).
+
+From a configuration follow the range of signals that have codes (`extent`) and the value of every code
+(`decode_table`); `choose_configuration` picks one for a movie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+import numpy as np
+
+from anscombe_transform.decode_table import BLUR, unbiased
+from anscombe_transform.transform import Curve, check_detector, check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+V1 = "anscombe-v1"
+V2 = "anscombe-v2"
+NAMES = (V1, V2, f"numcodecs.{V1}", f"numcodecs.{V2}")
+"""Every name under which a configuration may be stored."""
+
+BETA_V1 = 0.5
+V1_TOP = 32767
+"""Largest input of anscombe-v1's tables, except for uint16 arrays, whose tables span the dtype."""
+
+CODES = ("uint8", "uint16")
+"""dtypes of codes that are written; v1 reads the other integers of at most 32 bits as well."""
+
+_V1_CODES = (*CODES, "uint32", "int8", "int16", "int32")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATS = ("float32", "float64")
+_TABLE_DECIMALS = 6
+_EXACT = 2**52
+
+
+class UnrepresentableError(ValueError):
+    """A value has no code under the codec's parameters; the message says which do."""
+
+
+def _dtype_name(name: str, value: Any, known: tuple[str, ...], *, byte_order: bool = False) -> str:
+    """Canonical spelling of a dtype: its name, or ``'>i2'`` and the like where `byte_order` matters."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be one of {', '.join(known)}, got {value!r}") from error
+    if dtype.name not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return spelling(dtype) if byte_order else str(dtype.name)
+
+
+def spelling(dtype: np.dtype[Any]) -> str:
+    """How a configuration spells a dtype: its name, or ``'>i2'`` and the like for big-endian ones."""
+    return dtype.str if dtype.byteorder == ">" else str(dtype.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the metadata of an array says about its transform; every field is checked on construction.
+
+    Parameters
+    ----------
+    zero_level : float
+        Signal without light.
+    conversion_gain : float
+        Signal units per photon, > 0.
+    encoded_dtype : str
+        dtype of the codes: uint8 or uint16 (v1 also reads the other integers of at most 32 bits).
+    decoded_dtype : str
+        dtype of the values: an integer, float32 or float64. Big-endian spellings such as ``">i2"`` are kept,
+        since a Zarr V2 array reinterprets the decoded bytes.
+    read_noise : float
+        Standard deviation of the signal without light, signal units, >= 0.
+    beta : float
+        Quantisation step in standard deviations of the noise.
+    zero_code : int or None
+        Code of `zero_level`; room for values below it. None leaves v1's layout where v1 can say the rest, and
+        else gives the smallest code that holds the signal 0 and eight standard deviations of the read noise.
+    out_of_range : {"raise", "clip"}
+        What happens to a value without a code.
+    decode_table : tuple of float or None
+        Value of every code from 0; its length limits the codes in use. None derives it from the rest.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a field breaks its rule; the message names the field, the rule and the value.
+    """
+
+    zero_level: float
+    conversion_gain: float
+    encoded_dtype: str = "uint8"
+    decoded_dtype: str = "int16"
+    read_noise: float = 0.0
+    beta: float = BETA_V1
+    zero_code: int | None = None
+    out_of_range: Literal["raise", "clip"] = "raise"
+    decode_table: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        checked = check_detector(self.conversion_gain, self.zero_level, self.read_noise, self.beta)
+        for name, value in zip(("conversion_gain", "zero_level", "read_noise", "beta"), checked, strict=True):
+            put(name, value)
+        if self.out_of_range not in ("raise", "clip"):
+            raise ValueError(f'out_of_range must be "raise" or "clip", got {self.out_of_range!r}')
+        if self.zero_code is not None:
+            rule = "an integer (the code of zero_level)"
+            code = check_number("zero_code", self.zero_code, rule, lambda v: v == int(v) and abs(v) < 2**31)
+            put("zero_code", int(code))
+        values = (*INTEGERS, *FLOATS)
+        put("decoded_dtype", _dtype_name("decoded_dtype", self.decoded_dtype, values, byte_order=True))
+        put("encoded_dtype", _dtype_name("encoded_dtype", self.encoded_dtype, _V1_CODES))
+        if self.format == V1:
+            return
+        put("encoded_dtype", _dtype_name("encoded_dtype", self.encoded_dtype, CODES))
+        if self.zero_code is None:
+            dark = max(self.zero_level, 8 * self.read_noise, 0)
+            put("zero_code", math.ceil(dark / self.conversion_gain * self._curve(0.0).dark_slope))
+        if self.decode_table is not None:
+            put("decode_table", self._checked_table(self.decode_table))
+
+    @property
+    def format(self) -> str:
+        """``anscombe-v1`` where it can say everything that this configuration says, else ``anscombe-v2``."""
+        plain = self.read_noise == 0 and self.beta == BETA_V1 and self.out_of_range == "raise"
+        return V1 if plain and self.zero_code is None and self.decode_table is None else V2
+
+    @property
+    def curve(self) -> Curve:
+        """The stabilising curve, with the offset that this format gives it."""
+        if self.format == V2:
+            return self._curve(float(cast("int", self.zero_code)))
+        slope = self._curve(0.0).dark_slope
+        return self._curve(self.zero_level * slope / self.conversion_gain)
+
+    def _curve(self, offset: float) -> Curve:
+        return Curve(self.conversion_gain, self.zero_level, self.read_noise, self.beta, offset)
+
+    @property
+    def values_dtype(self) -> np.dtype[Any]:
+        """Type of the values, in native byte order."""
+        return np.dtype(self.decoded_dtype).newbyteorder("=")
+
+    @property
+    def keeps_nan(self) -> bool:
+        """Whether the highest code is kept for NaN: in v2, for floating-point values."""
+        return self.format == V2 and np.dtype(self.decoded_dtype).kind == "f"
+
+    @property
+    def last_code(self) -> int:
+        """The largest code that may stand for a number."""
+        return int(np.iinfo(np.dtype(self.encoded_dtype)).max) - int(self.keeps_nan)
+
+    def _checked_table(self, table: Any) -> tuple[float, ...]:
+        try:
+            values = np.asarray(table, np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"decode_table must be a sequence of numbers, got {table!r}") from error
+        limit = self.last_code + 1
+        if values.ndim != 1 or not 1 <= values.size <= limit:
+            raise ValueError(
+                f"decode_table must list the values of 1 to {limit} codes ({self.encoded_dtype} codes of "
+                f"{self.decoded_dtype} values), got an array of shape {values.shape}"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError("decode_table must hold finite numbers")
+        if (np.diff(values) < 0).any():
+            where = int(np.flatnonzero(np.diff(values) < 0)[0])
+            raise ValueError(f"decode_table must not decrease, but does from code {where} to {where + 1}")
+        return tuple(values.tolist())
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON types, complete: a reader needs no default."""
+        document: dict[str, Any] = {
+            "zero_level": self.zero_level,
+            "conversion_gain": self.conversion_gain,
+            "encoded_dtype": self.encoded_dtype,
+            "decoded_dtype": self.decoded_dtype,
+        }
+        if self.format == V2:
+            document |= {
+                "read_noise": self.read_noise,
+                "beta": self.beta,
+                "zero_code": self.zero_code,
+                "out_of_range": self.out_of_range,
+                "decode_table": decode_table(self).tolist(),
+            }
+        return document
+
+    @classmethod
+    def from_json(cls, name: str, document: Mapping[str, Any]) -> Configuration:
+        """Read a stored configuration; `name` is the codec's name or id in the metadata.
+
+        Raises
+        ------
+        ValueError
+            If the name is not ours, a key is missing, or a key is unknown: a configuration that says more
+            than this reader understands would decode to other values.
+        """
+        if name not in NAMES:
+            raise ValueError(f"codec name must be one of {', '.join(NAMES)}, got {name!r}")
+        format_ = name.removeprefix("numcodecs.")
+        known = {"zero_level", "conversion_gain", "encoded_dtype", "decoded_dtype"}
+        required = {"zero_level", "conversion_gain"}
+        if format_ == V2:
+            required = known | {"zero_code", "decode_table"}
+            known = required | {"read_noise", "beta", "out_of_range"}
+        if unknown := set(document) - known:
+            raise ValueError(
+                f"{format_} configuration has unknown keys {sorted(unknown)}: "
+                "a newer version may have written it"
+            )
+        if missing := required - set(document):
+            raise ValueError(f"{format_} configuration lacks {sorted(missing)}")
+        return cls(**document)
+
+
+# The fields that the codecs of both Zarr formats share with `Configuration`.
+_FIELDS = tuple(f.name for f in dataclasses.fields(Configuration))
+
+
+def fields_of(codec: Any) -> dict[str, Any]:
+    """The parameters of a codec, as its constructor takes them."""
+    return {name: getattr(codec, name) for name in _FIELDS}
+
+
+class Extent(NamedTuple):
+    """The range of signals that have codes, and the largest code."""
+
+    lowest: int | float
+    highest: int | float
+    last: int
+
+
+@functools.lru_cache(maxsize=256)
+def extent(configuration: Configuration) -> Extent:
+    """What a configuration holds.
+
+    Raises
+    ------
+    ValueError
+        If it holds no value at all.
+    """
+    c = configuration
+    found = _v1_extent(c) if c.format == V1 else _v2_extent(c)
+    if not found.lowest <= found.highest:
+        raise ValueError(
+            f"no value of {c.decoded_dtype} has a code with {describe(c)}: "
+            "a zero_code near the middle of the codes leaves room on both sides of zero_level"
+        )
+    return found
+
+
+def describe(configuration: Configuration) -> str:
+    """The format and the parameters that decide which values have codes, for messages."""
+    c = configuration
+    names = ["conversion_gain", "zero_level", "encoded_dtype", "decoded_dtype"]
+    if c.format == V2:
+        names[2:2] = ["read_noise", "beta", "zero_code"]
+    return f"{c.format} and " + ", ".join(f"{name}={getattr(c, name)!r}" for name in names)
+
+
+def _v1_extent(c: Configuration) -> Extent:
+    """Range and largest code of anscombe-v1: integers from 0, up to its table's end or the last code."""
+    curve, dtype = c.curve, c.values_dtype
+    limit = 65535 if dtype == np.uint16 else V1_TOP
+    if dtype.kind != "f":
+        limit = min(limit, int(np.iinfo(dtype).max))
+    last = min(c.last_code, int(curve.code(limit)))
+    first, beyond = curve.first_integers([0, last + 1]).tolist()
+    return Extent(max(first, 0), min(limit, beyond - 1), last)
+
+
+def _v2_extent(c: Configuration) -> Extent:
+    """Range and largest code of anscombe-v2: what its decode table and its dtype allow."""
+    curve, dtype = c.curve, c.values_dtype
+    last = c.last_code if c.decode_table is None else len(c.decode_table) - 1
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        top = min(int(limits.max), _EXACT)
+        last = min(last, max(int(curve.code(top)), 0)) if c.decode_table is None else last
+        first, beyond = curve.first_integers([0, last + 1]).tolist()
+        return Extent(max(first, int(limits.min)), min(beyond - 1, top), last)
+    low, high = curve.invert([-0.5, last + 0.5]).tolist()
+    low, high = max(low, -_EXACT), min(high, _EXACT)
+    # The inverse is rounded, so the edge itself may fall to the neighbouring code.
+    while curve.code(low) < 0:
+        low = math.nextafter(low, math.inf)
+    while curve.code(high) > last:
+        high = math.nextafter(high, -math.inf)
+    return Extent(low, high, last)
+
+
+@functools.lru_cache(maxsize=256)
+def decode_table(configuration: Configuration) -> npt.NDArray[np.float64]:
+    """Value of every code in use, from 0, before rounding to the dtype of the values; read-only."""
+    c = configuration
+    if c.format == V1:
+        table = _v1_values(c)
+    elif c.decode_table is not None:
+        table = np.array(c.decode_table, np.float64)
+    else:
+        table = _derived_table(c.curve, extent(c).last, c.values_dtype)
+    table.flags.writeable = False
+    return table
+
+
+def _derived_table(
+    curve: Curve, last: int, dtype: np.dtype[Any], noise: float | None = None
+) -> npt.NDArray[np.float64]:
+    """The decode table of anscombe-v2 where none is given, as short numbers of JSON."""
+    table = unbiased(curve, last, integers=dtype.kind != "f", read_noise=noise)
+    return np.round(table, _TABLE_DECIMALS)
+
+
+def _v1_values(c: Configuration) -> npt.NDArray[np.float64]:
+    """Values of anscombe-v1: the middle of a code's integers among the inputs of its table, truncated.
+
+    The last bin ends where the table ends. A code that no integer reaches gets the truncated middle of its
+    real edges; no integer array holds it.
+    """
+    curve, dtype, (lowest, highest, last) = c.curve, c.values_dtype, extent(c)
+    first = curve.first_integers(np.arange(last + 2)).astype(np.float64)
+    low, high = np.maximum(first[:-1], 0), first[1:] - 1
+    # Narrower types share the table of int16, unless the middle of their last bin does not fit them.
+    table_top = 65535 if dtype == np.uint16 else V1_TOP
+    for end in (table_top, highest):
+        middle = (low + np.minimum(high, end)) / 2
+        if middle[-1] <= highest:
+            break
+    edges = curve.invert(np.arange(last + 2) - 0.5)
+    values = np.where(high >= low, middle, (edges[:-1] + edges[1:]) / 2)
+    values = np.clip(values, lowest, highest)
+    return np.trunc(values) if dtype.kind != "f" else values
+
+
+def fit(
+    configuration: Configuration,
+    low: float,
+    high: float,
+    *,
+    choose_codes: bool = True,
+    least_blur: float = 0.0,
+) -> Configuration:
+    """The configuration nearest to the given one under which signals from `low` to `high` have codes.
+
+    `zero_code` grows until `low` has a code; with `choose_codes` the narrowest encoded dtype is taken that
+    reaches `high`, else the given one is kept. The decode table ends at the code of `high` and assumes noise
+    of at least `least_blur` signal units.
+
+    Raises
+    ------
+    ValueError
+        If no encoded dtype holds the range, naming the smallest `beta` that would.
+    """
+    c = configuration
+    dtype = np.dtype(c.decoded_dtype)
+    flat = Curve(c.conversion_gain, c.zero_level, c.read_noise, c.beta)
+    below = math.ceil(-float(flat.stabilize(low)) - 0.5)
+    zero_code = max(below, 0)
+    top = int(Curve(c.conversion_gain, c.zero_level, c.read_noise, c.beta, float(zero_code)).code(high))
+    for name in CODES if choose_codes else (c.encoded_dtype,):
+        wider = replace(c, encoded_dtype=name, zero_code=zero_code, decode_table=None)
+        if top <= wider.last_code:
+            table = _derived_table(wider.curve, top, dtype, max(least_blur, c.read_noise))
+            return replace(wider, decode_table=tuple(table.tolist()))
+    needed = c.beta * (top + 1) / wider.last_code
+    raise ValueError(
+        f"the range {low} to {high} needs {top + 1} codes at beta={c.beta}, more than {wider.encoded_dtype} "
+        f"has; beta={math.ceil(needed * 100) / 100} would fit"
+    )
+
+
+def choose_configuration(
+    conversion_gain: float,
+    zero_level: float,
+    *,
+    read_noise: float = 0.0,
+    beta: float = BETA_V1,
+    sample: npt.ArrayLike | None = None,
+    decoded_dtype: npt.DTypeLike | None = None,
+    encoded_dtype: npt.DTypeLike | None = None,
+    zero_code: int | None = None,
+    out_of_range: Literal["raise", "clip"] = "raise",
+    measured: bool = False,
+) -> tuple[Configuration, str]:
+    """Pick the format, the dtype of the codes and the room below zero for a movie, and say why.
+
+    Parameters
+    ----------
+    conversion_gain, zero_level, read_noise, beta, zero_code, out_of_range
+        As in `Configuration`.
+    sample : array_like, optional
+        Values that must have codes: the movie, a piece of it, or its smallest and largest value. Without it
+        v1 is taken where it can say the rest.
+    decoded_dtype : dtype, optional
+        dtype of the array; by default the sample's, or int16 without one.
+    encoded_dtype : str, optional
+        By default uint8 where the sample's codes fit it, else uint16.
+    measured : bool
+        Whether the constants were measured on a movie and not given: the decode table then allows for a blur
+        of a quarter of a photon that the measurement may have missed.
+
+    Returns
+    -------
+    Configuration, str
+        The choice, and one sentence of explanation.
+
+    Raises
+    ------
+    ValueError
+        If a parameter breaks its rule or no configuration holds the sample.
+    """
+    values = None if sample is None else np.asarray(sample)
+    if values is not None and values.size == 0:
+        raise ValueError("sample must hold at least one value, got an empty array")
+    if decoded_dtype is None:
+        decoded_dtype = "int16" if values is None else values.dtype
+    base = Configuration(
+        zero_level=zero_level,
+        conversion_gain=conversion_gain,
+        encoded_dtype=cast("str", encoded_dtype or "uint8"),
+        decoded_dtype=np.dtype(decoded_dtype).str,
+        read_noise=read_noise,
+        beta=beta,
+        zero_code=zero_code,
+        out_of_range=out_of_range,
+    )
+    if values is None:
+        return base, f"{base.format}, {base.encoded_dtype} codes: no sample was given to fit the range to"
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise ValueError("sample must hold no infinities: they have no code, replace them first")
+    has_nan = values.dtype.kind == "f" and bool(np.isnan(values).any())
+    if has_nan and np.isnan(values).all():
+        raise ValueError("sample must hold at least one number, got only NaN")
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    names = (base.encoded_dtype,) if encoded_dtype else CODES
+    if base.format == V1 and not has_nan:
+        for name in names:
+            candidate = replace(base, encoded_dtype=name)
+            if holds(candidate, low, high):
+                return candidate, f"{V1}, {name} codes: it holds the sample's range, {low:g} to {high:g}"
+    if zero_code is not None or out_of_range == "clip":
+        for name in names:
+            candidate = replace(base, encoded_dtype=name)
+            if holds(candidate, low, high):
+                return candidate, f"{V2}, {name} codes: it holds the sample's range, {low:g} to {high:g}"
+        if out_of_range == "clip":
+            return (
+                base,
+                f"{V2}, {base.encoded_dtype} codes: values outside their range are clipped, as chosen",
+            )
+    # Room beyond the sample: the darkest and brightest value of a movie are rarely in a piece of it.
+    dtype = np.dtype(base.decoded_dtype)
+    limits = np.iinfo(dtype) if dtype.kind != "f" else np.finfo(dtype)
+    noise = Curve(base.conversion_gain, base.zero_level, base.read_noise).noise_std([low, high])
+    wide_low = max(low - 2 * float(noise[0]), float(limits.min))
+    wide_high = min(high + max(4 * float(noise[1]), (high - low) / 4), float(limits.max))
+    if dtype.kind != "f":
+        wide_low, wide_high = math.floor(wide_low), math.ceil(wide_high)
+    blur = BLUR * base.conversion_gain if measured else 0.0
+    errors: list[ValueError] = []
+    for span in ((wide_low, wide_high), (low, high)):
+        try:
+            chosen = fit(base, *span, choose_codes=encoded_dtype is None, least_blur=blur)
+        except ValueError as error:
+            errors.append(error)
+            continue
+        why = "NaN" if has_nan else "values v1 has no code for" if base.format == V1 else "its parameters"
+        held = extent(chosen)
+        return chosen, (
+            f"{V2}, {chosen.encoded_dtype} codes, zero_code {chosen.zero_code}: needed for {why}; "
+            f"it holds {held.lowest:g} to {held.highest:g}"
+        )
+    raise errors[-1]
+
+
+def holds(configuration: Configuration, low: float, high: float) -> bool:
+    """Whether all values of a range have codes."""
+    try:
+        found = extent(configuration)
+    except ValueError:
+        return False
+    return found.lowest <= low and high <= found.highest
