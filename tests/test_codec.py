@@ -366,7 +366,7 @@ def test_v1_is_chosen_where_it_holds_the_sample() -> None:
     chosen, why = choose_configuration(90.0, 50, sample=np.array([0, 7000], "int16"))
     assert (chosen.format, chosen.encoded_dtype, chosen.decoded_dtype) == ("anscombe-v1", "uint8", "int16")
     assert "0 to 7000" in why
-    chosen, _ = choose_configuration(0.4, 50, sample=np.array([0, 60000], "uint16"))
+    chosen, _ = choose_configuration(0.4, 50, sample=np.array([0, 60000], "uint16"), encoded_dtype="uint16")
     assert (chosen.format, chosen.encoded_dtype) == ("anscombe-v1", "uint16")
 
 
@@ -388,6 +388,54 @@ def test_the_choice_holds_the_sample(gain: float, zero: float, low: int, span: i
     assert p.highest >= high
     decoded = p.decode(p.encode(sample))
     assert (np.abs(decoded.astype(float) - sample) <= promised(p, sample)).all()
+
+
+def test_a_given_zero_code_is_kept_or_refused() -> None:
+    """A zero_code that holds the sample is used as it is; one that does not is an error, not a suggestion."""
+    sample = np.array([-50, 3000], "int16")
+    chosen, _ = choose_configuration(90.0, 50, sample=sample, zero_code=30)
+    assert chosen.zero_code == 30
+    with pytest.raises(ValueError, match="zero_code=0 leaves no code"):
+        choose_configuration(90.0, 50, sample=sample, zero_code=0)
+
+
+def test_narrow_codes_are_chosen_before_wide_ones() -> None:
+    """A camera movie whose codes fit bytes in v2 gets bytes; one that fits neither gets v1 and uint16."""
+    chosen, _ = choose_configuration(2.2, 100, sample=np.array([90, 20000], "uint16"))
+    assert (chosen.format, chosen.encoded_dtype) == ("anscombe-v1", "uint16")
+    chosen, _ = choose_configuration(2.2, 100, sample=np.array([90, 4000], "uint16"))
+    assert (chosen.format, chosen.encoded_dtype) == ("anscombe-v2", "uint8")
+
+
+def test_clipping_is_for_what_does_not_fit() -> None:
+    """With out_of_range="clip" a sample that fits is held whole all the same."""
+    chosen, _ = choose_configuration(90.0, 50, sample=np.array([-300, 7000], "int16"), out_of_range="clip")
+    assert plan(chosen).lowest <= -300
+    chosen, why = choose_configuration(
+        1e-4, 0, beta=0.1, sample=np.array([0, 32767], "int16"), out_of_range="clip"
+    )
+    assert chosen.encoded_dtype == "uint16"
+    assert "clipped" in why
+
+
+def test_a_lazy_sample_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that slices is never asked for more than a block at once."""
+    from anscombe_transform.codec import configuration
+
+    movie = np.arange(-40, 960, dtype="int16").reshape(100, 10)
+
+    class Lazy:
+        shape, dtype, ndim = movie.shape, movie.dtype, movie.ndim
+
+        def __getitem__(self, key: slice) -> np.ndarray:
+            block = movie[key]
+            assert block.nbytes <= 400
+            return block
+
+    monkeypatch.setattr(configuration, "_BLOCK_BYTES", 400)
+    chosen, _ = choose_configuration(9.0, 0, sample=Lazy())  # type: ignore[arg-type]
+    assert plan(chosen).lowest <= -40
+    assert plan(chosen).highest >= 959
 
 
 def test_nan_in_the_sample_picks_v2() -> None:

@@ -63,9 +63,17 @@ def test_floats_equal_the_definition(p: Plan, dtype: str, seed: int) -> None:
     """Floats around every edge of a code get the float64 code; NaN gets its own; outsiders are counted."""
     rng = np.random.default_rng(seed)
     edges = p.curve.invert(np.arange(0, p._top, max(1, p._top // 200)) - 0.5)
-    x = np.concatenate([edges, edges * (1 + 1e-7), rng.uniform(-5000, 70000, 500)]).astype(dtype)
+    near = [edges * (1 + k * 2.0**-24) for k in range(-4, 5)]
+    x = np.concatenate([*near, rng.uniform(-5000, 70000, 500)]).astype(dtype)
     x[::50] = np.nan
     codes = np.empty(x.size, p.encoded_dtype)
+    if dtype == "float32":
+        single = (*p._ends, *p._single[2:])
+        twin = np.empty_like(codes)
+        for nan_code in (-1, 7):
+            found = _kernels.encode_float32(x, codes, single, p._double, p._margin, nan_code)
+            assert found == _kernels.encode_floats(x, twin, *p._double, nan_code)
+        assert np.array_equal(codes, twin)
     outsiders = _kernels.encode_floats(x, codes, *p._double, 7)
     inside = (x >= p.lowest) & (x <= p.highest)
     assert outsiders == np.count_nonzero(~inside & ~np.isnan(x))

@@ -33,6 +33,9 @@ def _compile(function: _Function) -> _Function:
 # Pixels per block where a loop runs twice over the same data, so that it stays in the first caches.
 BLOCK = 16384
 
+# Floats that are encoded anew in float64 when one of them is doubtful: few, as one in some thousands is.
+TILE = 256
+
 
 @_compile
 def encode_single(
@@ -193,6 +196,73 @@ def encode_floats(
         y = scale * (np.sqrt(max(n, 0.0) + constant) - root) if n >= 0.0 else n * slope
         code = np.int32(np.rint(offset + y))
         out[i] = missing if is_nan else code
+    return outsiders
+
+
+@_compile
+def _encode_tile(
+    x: AnyArray,
+    out: AnyArray,
+    low: np.float32,
+    high: np.float32,
+    zero: np.float32,
+    per_gain: np.float32,
+    constant: np.float32,
+    scale: np.float32,
+    scaled_root: np.float32,
+    slope: np.float32,
+    offset: np.float32,
+    margin: np.float32,
+) -> Any:
+    """Codes of a few floats in float32; how many are NaN, outside the range or within `margin` of an edge."""
+    nothing = np.float32(0)
+    half = np.float32(0.5)
+    ceiling = np.float32(1) - margin
+    one = np.int32(1)
+    none = np.int32(0)
+    doubtful = np.int32(0)
+    for i in range(x.size):
+        v = x[i]
+        inside = min(max(v, low), high)
+        n = (inside - zero) * per_gain
+        y = (
+            scale * np.sqrt(max(n, nothing) + constant) - scaled_root if n >= nothing else n * slope
+        ) + offset
+        raised = max(y + half, nothing)
+        code = np.int32(raised)
+        rest = raised - np.float32(code)
+        doubt = (rest < margin) | (rest > ceiling) | (inside != v)
+        doubtful = np.int32(doubtful + (one if doubt else none))
+        out[i] = code
+    return doubtful
+
+
+@_compile
+def encode_float32(
+    x: AnyArray,
+    out: AnyArray,
+    single: tuple[Any, ...],
+    double: tuple[Any, ...],
+    margin: np.float32,
+    nan_code: int,
+) -> Any:
+    """As `encode_floats`, for float32: in float32, and once more in float64 where a value is doubtful.
+
+    `margin` bounds the error of the float32 formula in codes, so that a code away from every edge is exact.
+    `single` and `double` are the arguments of the formula in either precision.
+    """
+    low, high, zero, per_gain, constant, scale, scaled_root, slope, offset = single
+    low2, high2, zero2, gain2, constant2, scale2, root2, slope2, offset2 = double
+    outsiders = 0
+    for start in range(0, x.size, TILE):
+        part = x[start : min(start + TILE, x.size)]
+        target = out[start : min(start + TILE, x.size)]
+        if _encode_tile(
+            part, target, low, high, zero, per_gain, constant, scale, scaled_root, slope, offset, margin
+        ):
+            outsiders += encode_floats(
+                part, target, low2, high2, zero2, gain2, constant2, scale2, root2, slope2, offset2, nan_code
+            )
     return outsiders
 
 

@@ -167,7 +167,9 @@ class Curve:
     @property
     def constant(self) -> float:
         """The term *c* under the root, in photons: 3/8 plus the read-noise variance."""
-        return ANSCOMBE_CONSTANT + (self.read_noise / self.conversion_gain) ** 2
+        # A product, not a power, which libraries round differently: other readers must get the same codes.
+        photons = self.read_noise / self.conversion_gain
+        return ANSCOMBE_CONSTANT + photons * photons
 
     @property
     def dark_slope(self) -> float:

@@ -47,7 +47,8 @@ _V1_CODES = (*CODES, "uint32", "int8", "int16", "int32")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float32", "float64")
 _TABLE_DECIMALS = 6
-_EXACT = 2**52
+EXACT = 2**52
+_BLOCK_BYTES = 1 << 26
 
 
 class UnrepresentableError(ValueError):
@@ -221,6 +222,10 @@ class Configuration:
         format_ = name.removeprefix("numcodecs.")
         known = {"zero_level", "conversion_gain", "encoded_dtype", "decoded_dtype"}
         required = {"zero_level", "conversion_gain"}
+        if nulls := [key for key, value in document.items() if value is None]:
+            raise ValueError(
+                f"{format_} configuration holds null for {nulls}: nothing is derived when reading"
+            )
         if format_ == V2:
             required = known | {"zero_code", "decode_table"}
             known = required | {"read_noise", "beta", "out_of_range"}
@@ -296,12 +301,12 @@ def _v2_extent(c: Configuration) -> Extent:
     last = c.last_code if c.decode_table is None else len(c.decode_table) - 1
     if dtype.kind != "f":
         limits = np.iinfo(dtype)
-        top = min(int(limits.max), _EXACT)
+        top = min(int(limits.max), EXACT)
         last = min(last, max(int(curve.code(top)), 0)) if c.decode_table is None else last
         first, beyond = curve.first_integers([0, last + 1]).tolist()
         return Extent(max(first, int(limits.min)), min(beyond - 1, top), last)
     low, high = curve.invert([-0.5, last + 0.5]).tolist()
-    low, high = max(low, -_EXACT), min(high, _EXACT)
+    low, high = max(low, -EXACT), min(high, EXACT)
     # The inverse is rounded, so the edge itself may fall to the neighbouring code.
     while curve.code(low) < 0:
         low = math.nextafter(low, math.inf)
@@ -430,11 +435,9 @@ def choose_configuration(
     ValueError
         If a parameter breaks its rule or no configuration holds the sample.
     """
-    values = None if sample is None else np.asarray(sample)
-    if values is not None and values.size == 0:
-        raise ValueError("sample must hold at least one value, got an empty array")
+    span = None if sample is None else _span(sample)
     if decoded_dtype is None:
-        decoded_dtype = "int16" if values is None else values.dtype
+        decoded_dtype = "int16" if span is None else span.dtype
     base = Configuration(
         zero_level=zero_level,
         conversion_gain=conversion_gain,
@@ -445,53 +448,90 @@ def choose_configuration(
         zero_code=zero_code,
         out_of_range=out_of_range,
     )
-    if values is None:
+    if span is None:
         return base, f"{base.format}, {base.encoded_dtype} codes: no sample was given to fit the range to"
-    if values.dtype.kind == "f" and np.isinf(values).any():
-        raise ValueError("sample must hold no infinities: they have no code, replace them first")
-    has_nan = values.dtype.kind == "f" and bool(np.isnan(values).any())
-    if has_nan and np.isnan(values).all():
-        raise ValueError("sample must hold at least one number, got only NaN")
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    low, high = span.low, span.high
+    held = f"it holds the sample's range, {low:g} to {high:g}"
     names = (base.encoded_dtype,) if encoded_dtype else CODES
-    if base.format == V1 and not has_nan:
-        for name in names:
-            candidate = replace(base, encoded_dtype=name)
+    candidates = [replace(base, encoded_dtype=name) for name in names]
+    if zero_code is not None:
+        for candidate in candidates:
             if holds(candidate, low, high):
-                return candidate, f"{V1}, {name} codes: it holds the sample's range, {low:g} to {high:g}"
-    if zero_code is not None or out_of_range == "clip":
-        for name in names:
-            candidate = replace(base, encoded_dtype=name)
-            if holds(candidate, low, high):
-                return candidate, f"{V2}, {name} codes: it holds the sample's range, {low:g} to {high:g}"
+                return candidate, f"{V2}, {candidate.encoded_dtype} codes: {held}"
         if out_of_range == "clip":
-            return (
-                base,
-                f"{V2}, {base.encoded_dtype} codes: values outside their range are clipped, as chosen",
+            return base, f"{V2}, {base.encoded_dtype} codes: what they do not hold is clipped, as chosen"
+        widest = extent(candidates[-1])
+        raise ValueError(
+            f"zero_code={zero_code} leaves no code for the sample's range, {low:g} to {high:g}: with "
+            f"{names[-1]} codes it holds {widest.lowest:g} to {widest.highest:g}; "
+            "leave zero_code out to have one chosen"
+        )
+    blur = BLUR * base.conversion_gain if measured else 0.0
+    why = "NaN" if span.has_nan else "values v1 has no code for" if base.format == V1 else "its parameters"
+    # The narrowest codes first, and v1 before v2 among codes of one width.
+    error: ValueError | None = None
+    for candidate in candidates:
+        if candidate.format == V1 and not span.has_nan and holds(candidate, low, high):
+            return candidate, f"{V1}, {candidate.encoded_dtype} codes: {held}"
+        for room in (_with_head_room(candidate, low, high), (low, high)):
+            try:
+                chosen = fit(candidate, *room, choose_codes=False, least_blur=blur)
+            except ValueError as found:
+                error = found
+                continue
+            limits = extent(chosen)
+            return chosen, (
+                f"{V2}, {chosen.encoded_dtype} codes, zero_code {chosen.zero_code}: needed for {why}; "
+                f"it holds {limits.lowest:g} to {limits.highest:g}"
             )
-    # Room beyond the sample: the darkest and brightest value of a movie are rarely in a piece of it.
-    dtype = np.dtype(base.decoded_dtype)
+    if out_of_range == "clip":
+        return candidates[-1], f"{V2}, {names[-1]} codes: what they do not hold is clipped, as chosen"
+    raise cast("ValueError", error)
+
+
+class _Span(NamedTuple):
+    """What a choice needs to know of a sample."""
+
+    low: float
+    high: float
+    has_nan: bool
+    dtype: np.dtype[Any]
+
+
+def _span(sample: Any) -> _Span:
+    """Range of a sample, read block by block where it is more than an array in memory."""
+    if not (hasattr(sample, "shape") and hasattr(sample, "dtype") and hasattr(sample, "__getitem__")):
+        sample = np.asarray(sample)
+    if math.prod(sample.shape) == 0:
+        raise ValueError("sample must hold at least one value, got an empty array")
+    dtype = np.dtype(sample.dtype)
+    if not sample.shape:
+        sample = np.reshape(sample, 1)
+    row_bytes = math.prod(sample.shape[1:]) * dtype.itemsize
+    step = max(1, _BLOCK_BYTES // row_bytes)
+    blocks = (sample[i : i + step] for i in range(0, sample.shape[0], step))
+    low, high, has_nan = math.inf, -math.inf, False
+    for block in blocks:
+        values = np.asarray(block)
+        # fmin and fmax pass over NaN.
+        least, most = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+        if math.isinf(least) or math.isinf(most):
+            raise ValueError("sample must hold no infinities: they have no code, replace them first")
+        has_nan = has_nan or (dtype.kind == "f" and bool(np.isnan(values).any()))
+        low, high = np.fmin(low, float(least)).item(), np.fmax(high, float(most)).item()
+    if math.isinf(low):
+        raise ValueError("sample must hold at least one number, got only NaN")
+    return _Span(low, high, has_nan, dtype)
+
+
+def _with_head_room(configuration: Configuration, low: float, high: float) -> tuple[float, float]:
+    """A sample's range with room beyond: its darkest and brightest values are rarely a movie's."""
+    c, dtype = configuration, configuration.values_dtype
     limits = np.iinfo(dtype) if dtype.kind != "f" else np.finfo(dtype)
-    noise = Curve(base.conversion_gain, base.zero_level, base.read_noise).noise_std([low, high])
+    noise = Curve(c.conversion_gain, c.zero_level, c.read_noise).noise_std([low, high])
     wide_low = max(low - 2 * float(noise[0]), float(limits.min))
     wide_high = min(high + max(4 * float(noise[1]), (high - low) / 4), float(limits.max))
-    if dtype.kind != "f":
-        wide_low, wide_high = math.floor(wide_low), math.ceil(wide_high)
-    blur = BLUR * base.conversion_gain if measured else 0.0
-    errors: list[ValueError] = []
-    for span in ((wide_low, wide_high), (low, high)):
-        try:
-            chosen = fit(base, *span, choose_codes=encoded_dtype is None, least_blur=blur)
-        except ValueError as error:
-            errors.append(error)
-            continue
-        why = "NaN" if has_nan else "values v1 has no code for" if base.format == V1 else "its parameters"
-        held = extent(chosen)
-        return chosen, (
-            f"{V2}, {chosen.encoded_dtype} codes, zero_code {chosen.zero_code}: needed for {why}; "
-            f"it holds {held.lowest:g} to {held.highest:g}"
-        )
-    raise errors[-1]
+    return (math.floor(wide_low), math.ceil(wide_high)) if dtype.kind != "f" else (wide_low, wide_high)
 
 
 def holds(configuration: Configuration, low: float, high: float) -> bool:

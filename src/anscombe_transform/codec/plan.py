@@ -16,6 +16,7 @@ import numpy as np
 
 from anscombe_transform.codec.configuration import (
     CODES,
+    EXACT,
     V1,
     Configuration,
     UnrepresentableError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _SHIFTS = tuple(sign * size * 1e-6 for size in (0, 2, 4, 8, 16, 32, 64) for sign in (1, -1))[1:]
 _PATCHES = 4
 _PAIR_FROM = 1 << 16
+_MARGIN = 2e-3
 
 
 class Plan:
@@ -218,7 +220,11 @@ class Plan:
 
         clip = self.configuration.out_of_range == "clip"
         if x.dtype.kind == "f":
-            outsiders = _kernels.encode_floats(x, codes, *self._double, self._nan_code)
+            if x.dtype == np.float32 and self._margin < _MARGIN:
+                numbers = (*self._ends, *self._single[2:]), self._double
+                outsiders = _kernels.encode_float32(x, codes, *numbers, self._margin, self._nan_code)
+            else:
+                outsiders = _kernels.encode_floats(x, codes, *self._double, self._nan_code)
             if outsiders and clip and self._nan_code < 0 and np.isnan(x).any():
                 return False
             return clip and not np.isinf(x).any() if outsiders else True
@@ -298,6 +304,27 @@ class Plan:
         numbers = (low, high, zero, 1 / gain, constant, scale, scale * root, slope, offset)
         with np.errstate(over="ignore"):
             return cast("Single", tuple(np.float32(v) for v in numbers))
+
+    @functools.cached_property
+    def _ends(self) -> tuple[np.float32, np.float32]:
+        """The smallest and the largest float32 that have a code."""
+        low, high = np.float32(self.lowest), np.float32(self.highest)
+        if float(low) < self.lowest:
+            low = np.nextafter(low, np.float32(np.inf))
+        if float(high) > self.highest:
+            high = np.nextafter(high, np.float32(-np.inf))
+        return low, high
+
+    @functools.cached_property
+    def _margin(self) -> np.float32:
+        """Bound on the error of the float32 formula, in codes.
+
+        Every operation adds at most half a last place of its result. The zero level is rounded before it is
+        subtracted, which the slope at darkness, the steepest, turns into codes.
+        """
+        _, _, zero, gain, _, scale, root, slope, offset = self._double
+        largest = self._top + scale * root + abs(offset) + 2
+        return np.float32(2.0**-24 * (8 * largest + 2 * slope * abs(zero) / gain) + 1e-6)
 
     def _short_kernel(self, dtype: np.dtype[Any]) -> ShortKernel:
         """The fastest kernel that is exact for every value of an integer type of at most 16 bits."""
@@ -451,10 +478,12 @@ def _flat(x: AnyArray) -> tuple[AnyArray, Callable[[AnyArray], AnyArray]]:
 
 
 def _rounded(p: Plan) -> AnyArray:
-    """The decode table in the dtype of the values: integers half to even, inside the range that has codes."""
+    """The decode table in the dtype of the values: integers half to even, and inside their type."""
     dtype, table = p.decoded_dtype, p.table
     if dtype.kind != "f":
-        return np.rint(np.clip(table, p.lowest, p.highest)).astype(dtype)
+        limits = np.iinfo(dtype)
+        low, high = max(int(limits.min), -EXACT), min(int(limits.max), EXACT)
+        return np.rint(np.clip(table, low, high)).astype(dtype)
     values = table.astype(dtype)
     if p._nan_code < 0:
         return values
