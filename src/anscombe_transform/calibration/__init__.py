@@ -1,0 +1,32 @@
+"""Calibration: a detector's gain and zero level from an ordinary movie.
+
+`compute_sensitivity` is the way in; `NoiseStatistics` and `estimate_sensitivity` are its two halves, for
+movies that are read in parts. docs/explanation/calibration.md tells what is measured and how; the modules are
+
+``statistics``   sums over the movie from which its noise is read
+``line``         the robust photon transfer line
+``zero``         zero level and read noise, by the third cumulant
+``checks``       numbers that speak for or against the line
+``verdict``      what those numbers mean, in words
+``estimate``     the estimate from end to end, and the verdict
+``sensitivity``  the result
+"""
+
+from anscombe_transform.calibration.estimate import compute_sensitivity, estimate_sensitivity
+from anscombe_transform.calibration.sensitivity import (
+    Reason,
+    Sensitivity,
+    TransferCurve,
+    UntrustworthyCalibration,
+)
+from anscombe_transform.calibration.statistics import NoiseStatistics
+
+__all__ = [
+    "NoiseStatistics",
+    "Reason",
+    "Sensitivity",
+    "TransferCurve",
+    "UntrustworthyCalibration",
+    "compute_sensitivity",
+    "estimate_sensitivity",
+]

@@ -1,0 +1,115 @@
+"""What speaks against a calibration: each check gives a number, `reasons` turns them into sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anscombe_transform.calibration.line import (
+    GROUPS,
+    Bools,
+    Floats,
+    Integers,
+    Line,
+    Samples,
+    jackknife_error,
+    jackknife_groups,
+)
+
+
+@dataclass(frozen=True)
+class Whiteness:
+    """Noise variance at lag 1 over that at a longer lag, 2 along x and y, 3 in time.
+
+    1 for white noise, less for smoothed.
+    """
+
+    x: float
+    y: float
+    time: float
+
+
+def whiteness(lags: Floats) -> Whiteness:
+    """Whiteness of the noise from the lag energies of the tiles.
+
+    Structure that moves raises the energy at the longer lag and looks like correlation, but only in some
+    tiles: the ratio is the median over tiles, or, where that is more, their 0.7 quantile less what chance
+    adds to it.
+    """
+    return Whiteness(*(_lag_ratio(lags[:, k], lags[:, k + 1]) for k in (0, 2, 4)))
+
+
+def _lag_ratio(near: Floats, far: Floats) -> float:
+    good = (near > 0) & (far > 0)
+    if np.count_nonzero(good) < 8:
+        return float("nan")
+    log_ratio = np.log(near[good] / far[good])
+    median, centre, upper = np.quantile(log_ratio, [0.5, 0.7, 0.95])
+    # 0.524 and 1.645 are the 0.7 and 0.95 quantiles of a standard normal law.
+    chance = 0.524 * (upper - centre) / (1.645 - 0.524)
+    return float(np.exp(max(median, centre - chance)))
+
+
+def curvature(samples: Samples, line: Line) -> tuple[float, float]:
+    """Mean relative departure of a parabola through the rows from their line, and its significance."""
+    used = line.used
+    x, y, q, w = samples.x[used], samples.y[used], line.instrument[used], line.weight[used]
+    group = jackknife_groups(samples.tile)[used]
+    centre = float((w * q).sum() / w.sum())
+    scale = float(np.sqrt((w * (q - centre) ** 2).sum() / w.sum()))
+    if scale == 0:
+        return 0.0, 0.0
+    u = (x - centre) / scale
+    instruments = np.stack([np.ones_like(q), (q - centre) / scale, ((q - centre) / scale) ** 2 - 1])
+    columns = np.stack([np.ones_like(u), u, ((q - centre) / scale) ** 2 - 1])
+    normal = np.zeros((GROUPS, 3, 3))
+    right = np.zeros((GROUPS, 3))
+    for i in range(3):
+        right[:, i] = np.bincount(group, w * instruments[i] * y, GROUPS)
+        for j in range(3):
+            normal[:, i, j] = np.bincount(group, w * instruments[i] * columns[j], GROUPS)
+    try:
+        a, b, c = np.linalg.solve(normal.sum(0), right.sum(0))
+        without = np.linalg.solve(normal.sum(0) - normal, (right.sum(0) - right)[..., None])[:, 2, 0]
+    except np.linalg.LinAlgError:
+        return 0.0, 0.0
+    low, high = np.quantile((q - centre) / scale, [0.02, 0.98])
+    grid = np.linspace(low, high, 21)
+    departure = np.abs(c * (grid**2 - 1)) / np.maximum(np.abs(a + b * grid), 1e-30)
+    return float(departure.mean()), float(c / max(jackknife_error(without), 1e-300))
+
+
+def tile_scatter(samples: Samples, line: Line) -> float:
+    """Relative scatter of places (tile and class) about the line beyond chance.
+
+    From the lower half of the distribution: structure and activity act above.
+    """
+    used = line.used
+    deviation = (samples.y - line.gain * (samples.x - line.x0)) / line.variance
+    weight = np.bincount(samples.place[used], samples.n[used])
+    present = weight > 0
+    of_place = np.bincount(samples.place[used], (samples.n * deviation)[used])[present] / weight[present]
+    law = samples.variance_of_variance(line.variance, line.gain) / line.variance**2
+    chance = np.sqrt(np.median(law[used]) / np.median(weight[present]))
+    low, middle = np.quantile(of_place, [0.16, 0.5])
+    return float(np.sqrt(max(0.0, (middle - low) ** 2 - (1.3 * chance) ** 2)))
+
+
+def quiet_tiles(samples: Samples, line: Line, usable: Bools, tiles: int) -> Bools:
+    """Tiles whose variance does not exceed the line by much: nothing moves there."""
+    deviation = (samples.y - line.gain * (samples.x - line.x0)) / line.variance
+    weight = np.bincount(samples.tile, usable * samples.n, tiles)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_tile = np.bincount(samples.tile, usable * samples.n * deviation, tiles) / weight
+    seen = weight > 0
+    quiet = seen & (of_tile < 0.08)
+    if np.count_nonzero(quiet) < max(8, 0.1 * tiles):
+        quiet = seen & (of_tile <= np.quantile(of_tile[seen], 0.3))
+    return np.asarray(quiet)
+
+
+def clipped_groups(count: Floats, n: Floats, group: Integers, groups: int, limit: float) -> Bools:
+    """Groups of brightness of which more than `limit` of the samples are cut off."""
+    rate = np.bincount(group, count, groups) / np.maximum(np.bincount(group, n, groups), 1e-30)
+    return np.asarray(rate >= limit)

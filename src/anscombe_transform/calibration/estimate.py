@@ -1,0 +1,621 @@
+"""From a movie to a `Sensitivity`: collect statistics, choose the filter, fit the line, judge.
+
+The steps, each a function of its own:
+
+1. `inspect` looks at a few frames: is there anything to calibrate, and where is the detector cut off?
+2. `collect` reads segments spread over the movie into `NoiseStatistics`.
+3. `usable_rows` leaves out the brightness groups that are cut off.
+4. `fit_filters` fits the photon transfer line with every filter that the noise's correlation allows.
+5. `choose_filter` takes the weakest filter that leaves no structure.
+6. `find_zero_level` tells zero level from read noise.
+7. `judge` says whether to believe it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anscombe_transform.calibration.checks import (
+    Whiteness,
+    clipped_groups,
+    curvature,
+    whiteness,
+)
+from anscombe_transform.calibration.line import (
+    T_QUANTILE,
+    Bools,
+    Floats,
+    Line,
+    NoLine,
+    Samples,
+    equal_groups,
+    fit_line,
+    jackknife_error,
+)
+from anscombe_transform.calibration.sensitivity import (
+    Reason,
+    Sensitivity,
+    TransferCurve,
+    UntrustworthyCalibration,
+    verdict_of,
+)
+from anscombe_transform.calibration.statistics import (
+    CLASSES,
+    SEGMENT_FRAMES,
+    TILE,
+    Filter,
+    MovieLike,
+    NoiseStatistics,
+    Table,
+)
+from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range
+from anscombe_transform.calibration.zero import find_zero_level
+
+# By default, segments are read until there are this many rows, and never fewer than eight segments.
+_DEFAULT_ROWS = 120_000
+_FEWEST_SEGMENTS = 8
+# Frames looked at for cut-off values.
+_INSPECTED_FRAMES = 16
+# Largest share of a brightness group that may be cut off. Less at the bright end, where half a percent
+# takes more than 1 % of the variance and pulls at the end of the line.
+_MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
+# Different values kept at either end.
+_LEVELS = 64
+# Lag ratios above this are taken for white noise.
+_WHITE = 0.97
+# Parts of the pixels, the brightest left out, that are tried for a straight line.
+_STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
+# Standard errors by which a weaker filter must exceed a stronger one to be given up. Low, since to stay
+# with a filter that leaves structure costs more than the precision that the stronger one loses.
+_DOUBT_FIRST, _DOUBT_SECOND = 1.8, 2.5
+_STRONGER: dict[Filter, tuple[Filter, ...]] = {
+    "t": ("ty", "tx"),
+    "ty": ("txy",),
+    "tx": ("txy",),
+    "txy": (),
+}
+# A half segment needs three frames; below this many frames the movie is one segment that is not halved.
+_LEAST_HALVED = 6
+
+
+def compute_sensitivity(
+    movie: MovieLike,
+    *,
+    on_refusal: Literal["raise", "return"] = "raise",
+    max_frames: int | None = None,
+    full: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sensitivity:
+    """Read a detector's gain and zero level from an ordinary movie.
+
+    No flat fields, no dark frames: what differs between neighbouring frames is noise where nothing moves, and
+    its variance grows with brightness by one gain per photon.
+
+    Parameters
+    ----------
+    movie : array_like, shape (time, y, x)
+        At least 2 frames of at least 10 × 10 pixels; any integer or float dtype, negative values included.
+        numpy arrays and memmaps, zarr, h5py, dask arrays and `open_movie` are read piece by piece.
+    on_refusal : {"raise", "return"}
+        What happens when the movie does not reveal its noise.
+    max_frames : int, optional
+        Most frames to enter the estimate. By default about eight segments of 16 frames, more for small
+        frames, spread over the movie.
+    full : bool
+        Read the whole movie; memory stays constant.
+    progress : callable, optional
+        Called with the number of segments done and to do.
+
+    Returns
+    -------
+    Sensitivity
+        Constants, 95 % intervals, a verdict and its reasons.
+
+    Raises
+    ------
+    UntrustworthyCalibration
+        A `ValueError`: the verdict is "refused" and `on_refusal` is "raise".
+    ValueError
+        The movie is not three-dimensional, its frames are too small, or an option is out of range.
+    TypeError
+        The dtype is neither integer nor float.
+
+    Examples
+    --------
+    >>> from anscombe_transform.simulation import simulate_movie
+    >>> movie, truth = simulate_movie((64, 128, 128), conversion_gain=90, zero_level=50, rng=0)
+    >>> sensitivity = compute_sensitivity(movie)
+    >>> bool(abs(sensitivity.conversion_gain / truth.conversion_gain - 1) < 0.03)
+    True
+    >>> sensitivity.verdict
+    'trustworthy'
+    """
+    if on_refusal not in ("raise", "return"):
+        raise ValueError(f"on_refusal must be 'raise' or 'return', got {on_refusal!r}")
+    if max_frames is not None and max_frames < 2:
+        raise ValueError(f"max_frames must be >= 2 (a difference needs two frames), got {max_frames}")
+    _check_movie(movie)
+    try:
+        cut = inspect(movie)
+        statistics = collect(movie, cut, max_frames=max_frames, full=full, progress=progress)
+        sensitivity = estimate_sensitivity(statistics)
+    except _Refused as refusal:
+        sensitivity = Sensitivity.refused(refusal.reason)
+    if sensitivity.verdict == "refused" and on_refusal == "raise":
+        raise UntrustworthyCalibration(sensitivity)
+    return sensitivity
+
+
+class _Refused(Exception):
+    """Nothing can be measured."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = Reason(code, message, "refusal")
+
+
+def _check_movie(movie: MovieLike) -> None:
+    shape = tuple(movie.shape)
+    if len(shape) != 3:
+        raise ValueError(f"movie must have three axes (time, y, x), got shape {shape}")
+    if min(shape[1:]) < TILE + 2:
+        raise ValueError(f"movie must have frames of at least 10 × 10 pixels, got {shape[1]} × {shape[2]}")
+    if np.dtype(movie.dtype).kind not in "iuf":
+        raise TypeError(f"movie must hold integers or floats, got dtype {movie.dtype}")
+
+
+# 1. A look at a few frames
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Values at which the detector is cut off, infinite where it is not."""
+
+    floor: float = -math.inf
+    ceiling: float = math.inf
+
+
+def inspect(movie: MovieLike) -> Cut:
+    """Look at frames spread over the movie for reasons to stop, and for cut-off values.
+
+    A detector that saturates piles up samples at its largest value: that value is an atom, far more frequent
+    than the values below it.
+    """
+    frames = movie.shape[0]
+    if frames < 2:
+        raise _Refused(
+            "too_few_frames", f"noise is what differs between frames, and this movie has {frames}."
+        )
+    levels = _Levels()
+    for time in np.unique(np.linspace(0, frames - 1, min(frames, _INSPECTED_FRAMES)).astype(int)):
+        levels.add(np.asarray(movie[int(time) : int(time) + 1])[0])
+    if levels.total == 0:
+        raise _Refused("not_finite", "no sample of this movie is a finite number.")
+    if len(levels.lowest) == 1:
+        raise _Refused("constant", f"every sample has the same value, {levels.lowest[0]:g}.")
+    if len(levels.lowest) == 2:
+        raise _Refused("two_levels", "the movie has only two values, as a mask has; its noise is lost.")
+    return Cut(floor=_floor(levels), ceiling=_ceiling(levels))
+
+
+class _Levels:
+    """The lowest and the highest values among samples, ascending, and how often each occurs."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.lowest, self.lowest_counts = np.zeros(0), np.zeros(0)
+        self.highest, self.highest_counts = np.zeros(0), np.zeros(0)
+
+    def add(self, frame: NDArray[Any]) -> None:
+        # Some rows are enough of a large frame, and bound the time that sorting takes.
+        frame = frame[:: max(1, frame.size // 400_000)]
+        values, counts = np.unique(frame[np.isfinite(frame)], return_counts=True)
+        self.total += int(counts.sum())
+        # A value among the lowest of all is among the lowest of every frame that has it, so none is missed.
+        self.lowest, self.lowest_counts = (
+            v[:_LEVELS] for v in _counted(self.lowest, self.lowest_counts, values[:_LEVELS], counts[:_LEVELS])
+        )
+        self.highest, self.highest_counts = (
+            v[-_LEVELS:]
+            for v in _counted(self.highest, self.highest_counts, values[-_LEVELS:], counts[-_LEVELS:])
+        )
+
+
+def _counted(
+    values: Floats, counts: Floats, more_values: NDArray[Any], more_counts: NDArray[Any]
+) -> tuple[Floats, Floats]:
+    """Merge two sets of values and their counts."""
+    merged, which = np.unique(np.concatenate([values, more_values.astype(np.float64)]), return_inverse=True)
+    summed = np.bincount(which, np.concatenate([counts, more_counts]), len(merged))
+    return np.asarray(merged, np.float64), np.asarray(summed, np.float64)
+
+
+def _ceiling(levels: _Levels) -> float:
+    """Return the largest value if samples pile up there, else infinity."""
+    most, beside = levels.highest_counts[-1], levels.highest_counts[-9:-1]
+    piled = most > max(8, 1e-5 * levels.total) and most > 4 * beside.mean()
+    return float(levels.highest[-1]) if piled else math.inf
+
+
+def _floor(levels: _Levels) -> float:
+    """Return the smallest value if samples pile up there, else minus infinity.
+
+    The darkest pixels are many, so the pile must stand out from its close neighbours.
+    """
+    step = float(np.median(np.diff(levels.lowest)))
+    near = levels.lowest[1:] - levels.lowest[0] < 6 * step
+    least, beside = levels.lowest_counts[0], levels.lowest_counts[1:][near]
+    piled = least > max(8, 1e-5 * levels.total) and len(beside) >= 3 and least > 2 * beside.max()
+    return float(levels.lowest[0]) if piled else -math.inf
+
+
+# 2. Statistics
+
+
+def collect(
+    movie: MovieLike,
+    cut: Cut,
+    *,
+    max_frames: int | None = None,
+    full: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> NoiseStatistics:
+    """Read segments spread evenly over the movie; all of them if `full`."""
+    frames, height, width = movie.shape
+    available = frames if max_frames is None else min(frames, max_frames)
+    if available < _LEAST_HALVED:
+        block = np.asarray(movie[:available])
+        distinct = [k for k in range(available) if k == 0 or not np.array_equal(block[k], block[k - 1])]
+        if len(distinct) < 2:
+            raise _Refused("identical_frames", "all frames are identical: there is no noise to measure.")
+        statistics = NoiseStatistics(
+            (height, width), segment_frames=len(distinct), floor=cut.floor, ceiling=cut.ceiling
+        )
+        statistics.update(block[distinct], start=0)
+        statistics.duplicates = available - len(distinct)
+        return statistics
+
+    length = min(available, frames // max(1, frames // SEGMENT_FRAMES))
+    statistics = NoiseStatistics((height, width), segment_frames=length, floor=cut.floor, ceiling=cut.ceiling)
+    segments = frames // length
+    wanted = segments
+    if not full:
+        wanted = max(_FEWEST_SEGMENTS, _DEFAULT_ROWS // (2 * CLASSES * statistics.tiles))
+    if max_frames is not None:
+        wanted = max(1, max_frames // length)
+    chosen = np.unique(np.linspace(0, segments - 1, min(wanted, segments)).round().astype(int))
+    for done, segment in enumerate(chosen):
+        start = int(segment) * length
+        statistics.update(np.asarray(movie[start : start + length]), start=start)
+        if progress is not None:
+            progress(done + 1, len(chosen))
+    return statistics
+
+
+# 3. The estimate
+
+
+def estimate_sensitivity(statistics: NoiseStatistics) -> Sensitivity:
+    """Estimate the detector's constants from collected statistics.
+
+    Parameters
+    ----------
+    statistics : NoiseStatistics
+        Of at least one complete segment.
+
+    Returns
+    -------
+    Sensitivity
+        Refused, with its reasons, where nothing can be measured.
+    """
+    try:
+        return _estimate(statistics)
+    except _Refused as refusal:
+        return Sensitivity.refused(refusal.reason)
+
+
+def _estimate(statistics: NoiseStatistics) -> Sensitivity:
+    table = statistics.table()
+    if len(table) == 0:
+        raise _why_empty(statistics)
+    if np.median(table.mean("y_t")) <= 1e-12:
+        raise _Refused("no_noise", "neighbouring frames hardly differ: the movie was denoised, or is empty.")
+    floor_is_zero = _floor_is_zero_photons(statistics, table)
+    usable, clip_reasons = usable_rows(statistics, table, floor_is_zero=floor_is_zero)
+    white = whiteness(table.lags)
+    along = correlated_axes(white, statistics)
+    lines = fit_filters(statistics, table, usable, along)
+    lines = {name: _for_whole_variance(line, name, white) for name, line in lines.items()}
+    chosen = choose_filter(lines)
+    samples = _samples(statistics, table, chosen, kept_variance(chosen, white))
+    line, linear_up_to = straight_part(samples, lines[chosen], usable)
+
+    third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
+    third = None
+    if statistics.order == 2 and not _mostly_moving(lines, chosen):
+        third = table.mean(f"x3_{third_filter}"), table.mean(f"y3_{third_filter}")
+    left = structure_left(line, lines, chosen)
+    zero = find_zero_level(samples, line, third, third_filter, correlated=any(along), systematic=left)
+    half = T_QUANTILE * math.hypot(1.15 * line.gain_error, left * line.gain)
+    reasons = [
+        *judge(samples, line, zero, white, along),
+        *judge_range(linear_up_to),
+        *clip_reasons,
+        *judge_frames(statistics),
+    ]
+    return Sensitivity(
+        conversion_gain=line.gain,
+        zero_level=zero.value,
+        variance_intercept=line.x0,
+        read_noise=math.sqrt(max(line.gain * (zero.value - line.x0), 0.0)),
+        conversion_gain_interval=(line.gain - half, line.gain + half),
+        zero_level_interval=zero.interval,
+        verdict=verdict_of(tuple(reasons)),
+        reasons=tuple(reasons),
+        transfer_curve=transfer_curve(samples, line),
+        method=chosen,
+        zero_level_method=zero.method,
+        used_fraction=line.used_fraction,
+    )
+
+
+def _why_empty(statistics: NoiseStatistics) -> _Refused:
+    if statistics.duplicates:
+        return _Refused(
+            "identical_frames",
+            f"{statistics.duplicates} of {statistics.frames} frames repeat the frame before; too few differ.",
+        )
+    if statistics.not_finite:
+        return _Refused("not_finite", "no tile of this movie is free of NaN and infinite samples.")
+    return _Refused("too_few_frames", f"no segment of {statistics.segment_frames} frames is complete.")
+
+
+def _floor_is_zero_photons(statistics: NoiseStatistics, table: Table) -> bool:
+    """Whether the samples piled up at the smallest value are pixels without a photon, not values cut off.
+
+    Then the variance vanishes at just that value, and a pixel of mean m takes it with the Poisson probability
+    of no photon, exp(−(m − floor)/gain).
+    """
+    if not math.isfinite(statistics.floor):
+        return False
+    samples = _samples(statistics, table, "t")
+    try:
+        line = fit_line(samples, np.ones(len(table), bool))
+    except NoLine:
+        return False
+    if not (line.gain > 0 and abs(line.x0 - statistics.floor) < 0.5 * line.gain):
+        return False
+    photons = np.maximum(samples.x - statistics.floor, 0) / line.gain
+    expected = np.average(np.exp(-photons), weights=samples.n)
+    found = np.average(table.mean("low"), weights=samples.n)
+    return bool(0.85 < expected / max(found, 1e-30) < 1.1)
+
+
+def usable_rows(
+    statistics: NoiseStatistics, table: Table, *, floor_is_zero: bool = False
+) -> tuple[Bools, list[Reason]]:
+    """Rows of brightness groups that are not cut off, told by the instrument, never by the value itself."""
+    usable = np.ones(len(table), bool)
+    reasons = []
+    groups = int(np.clip(len(table) // 50, 4, 100))
+    group = equal_groups(table.mean("q"), groups)
+    for column, cut, code, what, limit in (
+        ("high", statistics.ceiling, "clipped_high", "saturates at", _MOST_CUT_HIGH),
+        ("low", statistics.floor, "clipped_low", "is cut off at", _MOST_CUT_LOW),
+    ):
+        if not math.isfinite(cut) or (code == "clipped_low" and floor_is_zero):
+            continue
+        clipped = clipped_groups(table.mean(column) * table.n, table.n, group, groups, limit)
+        if np.count_nonzero(~clipped) >= max(3, 0.03 * groups):
+            usable &= ~clipped[group]
+            if clipped.any():
+                share = 100 * np.count_nonzero(clipped) / groups
+                reasons.append(
+                    Reason(
+                        code,
+                        f"the signal {what} {cut:g}; "
+                        f"the {share:.0f} % of pixels that reach it were left out.",
+                    )
+                )
+                if code == "clipped_low":
+                    reasons[-1] = replace(
+                        reasons[-1],
+                        severity="caution",
+                        message=reasons[-1].message[:-1] + ", and the zero level is extrapolated.",
+                    )
+        else:
+            severity: Literal["refusal", "caution"] = "refusal" if code == "clipped_high" else "caution"
+            reasons.append(
+                Reason(f"{code}_everywhere", f"the signal {what} {cut:g} all over the field.", severity)
+            )
+    return usable, reasons
+
+
+def correlated_axes(white: Whiteness, statistics: NoiseStatistics) -> tuple[bool, bool]:
+    """Whether neighbours along y, and along x, share noise."""
+    limit = 0.9 if statistics.halved else 0.75
+    return white.y < limit, white.x < limit
+
+
+def kept_variance(name: Filter, white: Whiteness) -> float:
+    """Part of the noise variance that a filter keeps where neighbours share a little noise.
+
+    A second difference of weakly correlated noise is as much too small as its energy at lag 1 is below that
+    at lag 2. Ratios that chance explains count as 1.
+    """
+    kept = 1.0
+    for axis, ratio in (("x", white.x), ("y", white.y)):
+        if axis in name and ratio < _WHITE:
+            kept *= ratio
+    return kept
+
+
+def _for_whole_variance(line: Line, name: Filter, white: Whiteness) -> Line:
+    kept = kept_variance(name, white)
+    return replace(line, gain=line.gain / kept, gains=line.gains / kept, variance=line.variance / kept)
+
+
+def fit_filters(
+    statistics: NoiseStatistics, table: Table, usable: Bools, correlated: tuple[bool, bool]
+) -> dict[Filter, Line]:
+    """Lines of every filter that works; a filter along an axis with correlated noise would not."""
+    along_y, along_x = correlated
+    allowed: dict[Filter, bool] = {
+        "t": True,
+        "ty": not along_y,
+        "tx": not along_x,
+        "txy": not (along_x or along_y),
+    }
+    lines: dict[Filter, Line] = {}
+    failure = NoLine("no filter was allowed")
+    for name, fine in allowed.items():
+        if not fine:
+            continue
+        samples = _samples(statistics, table, name)
+        rows = usable
+        if "t" in lines and _covers_most(lines["t"], usable):
+            rows = lines["t"].used
+        try:
+            lines[name] = fit_line(samples, rows)
+        except NoLine as error:
+            failure = error
+    if not lines:
+        raise _Refused("no_contrast", f"no line of variance against brightness can be drawn: {failure}.")
+    return lines
+
+
+def _covers_most(line: Line, usable: Bools) -> bool:
+    """Whether the accepted rows are most of the usable ones, over most of the range of brightness."""
+    if line.used_fraction < 0.75:
+        return False
+    used, whole = (np.ptp(np.quantile(line.instrument[rows], [0.02, 0.98])) for rows in (line.used, usable))
+    return bool(used > 0.6 * whole)
+
+
+def choose_filter(lines: dict[Filter, Line]) -> Filter:
+    """Take the weakest filter that leaves no structure.
+
+    Structure adds variance, and does so where there is light: a filter is given up where a stronger one finds
+    a gain lower by more than chance.
+    """
+    chosen: Filter = "t" if "t" in lines else next(iter(lines))
+    axes: list[Filter] = [name for name in ("ty", "tx") if name in lines]
+    if not axes:
+        return chosen
+    best = axes[0]
+    if len(axes) == 2 and _exceeds(lines[axes[0]], lines[axes[1]], _DOUBT_FIRST):
+        best = axes[1]
+    poor = lines[chosen].used_fraction < 0.5
+    if chosen != best and (poor or _exceeds(lines[chosen], lines[best], _DOUBT_FIRST)):
+        chosen = best
+        if "txy" in lines and (
+            lines[best].used_fraction < 0.5 or _exceeds(lines[best], lines["txy"], _DOUBT_SECOND)
+        ):
+            chosen = "txy"
+    return chosen
+
+
+def _exceeds(weak: Line, strong: Line, errors: float) -> bool:
+    """Whether the weaker filter's gain is higher than the stronger one's by more than chance."""
+    difference = weak.gain - strong.gain
+    return difference > errors * jackknife_error(weak.gains - strong.gains) and difference > 0.002 * abs(
+        strong.gain
+    )
+
+
+def straight_part(samples: Samples, line: Line, usable: Bools) -> tuple[Line, float]:
+    """Keep to the dark part of a bent curve, up to where it is straight.
+
+    Detectors are linear at low light and bend at high light, by dead time or saturation; what moves adds
+    variance where there is light to move. Returns the line and the mean up to which it was read: infinite if
+    all of it.
+    """
+    if not _bent(samples, line):
+        return line, math.inf
+    for part in _STRAIGHT_PARTS:
+        limit = float(np.quantile(line.instrument[line.used], part))
+        try:
+            shorter = fit_line(samples, usable & (line.instrument <= limit))
+        except NoLine:
+            break
+        if shorter.gain_error > 0.03 * abs(shorter.gain):
+            break
+        if not _bent(samples, shorter):
+            return shorter, limit
+    return line, math.inf
+
+
+def _bent(samples: Samples, line: Line) -> bool:
+    departure, significance = curvature(samples, line)
+    return departure > 0.02 and abs(significance) > 4
+
+
+def _mostly_moving(lines: dict[Filter, Line], chosen: Filter) -> bool:
+    """Whether structure was so strong that its third moment would drown that of the photons."""
+    return chosen != "t" and "t" in lines and lines["t"].gain > 1.5 * lines[chosen].gain
+
+
+def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> float:
+    """Relative systematic error of the gain, from the structure that the filter may have left.
+
+    That is judged by what a stronger filter would still take away, and by what the chosen one took.
+    """
+    gain = abs(line.gain)
+    left = max([0.0, *(line.gain - lines[f].gain for f in _STRONGER[chosen] if f in lines)])
+    taken = max(0.0, lines["t"].gain - line.gain) if "t" in lines else 0.0
+    return math.hypot(0.002, min(0.5 * left / gain, 0.02), min(0.1 * taken / gain, 0.02))
+
+
+def transfer_curve(samples: Samples, line: Line, bins: int = 32) -> TransferCurve:
+    """Variance against mean of the accepted rows, in bins of equal width in the square root of brightness."""
+    used = line.used
+    q, x, y, n = line.instrument[used], samples.x[used], samples.y[used], samples.n[used]
+    root = np.sqrt(np.maximum(q - q.min(), 0))
+    darkest, brightest = (float(v) for v in np.quantile(root, [0.002, 0.998]))
+    edges = np.linspace(darkest, brightest, bins + 1)
+    group = np.clip(np.searchsorted(edges, root, side="right") - 1, 0, bins - 1)
+    law = samples.variance_of_variance(line.variance[used], line.gain)
+    count = np.asarray(np.bincount(group, n, bins), np.float64)
+    full = np.bincount(group, minlength=bins) >= 5
+    if not full.any():
+        full = count > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean, variance = (np.bincount(group, n * v, bins) / count for v in (x, y))
+        error = np.sqrt(np.bincount(group, n * law, bins)) / count
+    return TransferCurve(mean[full], variance[full], error[full], count[full])
+
+
+def _samples(statistics: NoiseStatistics, table: Table, name: Filter, kept: float = 1.0) -> Samples:
+    """Rows of one filter, which keeps the given part of the noise variance."""
+    tile = table.label("tile")
+    x = table.mean(f"x_{name}")
+    # Unhalved segments sort pixels by neighbours that the spatial filters use as well: there, the mean of the
+    # same samples is the better instrument, and unbiased as far as the noise is that of photons.
+    q = table.mean("q") if statistics.halved or name == "t" else x
+    return Samples(
+        x=x,
+        y=table.mean(f"y_{name}") / kept,
+        q=q,
+        n=table.n,
+        tile=tile,
+        place=tile * CLASSES + table.label("brightness"),
+        segment=np.unique(table.label("segment"), return_inverse=True)[1],
+        correlation=_correlation_in_time(statistics) * 1.944 ** (len(name) - 1),
+    )
+
+
+def _correlation_in_time(statistics: NoiseStatistics) -> float:
+    """Sum of squared autocorrelations of the temporal residuals of one half segment."""
+    length = statistics.segment_frames // (2 if statistics.halved else 1)
+    residuals = length - statistics.order
+    correlations = (-2 / 3, 1 / 6) if statistics.order == 2 else (-1 / 2,)
+    return 1 + 2 * sum(
+        max(0.0, 1 - lag / residuals) * correlation**2
+        for lag, correlation in enumerate(correlations, start=1)
+    )

@@ -1,0 +1,276 @@
+"""The photon transfer line: variance = gain · (mean − x₀), from rows of which some are not noise.
+
+A row gives a mean x, a variance y and an instrument q of the same pixels. Rows on structure that moved, on
+active cells or on defective pixels lie above the line; they are found by the law that the others obey.
+
+Since q sorted the pixels and its noise is independent of x and y, the slope is estimated as
+
+    g = Σ ω (q − q̄) y / Σ ω (q − q̄) x
+
+where least squares on the noisy x would be biased towards zero (Wald 1940).
+
+References
+----------
+A. Wald, "The fitting of straight lines if both variables are subject to error", Annals of Mathematical
+Statistics 11 (1940) 284-300.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Integers = NDArray[np.intp]
+
+GROUPS = 24
+# Two-sided 95 % quantile of Student's t with GROUPS − 1 degrees of freedom.
+T_QUANTILE = 2.069
+
+# Tails, in standard normal deviates, beyond which a row, or a tile's class over the whole movie, is not
+# noise.
+_ROW_TAILS = (-5.0, 4.7)
+_TILE_TAILS = (-4.2, 3.7)
+_SEGMENT_TAIL = 6.0
+_ITERATIONS = 15
+# Fourth cumulant of the residuals over their normalised variance, in units of gain² · variance.
+_FOURTH_CUMULANT = 1.5
+_LEAST_ROWS = 8
+
+
+class NoLine(ValueError):
+    """The rows do not determine a line."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of one filter: mean `x`, variance `y`, instrument `q` and number of residuals `n` of each.
+
+    `place` numbers the tile and class, `segment` the half segment; `correlation` is the sum of squared
+    autocorrelations of the filter's residuals, by which they count less than independent ones.
+    """
+
+    x: Floats
+    y: Floats
+    q: Floats
+    n: Floats
+    tile: Integers
+    place: Integers
+    segment: Integers
+    correlation: float
+
+    def variance_of_variance(self, variance: Floats, gain: float) -> Floats:
+        """Sampling variance of `y · sqrt(n)` where the true variance is `variance`."""
+        return 2 * self.correlation * variance**2 + _FOURTH_CUMULANT * max(gain, 0.0) ** 2 * variance
+
+
+@dataclass(frozen=True)
+class Line:
+    """A fitted line, the rows it rests on, and its delete-one-group jackknife."""
+
+    gain: float
+    x0: float
+    used: Bools
+    used_fraction: float
+    instrument: Floats
+    variance: Floats
+    weight: Floats
+    gains: Floats
+    x0s: Floats
+
+    @property
+    def gain_error(self) -> float:
+        """Standard error of the gain."""
+        return jackknife_error(self.gains)
+
+    @property
+    def x0_error(self) -> float:
+        """Standard error of the variance intercept."""
+        return jackknife_error(self.x0s)
+
+
+def fit_line(samples: Samples, usable: Bools) -> Line:
+    """Fit the line to the `usable` rows, leaving out those that are not noise.
+
+    Raises
+    ------
+    NoLine
+        Too few rows are left, or their means do not differ.
+    """
+    q = expected_mean(samples, usable)
+    gain, x0 = _starting_line(samples, q, usable)
+    typical = max(float(np.median(samples.y[usable])), 1e-30)
+    used, previous = usable, usable
+    for _ in range(_ITERATIONS):
+        # Never below a fiftieth of the typical variance: a weight must not explode where the line nears zero.
+        variance = np.maximum(gain * (q - x0), 0.02 * typical)
+        used = _noise_only(samples, usable, gain, x0, variance)
+        if np.count_nonzero(used) < _LEAST_ROWS:
+            raise NoLine("hardly any row is explained by noise")
+        weight = samples.n / samples.variance_of_variance(variance, gain)
+        new_gain, x0 = instrumental_line(samples.x[used], samples.y[used], q[used], weight[used])
+        if not (np.isfinite(new_gain) and np.isfinite(x0)):
+            raise NoLine("the means do not differ")
+        settled = np.array_equal(used, previous) and abs(new_gain - gain) < 1e-4 * abs(gain)
+        gain, previous = new_gain, used
+        if settled:
+            break
+    variance = np.maximum(gain * (q - x0), 0.02 * typical)
+    weight = samples.n / samples.variance_of_variance(variance, gain)
+    gains, x0s = jackknife_line(
+        samples.x[used], samples.y[used], q[used], weight[used], jackknife_groups(samples.tile)[used]
+    )
+    return Line(
+        gain=gain,
+        x0=x0,
+        used=used,
+        used_fraction=float(used.sum()) / max(1.0, float(usable.sum())),
+        instrument=q,
+        variance=variance,
+        weight=weight,
+        gains=gains,
+        x0s=x0s,
+    )
+
+
+def expected_mean(samples: Samples, usable: Bools) -> Floats:
+    """E[x | q], the first stage of two-stage least squares: means of groups of q, linear in between."""
+    q, n = samples.q, samples.n
+    groups = min(max(int(np.count_nonzero(usable)) // 40, 4), 64)
+    group = equal_groups(q[usable], groups)
+    weight = np.bincount(group, n[usable], groups)
+    if np.any(weight == 0):
+        raise NoLine("fewer rows than groups of brightness")
+    knots_q = np.bincount(group, (n * q)[usable], groups) / weight
+    knots_x = np.maximum.accumulate(np.bincount(group, (n * samples.x)[usable], groups) / weight)
+    out = np.interp(q, knots_q, knots_x)
+    for end, beside, beyond in ((0, 1, q < knots_q[0]), (-1, -2, q > knots_q[-1])):
+        step = knots_q[end] - knots_q[beside]
+        slope = (knots_x[end] - knots_x[beside]) / step if step else 0.0
+        out = np.where(beyond, knots_x[end] + slope * (q - knots_q[end]), out)
+    return np.asarray(out, np.float64)
+
+
+def _starting_line(samples: Samples, q: Floats, usable: Bools) -> tuple[float, float]:
+    """Theil-Sen line through the medians of groups of brightness."""
+    weight = _sum_by(samples.place, usable * samples.n)
+    present = weight > 0
+    place_q, place_x, place_y = (
+        _sum_by(samples.place, usable * samples.n * v)[present] / weight[present]
+        for v in (q, samples.x, samples.y)
+    )
+    group = equal_groups(place_q, int(np.clip(len(place_q) // 12, 3, 30)))
+    medians = np.array(
+        [(np.median(place_x[group == k]), np.median(place_y[group == k])) for k in np.unique(group)]
+    )
+    if len(np.unique(medians[:, 0])) < 2:
+        raise NoLine("the means do not differ")
+    # A few dozen points: their pairwise slopes are quicker taken than scipy.stats is imported.
+    rise, run = (
+        np.subtract.outer(column, column)[np.triu_indices(len(column), 1)] for column in medians.T[::-1]
+    )
+    slope = float(np.median(rise[run != 0] / run[run != 0]))
+    if slope == 0 or not np.isfinite(slope):
+        slope = 1e-6 * max(float(np.median(medians[:, 1])), 1e-30) / max(float(np.ptp(medians[:, 0])), 1e-30)
+    return slope, -float(np.median(medians[:, 1] - slope * medians[:, 0])) / slope
+
+
+def _noise_only(samples: Samples, usable: Bools, gain: float, x0: float, variance: Floats) -> Bools:
+    """Rows that noise explains: not far off alone, nor as a place over time, nor as a moment over space."""
+    n = samples.n
+    deviation = (samples.y - gain * (samples.x - x0)) / variance
+    law = samples.variance_of_variance(variance, gain) / variance**2
+    spread = np.sqrt(law / n)
+    # Where contamination is everywhere the law is too narrow; where it is nowhere, it must not be narrowed.
+    widening = _robust_spread((deviation / spread)[usable], 1.0, 1.5, centre=0.0)
+    fine = usable & _within(deviation, widening * spread, _ROW_TAILS)
+
+    weight = _sum_by(samples.place, fine * n)
+    present = weight > 0
+    safe = _nonzero(weight)
+    of_place = _sum_by(samples.place, fine * n * deviation) / safe
+    spread_of_place = np.sqrt(_sum_by(samples.place, fine * n * law)) / safe
+    score = of_place[present] / spread_of_place[present]
+    widening = _robust_spread(score, 1.0, 2.0)
+    place_fine = _within(of_place, widening * spread_of_place, _TILE_TAILS) | ~present
+
+    weight = _sum_by(samples.segment, fine * n)
+    safe = _nonzero(weight)
+    of_segment = _sum_by(samples.segment, fine * n * deviation) / safe
+    present = weight > 0
+    burst = np.zeros(len(weight), bool)
+    if np.count_nonzero(present) >= 6:
+        centre = np.median(of_segment[present])
+        theory = np.sqrt(_sum_by(samples.segment, fine * n * law)) / safe
+        scale = np.maximum(1.4826 * np.median(np.abs(of_segment[present] - centre)), 1.5 * theory)
+        burst = of_segment - centre > _SEGMENT_TAIL * scale
+    return np.asarray(fine & place_fine[samples.place] & ~burst[samples.segment])
+
+
+def _robust_spread(score: Floats, low: float, high: float, centre: float | None = None) -> float:
+    """Median absolute deviation of standard scores as a standard deviation, within limits."""
+    if not score.size:
+        return low
+    middle = float(np.median(score)) if centre is None else centre
+    return float(np.clip(1.4826 * np.median(np.abs(score - middle)), low, high))
+
+
+def _within(deviation: Floats, spread: Floats, tails: tuple[float, float]) -> Bools:
+    """Whether a relative deviation lies between two quantiles of a gamma law of mean 1 and that spread.
+
+    Quantiles by Wilson and Hilferty's cube of a normal law, since one per row from the exact law is slow.
+    """
+    low, high = (np.maximum(1 - spread**2 / 9 + z * spread / 3, 0) ** 3 - 1 for z in tails)
+    return np.asarray((deviation >= low) & (deviation <= high))
+
+
+def instrumental_line(x: Floats, y: Floats, q: Floats, weight: Floats) -> tuple[float, float]:
+    """Slope and x-intercept of the weighted line of y on x, instrumented by q."""
+    total = weight.sum()
+    mean_q, mean_x, mean_y = (float((weight * v).sum() / total) for v in (q, x, y))
+    centred = weight * (q - mean_q)
+    with np.errstate(all="ignore"):
+        gain = float((centred * (y - mean_y)).sum() / (centred * (x - mean_x)).sum())
+        return gain, mean_x - mean_y / gain if gain else np.nan
+
+
+def jackknife_line(x: Floats, y: Floats, q: Floats, weight: Floats, group: Integers) -> tuple[Floats, Floats]:
+    """Slopes and x-intercepts with one group left out at a time."""
+    # From their middle, since the sums' differences would drown in the rounding of a large zero level.
+    middle = float(np.average(x, weights=weight))
+    q, x = q - middle, x - middle
+    sums = [np.bincount(group, weight * v, GROUPS) for v in (np.ones_like(x), q, x, y, q * x, q * y)]
+    w, wq, wx, wy, wqx, wqy = (s.sum() - s for s in sums)
+    with np.errstate(all="ignore"):
+        gains = (wqy - wq * wy / w) / (wqx - wq * wx / w)
+        return gains, middle + wx / w - wy / w / gains
+
+
+def jackknife_error(leave_one_out: Floats) -> float:
+    """Standard error from delete-one-group estimates."""
+    k = len(leave_one_out)
+    return float(np.sqrt((k - 1) / k * np.sum((leave_one_out - leave_one_out.mean()) ** 2)))
+
+
+def jackknife_groups(tile: Integers) -> Integers:
+    """Group of each tile, scattered over the field by a multiplicative hash."""
+    return ((tile.astype(np.int64) * 2654435761 % 2**32) // 7 % GROUPS).astype(np.intp)
+
+
+def equal_groups(values: Floats, groups: int) -> Integers:
+    """Group numbers 0..groups−1 by rank, of equal counts."""
+    rank = np.empty(len(values), np.int64)
+    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return (rank * groups // max(1, len(values))).astype(np.intp)
+
+
+def _sum_by(label: Integers, values: Floats) -> Floats:
+    return np.asarray(np.bincount(label, values), np.float64)
+
+
+def _nonzero(weight: Floats) -> Floats:
+    """Weights to divide by; sums over nothing are 0 whatever they are divided by."""
+    return np.where(weight > 0, weight, 1.0)

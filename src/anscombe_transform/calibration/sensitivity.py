@@ -1,0 +1,367 @@
+"""What a calibration finds: the detector's constants, how sure they are, and whether to trust them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from anscombe_transform.transform import beta_for
+
+if TYPE_CHECKING:
+    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
+    from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
+
+Verdict = Literal["trustworthy", "caution", "refused"]
+Severity = Literal["note", "caution", "refusal"]
+Interval = tuple[float, float]
+
+_NAN = math.nan
+_log = logging.getLogger(__name__)
+
+
+class UntrustworthyCalibration(ValueError):
+    """The movie does not reveal its noise; `sensitivity` holds what was found, and the reasons.
+
+    Attributes
+    ----------
+    sensitivity : Sensitivity
+        The refused calibration.
+    """
+
+    def __init__(self, sensitivity: Sensitivity) -> None:
+        self.sensitivity = sensitivity
+        refusals = [r for r in sensitivity.reasons if r.severity == "refusal"] or list(sensitivity.reasons)
+        super().__init__(
+            "this movie cannot be calibrated: "
+            + " ".join(f"[{reason.code}] {reason.message}" for reason in refusals)
+            + " (on_refusal='return' gives the figures all the same; "
+            "Sensitivity.from_known takes constants from a data sheet)"
+        )
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One finding that bears on the verdict.
+
+    Attributes
+    ----------
+    code : str
+        Stable name, for programs.
+    message : str
+        A sentence, for people.
+    severity : {"note", "caution", "refusal"}
+        The verdict is "refused" with any refusal, "caution" with any caution, else "trustworthy".
+    """
+
+    code: str
+    message: str
+    severity: Severity = "note"
+
+
+@dataclass(frozen=True, eq=False)
+class TransferCurve:
+    """Photon transfer curve: noise variance against mean signal, in bins of brightness.
+
+    Attributes
+    ----------
+    mean, variance : ndarray of float64, shape (bins,)
+        Signal units, and signal units squared; sorted by mean.
+    standard_error : ndarray of float64, shape (bins,)
+        Standard error of `variance`.
+    count : ndarray of float64, shape (bins,)
+        Residuals in the bin.
+    """
+
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+    count: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls) -> TransferCurve:
+        """No bins, for constants that were not measured."""
+        return cls(*(np.zeros(0) for _ in range(4)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TransferCurve):
+            return NotImplemented
+        return all(
+            np.array_equal(a, b) for a, b in zip(vars(self).values(), vars(other).values(), strict=True)
+        )
+
+    def __hash__(self) -> int:
+        return hash(tuple(array.tobytes() for array in vars(self).values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """A detector's constants as read from a movie.
+
+    The noise variance at mean m is ``conversion_gain · (m − variance_intercept)``.
+
+    Attributes
+    ----------
+    conversion_gain : float
+        Slope of noise variance against mean signal: signal units per photon (data sheets often give the
+        reciprocal, photons or electrons per ADU). The effective gain: with an excess noise factor F² it is
+        F² times the signal of one photon.
+    zero_level : float
+        Mean signal without light.
+    variance_intercept : float
+        Mean signal at which the fitted variance is zero, ``zero_level − read_noise² / conversion_gain``.
+    read_noise : float
+        Standard deviation of the signal without light, in signal units.
+    conversion_gain_interval, zero_level_interval : (float, float)
+        95 % intervals.
+    verdict : {"trustworthy", "caution", "refused"}
+        Whether to build on these figures.
+    reasons : tuple of Reason
+        What the verdict rests on.
+    transfer_curve : TransferCurve
+        Binned variance against mean of the samples that were used.
+    method : str
+        Filter that the gain was read with, "t", "ty", "tx" or "txy"; "known" for given constants.
+    zero_level_method : str
+        "third cumulant", "variance intercept" (where the third cumulant says nothing) or "known".
+    used_fraction : float
+        Part of the rows of the table that agreed with the line.
+
+    Examples
+    --------
+    >>> sensitivity = Sensitivity.from_known(conversion_gain=2.0, zero_level=100.0, read_noise=4.0)
+    >>> sensitivity.variance_intercept
+    92.0
+    >>> print(sensitivity)
+    gain 2 signal/photon, zero 100, read noise 4; verdict: trustworthy
+      known_constants: the constants were given, not measured.
+    """
+
+    conversion_gain: float
+    zero_level: float
+    variance_intercept: float
+    read_noise: float
+    conversion_gain_interval: Interval
+    zero_level_interval: Interval
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    transfer_curve: TransferCurve = field(repr=False)
+    method: str = "t"
+    zero_level_method: str = "variance intercept"
+    used_fraction: float = 1.0
+
+    @classmethod
+    def from_known(cls, *, conversion_gain: float, zero_level: float, read_noise: float = 0.0) -> Sensitivity:
+        """Take constants from a data sheet or an earlier calibration.
+
+        Parameters
+        ----------
+        conversion_gain : float
+            Signal units per photon, finite and > 0.
+        zero_level : float
+            Mean signal without light, finite.
+        read_noise : float
+            Standard deviation of the signal without light, in signal units, finite and ≥ 0.
+
+        Raises
+        ------
+        ValueError
+            A constant is outside its range.
+        """
+        if not (math.isfinite(conversion_gain) and conversion_gain > 0):
+            raise ValueError(
+                "conversion_gain must be a finite number > 0 (signal units per photon), "
+                f"got {conversion_gain!r}"
+            )
+        if not math.isfinite(zero_level):
+            raise ValueError(f"zero_level must be a finite number (signal units), got {zero_level!r}")
+        if not (math.isfinite(read_noise) and read_noise >= 0):
+            raise ValueError(f"read_noise must be a finite number >= 0 (signal units), got {read_noise!r}")
+        return cls(
+            conversion_gain=float(conversion_gain),
+            zero_level=float(zero_level),
+            variance_intercept=float(zero_level) - float(read_noise) ** 2 / float(conversion_gain),
+            read_noise=float(read_noise),
+            conversion_gain_interval=(float(conversion_gain),) * 2,
+            zero_level_interval=(float(zero_level),) * 2,
+            verdict="trustworthy",
+            reasons=(Reason("known_constants", "the constants were given, not measured."),),
+            transfer_curve=TransferCurve.empty(),
+            method="known",
+            zero_level_method="known",
+        )
+
+    @classmethod
+    def refused(cls, *reasons: Reason) -> Sensitivity:
+        """Say that nothing could be measured, and why."""
+        return cls(
+            conversion_gain=_NAN,
+            zero_level=_NAN,
+            variance_intercept=_NAN,
+            read_noise=_NAN,
+            conversion_gain_interval=(_NAN, _NAN),
+            zero_level_interval=(_NAN, _NAN),
+            verdict="refused",
+            reasons=reasons,
+            transfer_curve=TransferCurve.empty(),
+            used_fraction=0.0,
+        )
+
+    def codec(
+        self,
+        *,
+        zarr_format: Literal[2, 3] = 3,
+        beta: float = 0.5,
+        sample: ArrayLike | None = None,
+        decoded_dtype: DTypeLike | None = None,
+        encoded_dtype: DTypeLike | None = None,
+        zero_code: int | None = None,
+        out_of_range: Literal["raise", "clip"] = "raise",
+        read_noise: float | None = None,
+        noise_increase: float | None = None,
+    ) -> AnscombeTransformV2 | AnscombeTransformV3:
+        """Build the codec for movies of this detector; the log says what was picked and why.
+
+        Parameters
+        ----------
+        zarr_format : {2, 3}
+            2 gives a numcodecs codec, 3 a zarr codec.
+        beta : float
+            Width of one code in standard deviations of the noise.
+        sample : array_like, optional
+            The movie, or part of it: the codec is chosen to hold its whole range.
+        decoded_dtype, encoded_dtype : dtype, optional
+            Of the movie, and of the codes.
+        zero_code : int, optional
+            Code of `zero_level`, to leave room for values below it.
+        out_of_range : {"raise", "clip"}
+            What happens to a value without a code.
+        read_noise : float, optional
+            Read noise that the codec's steps take into account. By default the one of the data sheet, or a
+            measured one above half a photon; without it the steps in darkness are finer than needed,
+            which costs a little space and no fidelity.
+        noise_increase : float, optional
+            Instead of `beta`: the fraction by which the noise variance may grow; 0.02 is ``beta=0.49``.
+
+        Returns
+        -------
+        AnscombeTransformV2 or AnscombeTransformV3
+            Of the format ``anscombe-v1`` where that holds the sample, else ``anscombe-v2``.
+
+        Raises
+        ------
+        UntrustworthyCalibration
+            The calibration was refused.
+        ValueError
+            A parameter breaks its rule, or no codec holds the sample.
+        """
+        if self.verdict == "refused":
+            raise UntrustworthyCalibration(self)
+        from anscombe_transform.codec.configuration import choose_configuration, fields_of
+
+        if zarr_format not in (2, 3):
+            raise ValueError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
+        known = self.method == "known"
+        if read_noise is None:
+            matters = known or self.read_noise > self.conversion_gain / 2
+            read_noise = self.read_noise if matters else 0.0
+        configuration, why = choose_configuration(
+            self.conversion_gain,
+            self.zero_level,
+            read_noise=read_noise,
+            beta=beta if noise_increase is None else beta_for(noise_increase),
+            sample=sample,
+            decoded_dtype=decoded_dtype,
+            encoded_dtype=encoded_dtype,
+            zero_code=zero_code,
+            out_of_range=out_of_range,
+            measured=not known,
+        )
+        _log.info("%s", why)
+        if zarr_format == 2:
+            from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2 as Codec2
+
+            return Codec2(**fields_of(configuration))
+        from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3 as Codec3
+
+        return Codec3(**fields_of(configuration))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the calibration as plain JSON values; NaN becomes None."""
+        values = asdict(self)
+        values["transfer_curve"] = {name: array.tolist() for name, array in values["transfer_curve"].items()}
+        values["reasons"] = [asdict(reason) for reason in self.reasons]
+        return {name: _to_json(value) for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Sensitivity:
+        """Rebuild a calibration from `to_dict`.
+
+        Raises
+        ------
+        ValueError
+            A field is missing or unknown.
+        """
+        given = dict(values)
+        fields = set(cls.__dataclass_fields__)
+        if set(given) != fields:
+            raise ValueError(
+                f"a calibration has the fields {sorted(fields)}; missing {sorted(fields - set(given))}, "
+                f"unknown {sorted(set(given) - fields)}"
+            )
+        for name in ("conversion_gain", "zero_level", "variance_intercept", "read_noise", "used_fraction"):
+            given[name] = _number(given[name])
+        for name in ("conversion_gain_interval", "zero_level_interval"):
+            low, high = given[name]
+            given[name] = (_number(low), _number(high))
+        given["reasons"] = tuple(Reason(**reason) for reason in given["reasons"])
+        given["transfer_curve"] = TransferCurve(
+            **{
+                name: np.array([_number(v) for v in column])
+                for name, column in given["transfer_curve"].items()
+            }
+        )
+        return cls(**given)
+
+    def __str__(self) -> str:
+        parts = [
+            f"gain {self.conversion_gain:.4g}{_bracket(self.conversion_gain_interval)} signal/photon",
+            f"zero {self.zero_level:.4g}{_bracket(self.zero_level_interval)}",
+        ]
+        if self.read_noise > 0:
+            parts.append(f"read noise {self.read_noise:.3g}")
+        lines = [", ".join(parts) + f"; verdict: {self.verdict}"]
+        lines += [f"  {reason.code}: {reason.message}" for reason in self.reasons]
+        return "\n".join(lines)
+
+
+def verdict_of(reasons: tuple[Reason, ...]) -> Verdict:
+    """Return the worst of the reasons, as a verdict."""
+    severities = {reason.severity for reason in reasons}
+    if "refusal" in severities:
+        return "refused"
+    return "caution" if "caution" in severities else "trustworthy"
+
+
+def _bracket(interval: Interval) -> str:
+    low, high = interval
+    return f" [{low:.4g}, {high:.4g}]" if low < high else ""
+
+
+def _number(value: float | None) -> float:
+    return _NAN if value is None else float(value)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _to_json(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(v) for v in value]
+    return value

@@ -1,0 +1,374 @@
+"""Additive sufficient statistics of a movie's noise.
+
+For a space-time filter with weights w, Σw = 0, and residual r = Σ wⱼ xⱼ of samples with independent noise,
+
+    E[r²] / Σw²  =  g · (Σ wⱼ² μⱼ / Σw² − x₀)  +  structure²                                (second moment)
+    E[r³] / Σw³  =  ρ₃ g² · (Σ wⱼ³ μⱼ / Σw³ − z)                                            (third cumulant)
+
+with g the gain, x₀ the mean at which the variance vanishes, z the zero level and ρ₃ = 1 for a detector that
+answers every photon alike. `NoiseStatistics` adds up both sides for four filters that differ in how much
+structure of the scene they cancel:
+
+    t    [1, −2, 1] in time                     static structure
+    ty   the same, and [1, −2, 1] along y       and what changes slowly along y: flicker, drift, activity
+    tx   the same along x
+    txy  along both
+
+The movie is cut into segments of 16 frames, each into two halves, the field into tiles of 8 × 8 pixels, and
+a tile's pixels into 4 classes by their mean in the *other* half: an instrument whose noise is independent of
+the residuals'. One row of sums per (tile, half, class) is all that the estimate needs, so statistics of
+parts of a movie, from chunks of a file or from workers of a cluster, are merged by putting their rows
+together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Filter = Literal["t", "ty", "tx", "txy"]
+FILTERS: tuple[Filter, ...] = ("t", "ty", "tx", "txy")
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Integers = NDArray[np.intp]
+
+TILE = 8
+CLASSES = 4
+SEGMENT_FRAMES = 16
+
+# A half needs three frames for [1, −2, 1].
+_LEAST_HALVED = 6
+# Rows kept before neighbouring segments are added together: 130,000 rows of 21 numbers are 22 MB.
+_MOST_ROWS = 130_000
+_FEWEST_GROUPS = 2
+_MOST_PLACES = 8192
+# Memory for the float32 copy of the part of a segment that is worked on.
+_BAND_BYTES = 16 << 20
+_LAG_COLUMNS = 6
+
+
+class MovieLike(Protocol):
+    """Anything of shape (time, y, x) that slices along time: numpy, zarr, h5py, dask, `open_movie`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
+    def dtype(self) -> Any: ...  # noqa: D102
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of sums, and the columns by name; see `_statistics_kernels.COLUMNS`."""
+
+    rows: Floats
+    lags: Floats
+    tiles: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _column(self, name: str) -> Floats:
+        from anscombe_transform._statistics_kernels import COLUMNS
+
+        return self.rows[:, COLUMNS.index(name)]
+
+    @property
+    def n(self) -> Floats:
+        """Residuals added into each row."""
+        return self._column("n")
+
+    def mean(self, name: str) -> Floats:
+        """Mean of a column over the residuals of each row."""
+        return self._column(name) / self.n
+
+    def label(self, name: Literal["tile", "segment", "brightness"]) -> Integers:
+        """Number of the tile, of the half segment or of the class of each row."""
+        return self._column(name).astype(np.intp)
+
+
+class NoiseStatistics:
+    """Sums over a movie from which its noise is read; they add up over parts of the movie.
+
+    Parameters
+    ----------
+    frame_shape : (int, int)
+        Height and width of the frames, at least 10 × 10 pixels.
+    segment_frames : int
+        Frames of a segment, ≥ 2. Segment k is made of frames ``k · segment_frames`` and on. From 6 frames on,
+        a segment is cut into two halves, each of which sorts the pixels for the other; a shorter one is
+        used whole, and neighbouring pixels sort each other.
+    floor, ceiling : float
+        Values at which the detector was cut off; samples there are counted. Infinite: none.
+
+    Examples
+    --------
+    >>> from anscombe_transform.simulation import simulate_movie
+    >>> movie, truth = simulate_movie((32, 64, 64), rng=0)
+    >>> first, second = NoiseStatistics((64, 64)), NoiseStatistics((64, 64))
+    >>> first.update(movie[:20], start=0)
+    >>> second.update(movie[20:], start=20)
+    >>> first.merge(second).frames
+    32
+    """
+
+    def __init__(
+        self,
+        frame_shape: tuple[int, int],
+        *,
+        segment_frames: int = SEGMENT_FRAMES,
+        floor: float = -np.inf,
+        ceiling: float = np.inf,
+    ) -> None:
+        height, width = frame_shape
+        if min(height, width) < TILE + 2:
+            raise ValueError(
+                f"frames must be at least 10 × 10 pixels to be calibrated, got {height} × {width}"
+            )
+        if segment_frames < 2:
+            raise ValueError(f"segment_frames must be >= 2, got {segment_frames}")
+        self.frame_shape = (int(height), int(width))
+        self.segment_frames = int(segment_frames)
+        self.floor, self.ceiling = float(floor), float(ceiling)
+        tile_rows, self._place_columns = (height - 2) // TILE, (width - 2) // TILE
+        # Of a very large field, tiles that lie above one another are joined into one place.
+        self._joined = -(-tile_rows * self._place_columns // _MOST_PLACES)
+        self._place_rows = -(-tile_rows // self._joined)
+        self.tiles = self._place_rows * self._place_columns
+        self.duplicates = 0
+        self.not_finite = 0
+        self._level = 0
+        self._finished: set[int] = set()
+        # Rows (half, place, class, column) of each group of 2^level neighbouring segments, by number.
+        self._groups: dict[int, Floats] = {}
+        self._lags = np.zeros((tile_rows * self._place_columns, _LAG_COLUMNS))
+        self._pending: dict[int, dict[int, NDArray[Any]]] = {}
+
+    @property
+    def halved(self) -> bool:
+        """Whether segments are cut into two halves."""
+        return self.segment_frames >= _LEAST_HALVED
+
+    @property
+    def _halves(self) -> int:
+        return 2 if self.halved else 1
+
+    @property
+    def order(self) -> Literal[1, 2]:
+        """Order of the difference in time: 2 for [1, −2, 1], 1 for [1, −1]."""
+        return 2 if self.segment_frames >= 3 else 1
+
+    @property
+    def frames(self) -> int:
+        """Frames taken in, those that wait for the rest of their segment included."""
+        waiting = sum(len(part) for part in self._pending.values())
+        return len(self._finished) * self.segment_frames + waiting
+
+    @property
+    def segments(self) -> int:
+        """Complete segments."""
+        return len(self._finished)
+
+    def update(self, block: NDArray[Any], start: int) -> None:
+        """Add consecutive frames.
+
+        Parameters
+        ----------
+        block : ndarray, shape (time, y, x)
+            Frames of any integer or float dtype. Segments that they begin or end wait until the rest of
+            their frames arrives, here or by `merge`.
+        start : int
+            Number in the movie of the block's first frame.
+
+        Raises
+        ------
+        ValueError
+            The frames have another shape, or were added before.
+        """
+        block = np.asarray(block)
+        if block.ndim != 3 or block.shape[1:] != self.frame_shape:
+            height, width = self.frame_shape
+            raise ValueError(f"block must have shape (time, {height}, {width}), got {block.shape}")
+        length = self.segment_frames
+        for segment in range(start // length, (start + len(block) - 1) // length + 1):
+            first = max(start, segment * length)
+            last = min(start + len(block), (segment + 1) * length)
+            if segment in self._finished:
+                raise ValueError(f"frames {first}..{last - 1} belong to a segment that was added before")
+            part = block[first - start : last - start]
+            if last - first == length:
+                self._add_segment(segment, part)
+            else:
+                self._add_pending(segment, {first + i: frame.copy() for i, frame in enumerate(part)})
+
+    def merge(self, other: NoiseStatistics) -> NoiseStatistics:
+        """Add the statistics of another part of the same movie, and return self.
+
+        Raises
+        ------
+        ValueError
+            The other statistics were collected with other settings, or from the same frames.
+        """
+        for name in ("frame_shape", "segment_frames", "floor", "ceiling"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ValueError(f"cannot merge statistics of {name}={theirs!r} into ones of {name}={mine!r}")
+        both = self._finished & (other._finished | set(other._pending)) | other._finished & set(self._pending)
+        if both:
+            raise ValueError(f"both hold frames of segments {sorted(both)[:5]}: nothing may count twice")
+        self._finished |= other._finished
+        finer, coarser = sorted((self, other), key=lambda part: part._level)
+        groups, self._groups, shift = finer._groups, dict(coarser._groups), coarser._level - finer._level
+        for group in sorted(groups):
+            self._add_to_group(group >> shift, groups[group])
+        self._lags += other._lags
+        self.duplicates += other.duplicates
+        self.not_finite += other.not_finite
+        self._level = max(self._level, other._level)
+        for segment, frames in other._pending.items():
+            self._add_pending(segment, frames)
+        self._coarsen()
+        return self
+
+    def table(self) -> Table:
+        """Collect the rows, in an order that does not depend on the order in which they came."""
+        from anscombe_transform._statistics_kernels import COLUMNS
+
+        rows = np.zeros((len(self._groups), self._halves, self.tiles, CLASSES, len(COLUMNS)))
+        for number, group in enumerate(sorted(self._groups)):
+            rows[number] = self._groups[group]
+            rows[number, ..., 1] = number * self._halves + np.arange(self._halves)[:, None, None]
+        rows[..., 0] = np.arange(self.tiles)[:, None]
+        rows[..., 2] = np.arange(CLASSES)
+        flat = rows.reshape(-1, len(COLUMNS))
+        filled = flat[:, 3] > 0
+        return Table(flat if filled.all() else flat[filled], self._lags, self.tiles)
+
+    def _add_pending(self, segment: int, frames: dict[int, NDArray[Any]]) -> None:
+        waiting = self._pending.setdefault(segment, {})
+        twice = waiting.keys() & frames.keys()
+        if twice:
+            raise ValueError(f"frames {sorted(twice)[:5]} were added before: nothing may count twice")
+        waiting.update(frames)
+        if len(waiting) == self.segment_frames:
+            del self._pending[segment]
+            self._add_segment(segment, np.stack([waiting[k] for k in sorted(waiting)]))
+
+    def _add_segment(self, segment: int, frames: NDArray[Any]) -> None:
+        self._finished.add(segment)
+        repeats = [np.array_equal(a, b) for a, b in zip(frames[1:], frames[:-1], strict=True)]
+        distinct = ~np.array([False, *repeats])
+        self.duplicates += int(np.count_nonzero(~distinct))
+        least = _LEAST_HALVED if self.halved else self.order + 1
+        if np.count_nonzero(distinct) < least:
+            return
+        frames = frames if distinct.all() else frames[distinct]
+        pedestal = _pedestal(frames)
+        bands = [self._rows(frames, pedestal, first) for first in self._bands(len(frames))]
+        self._add_to_group(segment >> self._level, np.concatenate(bands, axis=1))
+        self._add_lags(frames, pedestal)
+        self._coarsen()
+
+    def _bands(self, frames: int) -> range:
+        """First place row of each band of the field that is worked on at a time, to bound the memory."""
+        per_place_row = 4 * frames * self._joined * TILE * self.frame_shape[1]
+        return range(0, self._place_rows, max(1, _BAND_BYTES // per_place_row))
+
+    def _rows(self, frames: NDArray[Any], pedestal: float, first: int) -> Floats:
+        """Rows (half, place, class, column) of one segment, in the band from place row `first` on."""
+        from anscombe_transform._statistics_kernels import COLUMNS, half_segment_rows
+
+        first_tile_row = first * self._joined
+        tile_rows = self._bands(len(frames)).step * self._joined
+        tile_rows = min(tile_rows, (self.frame_shape[0] - 2) // TILE - first_tile_row)
+        band = _as_float32(frames[:, first_tile_row * TILE :][:, : tile_rows * TILE + 2], pedestal)
+        if frames.dtype.kind == "f" and not np.isfinite(band.sum(dtype=np.float64)):
+            self.not_finite += int(np.count_nonzero(~np.isfinite(band[:, 1:-1])))
+        if self.halved:
+            middle = len(band) // 2
+            early, late = band[:middle], band[middle:]
+            pairs = [(early, late.mean(axis=0)), (late, early.mean(axis=0))]
+        else:
+            pairs = [(band, _mean_of_neighbours(band.mean(axis=0)))]
+        table = np.zeros((len(pairs), tile_rows * self._place_columns * CLASSES, len(COLUMNS)))
+        floor, ceiling = self.floor - pedestal, self.ceiling - pedestal
+        for rows, (own, instrument) in zip(table, pairs, strict=True):
+            half_segment_rows(own, instrument, self.order, not self.halved, floor, ceiling, rows)
+        table[~np.isfinite(table).all(axis=-1)] = 0
+        for name in ("q", "x_t", "x_ty", "x_tx", "x_txy", "x3_t", "x3_ty", "x3_txy"):
+            table[..., COLUMNS.index(name)] += pedestal * table[..., 3]
+        by_row = table.reshape(len(pairs), tile_rows, self._place_columns * CLASSES, len(COLUMNS))
+        if self._joined > 1:
+            by_row = np.add.reduceat(by_row, np.arange(0, tile_rows, self._joined), axis=1)
+        return by_row.reshape(len(pairs), -1, CLASSES, len(COLUMNS))
+
+    def _add_lags(self, frames: NDArray[Any], pedestal: float) -> None:
+        """Energies at lags 1 and 2 along x and y, and 1 and 3 in time, from one residual of the segment."""
+        from anscombe_transform._statistics_kernels import lag_energies
+
+        middle = len(frames) // 2
+        if len(frames) < 3:
+            first, second = _as_float32(frames, pedestal)
+            lag_energies(first - second, self._lags)
+            return
+        centre = 2 * _as_float32(frames[middle], pedestal)
+        near = _as_float32(frames[middle - 1], pedestal) + _as_float32(frames[middle + 1], pedestal) - centre
+        lag_energies(near, self._lags)
+        if len(frames) >= 7:
+            far = (
+                _as_float32(frames[middle - 3], pedestal) + _as_float32(frames[middle + 3], pedestal) - centre
+            )
+            for column, residual in ((4, near), (5, far)):
+                r = residual[:-2] - 2 * residual[1:-1] + residual[2:]
+                r = r[:, :-2] - 2 * r[:, 1:-1] + r[:, 2:]
+                self._lags[:, column] += _tile_sums(r * r)
+
+    def _coarsen(self) -> None:
+        """Add the rows of neighbouring segments together until they fit the memory set aside for them.
+
+        How far depends only on which segments were seen, so that the result does not depend on their order.
+        """
+        per_group = self.tiles * CLASSES * self._halves
+        while len(self._groups) > _FEWEST_GROUPS and len(self._groups) * per_group > _MOST_ROWS:
+            self._level += 1
+            finer, self._groups = self._groups, {}
+            for group in sorted(finer):
+                self._add_to_group(group >> 1, finer[group])
+
+    def _add_to_group(self, group: int, rows: Floats) -> None:
+        if group in self._groups:
+            self._groups[group] = self._groups[group] + rows
+        else:
+            self._groups[group] = rows
+
+
+def _pedestal(frames: NDArray[Any]) -> float:
+    """Level to be taken off before float32, which would round wide integers and doubles far from zero."""
+    if frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2:
+        return 0.0
+    middle = frames[len(frames) // 2].astype(np.float64)
+    finite = middle[np.isfinite(middle)]
+    return float(np.rint(np.median(finite))) if finite.size else 0.0
+
+
+def _as_float32(frames: NDArray[Any], pedestal: float) -> NDArray[np.float32]:
+    """Frames less the pedestal, contiguous."""
+    if pedestal:
+        frames = frames.astype(np.float64) - pedestal
+    return np.ascontiguousarray(frames, np.float32)
+
+
+def _mean_of_neighbours(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the four neighbours of every pixel, which have the other colour of a checkerboard."""
+    padded = np.pad(image, 1, mode="reflect")
+    return (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / np.float32(4)
+
+
+def _tile_sums(image: NDArray[np.float32]) -> Floats:
+    """Sum of an image, already without its outermost pixels, over each tile."""
+    height, width = (side // TILE * TILE for side in image.shape)
+    tiles = image[:height, :width].reshape(height // TILE, TILE, width // TILE, TILE)
+    return np.asarray(tiles.sum(axis=(1, 3), dtype=np.float64)).ravel()

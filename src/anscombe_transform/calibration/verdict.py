@@ -1,0 +1,152 @@
+"""The verdict: what speaks against a calibration, in sentences for the person at the microscope."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from anscombe_transform.calibration.checks import Whiteness, curvature, tile_scatter
+from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples
+from anscombe_transform.calibration.sensitivity import Reason
+from anscombe_transform.calibration.statistics import NoiseStatistics
+from anscombe_transform.calibration.zero import ZeroLevel
+
+
+def judge(
+    samples: Samples, line: Line, zero: ZeroLevel, white: Whiteness, along: tuple[bool, bool]
+) -> Iterator[Reason]:
+    """Yield what speaks against the estimate."""
+    used = line.used
+    gain, error = line.gain, line.gain_error
+    low, high = np.quantile(line.instrument[used], [0.02, 0.98])
+    shot_share = gain * float(high - low) / max(float(np.median(samples.y[used])), 1e-30)
+    if not gain > 3 * error:
+        yield Reason(
+            "no_shot_noise",
+            "the noise does not grow with brightness, so it is not photon noise: "
+            "the recording is too dark, or its noise was changed by processing.",
+            "refusal",
+        )
+    elif error > 0.06 * gain:
+        yield Reason(
+            "imprecise_gain",
+            f"the gain is known to ± {100 * T_QUANTILE * error / gain:.0f} % only; "
+            "more frames, or a scene with bright and dark parts, would help.",
+            "refusal",
+        )
+    if shot_share < 0.08:
+        yield Reason(
+            "no_contrast",
+            "bright and dark pixels have nearly the same noise: the scene has too little contrast, "
+            "or the noise is not that of photons.",
+            "refusal",
+        )
+    departure, significance = curvature(samples, line)
+    if departure > 0.06 and abs(significance) > 5:
+        yield Reason(
+            "curved",
+            f"variance against mean is bent ({100 * departure:.0f} % off a line): "
+            "the signal is not linear in light, "
+            "or something other than noise adds variance to the bright parts.",
+            "refusal" if departure > 0.15 else "caution",
+        )
+    scatter = tile_scatter(samples, line)
+    if scatter > 0.15:
+        yield Reason(
+            "scattered",
+            f"places of equal brightness differ in noise by {100 * scatter:.0f} %: gain or noise "
+            "varies over the field, or the movie was processed.",
+            "refusal" if scatter > 0.3 else "caution",
+        )
+    yield from _judge_correlation(white, along)
+    if line.used_fraction < 0.35:
+        yield Reason(
+            "mostly_structure",
+            f"only {100 * line.used_fraction:.0f} % of the field behaves like noise; "
+            "the rest moves or changes.",
+            "refusal" if line.used_fraction < 0.2 else "caution",
+        )
+    yield from _judge_zero(zero, gain, float(high - low))
+
+
+def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[Reason]:
+    if white.time < 0.85:
+        yield Reason(
+            "correlated_in_time",
+            "neighbouring frames share noise: the movie was averaged over a running window, filtered or "
+            "denoised "
+            "before it was saved. Use the raw recording.",
+            "refusal",
+        )
+    if all(along):
+        yield Reason(
+            "correlated_in_space",
+            "neighbouring pixels share noise in both directions: the frames were smoothed, resampled or "
+            "denoised. "
+            "The slope is not the gain of the detector. Use the raw recording.",
+            "refusal",
+        )
+    elif any(along):
+        axis = "y" if along[0] else "x"
+        yield Reason(
+            "correlated_along_" + axis,
+            f"neighbouring pixels along {axis} share noise, as slow electronics make it: "
+            "the gain is an effective one, not signal per photon.",
+            "caution",
+        )
+
+
+def _judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:
+    excess, error = zero.excess
+    if not zero.photon_like:
+        yield Reason(
+            "skewness",
+            f"the noise is not skewed as that of photons (ρ₃ = {excess:.2f} ± {error:.2f}, 1 expected), "
+            "so it cannot tell read noise from the zero level; a dark recording would.",
+            "caution" if excess < 1 else "note",
+        )
+    elif zero.multiplied and 1 < excess < 1.9:
+        yield Reason(
+            "excess_noise",
+            f"the detector seems to add multiplication noise, F² about {1 / (2 - excess):.1f}: "
+            "then the gain is F² times the signal of one photon.",
+        )
+    if not zero.consistent:
+        yield Reason(
+            "zero_inconsistent",
+            "variance and skewness of the noise point to different zero levels; the interval holds both.",
+        )
+    width = zero.interval[1] - zero.interval[0]
+    if width > 3 * gain and width > 0.5 * spread:
+        wide = width > 12 * gain and width > 2 * spread
+        yield Reason(
+            "zero_undetermined" if wide else "zero_uncertain",
+            "no part of the scene is dark enough to fix the zero level; a dark recording would.",
+            "caution" if wide else "note",
+        )
+
+
+def judge_frames(statistics: NoiseStatistics) -> Iterator[Reason]:
+    """Yield what was found about the frames themselves."""
+    if statistics.duplicates:
+        yield Reason(
+            "duplicated_frames",
+            f"{statistics.duplicates} of {statistics.frames} frames repeat the frame before "
+            "and were left out.",
+        )
+    if statistics.not_finite:
+        yield Reason(
+            "not_finite", f"{statistics.not_finite} samples are not finite; their tiles were left out."
+        )
+
+
+def judge_range(linear_up_to: float) -> Iterator[Reason]:
+    """Yield the brightness above which the curve is bent, if there is one."""
+    if math.isfinite(linear_up_to):
+        yield Reason(
+            "bent_above",
+            f"variance against mean is straight up to {linear_up_to:.4g} and bent above; "
+            "the gain was read below.",
+        )

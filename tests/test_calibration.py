@@ -1,0 +1,633 @@
+"""The calibration finds what a movie was made with, and says when it cannot."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from anscombe_transform._statistics_kernels import (
+    CLASSES,
+    COLUMNS,
+    TILE,
+    half_segment_rows,
+    lag_energies,
+    rank_classes,
+)
+from anscombe_transform.calibration import (
+    NoiseStatistics,
+    Reason,
+    Sensitivity,
+    UntrustworthyCalibration,
+    compute_sensitivity,
+    estimate_sensitivity,
+)
+from anscombe_transform.simulation import simulate_movie
+
+SECOND = np.array([1.0, -2.0, 1.0])
+FIRST = np.array([1.0, -1.0])
+
+
+# The kernels against plain numpy.
+
+
+def filtered(frames, time, y, x):
+    """Correlation of frames with the separable filter of the given weights, on tiled pixels only."""
+    out = np.asarray(frames, np.float64)
+    out = sum(w * out[k : len(out) - len(time) + 1 + k] for k, w in enumerate(time))
+    y, x = (w if len(w) == 3 else np.array([0.0, 1.0, 0.0]) for w in (y, x))
+    out = sum(w * out[:, k : out.shape[1] - 2 + k] for k, w in enumerate(y))
+    out = sum(w * out[:, :, k : out.shape[2] - 2 + k] for k, w in enumerate(x))
+    height, width = (side // TILE * TILE for side in out.shape[1:])
+    return out[:, :height, :width]
+
+
+def numpy_rows(frames, q, order, by_colour, floor, ceiling):
+    """The rows of `half_segment_rows`, by definition."""
+    time = SECOND if order == 2 else FIRST
+    one = np.array([1.0])
+    images = (
+        {"q": np.broadcast_to(filtered(q[None], one, one, one), (len(frames) - order, 1, 1))} if False else {}
+    )
+    residuals = len(frames) - order
+    images["q"] = filtered(q[None], one, one, one)[0] * residuals
+    for name in ("t", "ty", "tx", "txy"):
+        y, x = (SECOND if axis in name else one for axis in "yx")
+        square = [w**2 / np.sum(w**2) for w in (time, y, x)]
+        images[f"x_{name}"] = filtered(frames, *square).sum(axis=0)
+        images[f"y_{name}"] = (filtered(frames, time, y, x) ** 2).sum(axis=0) / np.prod(
+            [np.sum(w**2) for w in (time, y, x)]
+        )
+        if order == 2 and name != "tx":
+            cube = [w**3 / np.sum(w**3) for w in (time, y, x)]
+            images[f"x3_{name}"] = filtered(frames, *cube).sum(axis=0)
+            images[f"y3_{name}"] = (filtered(frames, time, y, x) ** 3).sum(axis=0) / np.prod(
+                [np.sum(w**3) for w in (time, y, x)]
+            )
+    centre = filtered(frames, one, one, one)
+    images["high"] = (centre >= ceiling).sum(axis=0) * residuals / len(frames)
+    images["low"] = (centre <= floor).sum(axis=0) * residuals / len(frames)
+
+    height, width = images["q"].shape
+    rows = np.zeros((height // TILE * (width // TILE) * CLASSES, len(COLUMNS)))
+    row = 0
+    for top in range(0, height, TILE):
+        for left in range(0, width, TILE):
+            tile = (slice(top, top + TILE), slice(left, left + TILE))
+            classes = numpy_classes(images["q"][tile].astype(np.float32), by_colour)
+            for c in range(CLASSES):
+                rows[row, [0, 2, 3]] = row // CLASSES, c, np.count_nonzero(classes == c) * residuals
+                for name, image in images.items():
+                    rows[row, COLUMNS.index(name)] = image[tile][classes == c].sum()
+                row += 1
+    return rows
+
+
+def numpy_classes(q, by_colour):
+    """Class of each pixel of a tile by stable rank."""
+    colour = np.indices(q.shape).sum(axis=0) % 2 if by_colour else np.zeros(q.shape, int)
+    classes = np.empty(q.shape, int)
+    for c in range(2 if by_colour else 1):
+        where = colour == c
+        rank = np.argsort(np.argsort(q[where], kind="stable"), kind="stable")
+        classes[where] = rank // 16 + 2 * c
+    return classes
+
+
+@pytest.mark.parametrize("by_colour", [False, True])
+def test_pixels_are_classed_by_rank(rng, by_colour):
+    """Each of the four classes holds 16 pixels, in order of rank, ties in order of position."""
+    for q in (rng.normal(size=(8, 8)), rng.integers(0, 4, (8, 8)), np.zeros((8, 8))):
+        weights = np.empty((CLASSES, 64), np.float32)
+        rank_classes(q.astype(np.float32).ravel(), by_colour, weights)
+        np.testing.assert_array_equal(
+            weights.argmax(axis=0), numpy_classes(q.astype(np.float32), by_colour).ravel()
+        )
+        np.testing.assert_array_equal(weights.sum(axis=1), 16)
+        np.testing.assert_array_equal(weights.sum(axis=0), 1)
+
+
+@pytest.mark.parametrize(
+    ("length", "order", "by_colour"), [(8, 2, False), (3, 2, True), (2, 1, True), (5, 1, False)]
+)
+@pytest.mark.parametrize("shape", [(10, 10), (27, 150)])
+def test_rows_are_the_sums_they_are_defined_as(rng, length, order, by_colour, shape):
+    """The compiled sums equal the filters' definition, to float32's rounding."""
+    frames = rng.gamma(2.0, 50.0, (length, *shape)).astype(np.float32)
+    q = rng.normal(100, 30, shape).astype(np.float32)
+    tiles = ((shape[0] - 2) // TILE) * ((shape[1] - 2) // TILE)
+    rows = np.zeros((tiles * CLASSES, len(COLUMNS)))
+    half_segment_rows(frames, q, order, by_colour, 10.0, 300.0, rows)
+    expected = numpy_rows(frames, q, order, by_colour, 10.0, 300.0)
+    for k, name in enumerate(COLUMNS):
+        if name == "segment" or (order == 1 and "3" in name):
+            continue
+        # A thousand float32 operations on numbers of alternating sign: relative to the largest of the column.
+        scale = np.abs(expected[:, k]).max() + 1e-12
+        np.testing.assert_allclose(rows[:, k] / scale, expected[:, k] / scale, atol=3e-5, err_msg=name)
+
+
+def test_lag_energies_are_the_sums_they_are_defined_as(rng):
+    """Energies at lags 1 and 2 equal their definition by slices."""
+    residual = rng.normal(size=(28, 36)).astype(np.float32)
+    out = np.zeros((3 * 4, 4))
+    lag_energies(residual, out)
+    r = residual.astype(np.float64)
+    smooth_y = np.full(r.shape, np.nan)
+    smooth_x = np.full(r.shape, np.nan)
+    smooth_y[1:-1] = r[:-2] - 2 * r[1:-1] + r[2:]
+    smooth_x[:, 1:-1] = r[:, :-2] - 2 * r[:, 1:-1] + r[:, 2:]
+    for column, (image, axis, lag) in enumerate(
+        [(smooth_y, 1, 1), (smooth_y, 1, 2), (smooth_x, 0, 1), (smooth_x, 0, 2)]
+    ):
+        energy = (np.roll(image, lag, axis) - 2 * image + np.roll(image, -lag, axis)) ** 2
+        inner = np.zeros(r.shape, bool)
+        inner[2:-2, 2:-2] = True
+        energy = np.where(inner, energy, 0)
+        tiles = energy[1:25, 1:33].reshape(3, 8, 4, 8).sum(axis=(1, 3))
+        np.testing.assert_allclose(out[:, column], tiles.ravel(), rtol=1e-4)
+
+
+# What a movie was made with is found.
+
+
+PMT = {"conversion_gain": 120, "zero_level": 20, "read_noise": 10, "mean_photons": 0.4}
+SCMOS = {"conversion_gain": 2.2, "zero_level": 100, "read_noise": 3.5, "dtype": "uint16", "mean_photons": 30}
+EMCCD = {"conversion_gain": 20, "read_noise": 30, "excess_noise": 2.0, "mean_photons": 6}
+# Largest relative error of the gain: four of the standard errors that the benchmark finds, at least 2 %.
+SCENARIOS = {
+    "static": (0.02, {}),
+    "low-light PMT": (0.03, PMT),
+    "sCMOS": (0.02, SCMOS),
+    "photon counts": (0.02, {"conversion_gain": 1, "zero_level": 0, "mean_photons": 3, "dtype": "uint8"}),
+    "activity": (0.025, {"activity": 0.3}),
+    "flicker and bleaching": (0.02, {"flicker": 0.05, "bleaching": 0.4}),
+    "jitter": (0.05, {"jitter": 1.0}),
+    "EMCCD": (0.03, EMCCD),
+    "hot pixels": (0.02, {"hot_pixels": 1e-3}),
+    "saturated": (0.03, {"adc_bits": 10, "conversion_gain": 30, "mean_photons": 8, "dtype": "uint16"}),
+    "float64": (0.02, {"dtype": "float64", "conversion_gain": 1e-3, "zero_level": -1.0}),
+    "above 32767": (
+        0.02,
+        {"dtype": "uint16", "conversion_gain": 200, "zero_level": 20000, "mean_photons": 50},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_gain_and_zero_are_found(seed, name):
+    """On 2.6 megapixels the gain is right to a few percent and the zero level to its interval."""
+    bound, options = SCENARIOS[name]
+    movie, truth = simulate_movie((100, 160, 160), rng=[seed, 5], **options)
+    found = compute_sensitivity(movie)
+    assert found.verdict != "refused"
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < bound
+    low, high = found.zero_level_interval
+    assert low - (high - low) <= truth.zero_level <= high + (high - low)
+
+
+def test_what_is_not_noise_is_left_out(seed):
+    """Blinking pixels, a jolt of the field and a busy corner do not change the gain."""
+    movie, truth = simulate_movie((128, 128, 128), dtype="float32", rng=seed)
+    rng = np.random.default_rng(seed)
+    blinking = rng.random(movie.shape[1:]) < 0.003
+    movie[:, blinking] += rng.normal(0, 3000, (128, np.count_nonzero(blinking)))
+    movie[40:44] = np.roll(movie[40:44], (9, 6, 3, -5), (1, 2, 1, 2))
+    movie[:, 100:, 100:] *= rng.uniform(0.5, 1.5, (128, 28, 28))
+    found = compute_sensitivity(movie)
+    assert found.used_fraction < 0.95
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04
+
+
+def test_a_little_correlation_along_x_does_not_lower_the_gain(seed):
+    """Neighbours that share 6 % of their noise lower the variance behind a filter along x, not the gain."""
+    movie, truth = simulate_movie((96, 160, 160), flicker=0.05, dtype="float64", rng=seed)
+    expected = truth.zero_level + truth.signal_per_photon * truth.photons * truth.brightness[:, None, None]
+    noise = movie - expected
+    movie = expected + noise + 0.06 * np.roll(noise, 1, axis=2)
+    found = compute_sensitivity(movie)
+    assert found.method != "t"
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.03
+
+
+@pytest.mark.parametrize("frames", [2, 3, 5, 6, 10, 17])
+def test_few_frames_are_enough(seed, frames):
+    """From two frames on the gain is within 6 %, and within twice its interval."""
+    movie, truth = simulate_movie((frames, 320, 320), rng=[seed, frames])
+    found = compute_sensitivity(movie)
+    low, high = found.conversion_gain_interval
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.06
+    assert abs(found.conversion_gain - truth.conversion_gain) < high - low
+
+
+def test_intervals_hold_the_truth(seed):
+    """Of 20 intervals of 95 %, at least 14 hold the truth: fewer has a chance below 1e-4 for honest ones."""
+    gain = zero = 0
+    for k in range(20):
+        movie, truth = simulate_movie((32, 96, 96), rng=[seed, k])
+        found = compute_sensitivity(movie, on_refusal="return")
+        gain += (
+            found.conversion_gain_interval[0] <= truth.conversion_gain <= found.conversion_gain_interval[1]
+        )
+        zero += found.zero_level_interval[0] <= truth.zero_level <= found.zero_level_interval[1]
+    assert gain >= 14
+    assert zero >= 14
+
+
+def test_the_estimate_scales_with_the_signal(seed):
+    """Multiplying a movie by a and adding b multiplies gain by a and maps zero z to a·z + b."""
+    movie, _ = simulate_movie((32, 96, 96), dtype="float32", rng=seed)
+    plain = compute_sensitivity(movie, on_refusal="return")
+    scaled = compute_sensitivity(movie * np.float32(4) + np.float32(1024), on_refusal="return")
+    assert scaled.conversion_gain == pytest.approx(4 * plain.conversion_gain, rel=1e-3)
+    assert scaled.zero_level == pytest.approx(4 * plain.zero_level + 1024, abs=0.02 * scaled.conversion_gain)
+    assert scaled.verdict == plain.verdict
+
+
+def test_wide_integers_keep_their_precision(seed):
+    """An offset of 2³⁰ in an int32 movie moves the zero level and nothing else."""
+    movie, _ = simulate_movie((32, 96, 96), rng=seed)
+    plain = compute_sensitivity(movie)
+    moved = compute_sensitivity(movie.astype(np.int32) + 2**30)
+    assert moved.conversion_gain == pytest.approx(plain.conversion_gain, rel=1e-3)
+    assert moved.zero_level - 2**30 == pytest.approx(plain.zero_level, abs=0.02 * plain.conversion_gain)
+
+
+def test_repeated_frames_are_left_out_and_reported(seed):
+    """Frames stored twice do not lower the noise."""
+    movie, truth = simulate_movie((64, 128, 128), rng=seed)
+    found = compute_sensitivity(np.repeat(movie, 2, axis=0))
+    assert "duplicated_frames" in codes(found)
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.06
+
+
+def test_true_counts_are_not_taken_for_cut_off(seed):
+    """Zeros of a photon counter are data; no row is left out for them."""
+    movie, _truth = simulate_movie(
+        (64, 128, 128), conversion_gain=1, zero_level=0, mean_photons=0.4, dtype="uint8", rng=seed
+    )
+    found = compute_sensitivity(movie)
+    assert not {"clipped_low", "clipped_low_everywhere"} & codes(found)
+    assert abs(found.conversion_gain - 1) < 0.05
+
+
+@pytest.mark.parametrize("frames", [4, 16])
+def test_noise_does_not_sort_the_pixels_it_is_measured_on(seed, frames):
+    """In a uniform scene, classes that differ in the instrument do not differ in the mean."""
+    movie, truth = simulate_movie((frames, 258, 258), scene="uniform", rng=seed)
+    statistics = NoiseStatistics((258, 258), segment_frames=frames)
+    statistics.update(movie, start=0)
+    table = statistics.table()
+    bright = table.label("brightness") == (3 if statistics.halved else 1)
+    dark = table.label("brightness") == 0
+    means = [[table.mean(name)[rows].mean() for rows in (dark, bright)] for name in ("q", "x_t")]
+    standard_error = np.sqrt(
+        truth.conversion_gain * (movie.mean() - 50) / (16 * 4 * np.count_nonzero(dark)) * 2
+    )
+    assert means[0][1] - means[0][0] > 20 * standard_error
+    assert abs(means[1][1] - means[1][0]) < 5 * standard_error
+
+
+# What cannot be calibrated is refused.
+
+
+def codes(sensitivity):
+    """Codes of the reasons."""
+    return {reason.code for reason in sensitivity.reasons}
+
+
+def unusable(name, seed):
+    """A movie that does not reveal its noise."""
+    rng = np.random.default_rng(seed)
+    shape = (40, 96, 96)
+    movie, _ = simulate_movie(shape, rng=seed, dtype="float32")
+    match name:
+        case "one frame":
+            return movie[:1]
+        case "constant":
+            return np.full(shape, 7, np.uint16)
+        case "mask":
+            return (movie > 400).astype(np.uint8)
+        case "NaN":
+            return np.full(shape, np.nan, np.float32)
+        case "identical":
+            return np.repeat(movie[:1], 40, axis=0)
+        case "identical pair":
+            return np.repeat(movie[:1], 2, axis=0)
+        case "uniform":
+            return simulate_movie(shape, scene="uniform", rng=seed)[0]
+        case "noise":
+            return rng.normal(100, 10, shape)
+        case "smoothed":
+            from scipy.ndimage import gaussian_filter
+
+            return gaussian_filter(movie, (0, 1, 1))
+        case "running mean":
+            return (movie[1:] + movie[:-1]) / 2
+    raise ValueError(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("one frame", {"too_few_frames"}),
+        ("constant", {"constant"}),
+        ("mask", {"two_levels"}),
+        ("NaN", {"not_finite"}),
+        ("identical", {"identical_frames"}),
+        ("identical pair", {"identical_frames"}),
+        ("uniform", {"no_shot_noise", "no_contrast", "imprecise_gain"}),
+        ("noise", {"no_shot_noise", "no_contrast", "imprecise_gain"}),
+        ("smoothed", {"correlated_in_space"}),
+        ("running mean", {"correlated_in_time"}),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused_with_its_reason(seed, name, expected):
+    """The refusal carries the sensitivity, and a reason of the kind expected."""
+    with pytest.raises(UntrustworthyCalibration) as refusal:
+        compute_sensitivity(unusable(name, seed))
+    found = refusal.value.sensitivity
+    assert found.verdict == "refused"
+    assert codes(found) & expected
+    assert isinstance(refusal.value, ValueError)
+    assert all(
+        reason.message in str(refusal.value) for reason in found.reasons if reason.severity == "refusal"
+    )
+    returned = compute_sensitivity(unusable(name, seed), on_refusal="return")
+    assert returned.verdict == "refused"
+    with pytest.raises(UntrustworthyCalibration):
+        returned.codec()
+
+
+@pytest.mark.parametrize(
+    ("movie", "options", "error", "message"),
+    [
+        (np.zeros((20, 20)), {}, ValueError, r"three axes \(time, y, x\), got shape \(20, 20\)"),
+        (np.zeros((4, 9, 20)), {}, ValueError, "at least 10 × 10 pixels, got 9 × 20"),
+        (np.zeros((4, 20, 20), complex), {}, TypeError, "complex128"),
+        (np.zeros((4, 20, 20), bool), {}, TypeError, "bool"),
+        (np.zeros((4, 20, 20)), {"on_refusal": "ignore"}, ValueError, "on_refusal"),
+        (np.zeros((4, 20, 20)), {"max_frames": 1}, ValueError, "max_frames"),
+    ],
+)
+def test_misuse_is_an_error_that_names_the_rule(movie, options, error, message):
+    """What is not a movie is an error, not a refusal."""
+    with pytest.raises(error, match=message):
+        compute_sensitivity(movie, **options)
+
+
+def test_tiles_with_nan_are_left_out(seed):
+    """A border of NaN, as registration leaves it, costs its tiles and nothing else."""
+    movie, truth = simulate_movie((48, 128, 128), dtype="float32", rng=seed)
+    movie[:, :11] = np.nan
+    movie[:, :, -5:] = np.nan
+    found = compute_sensitivity(movie)
+    assert "not_finite" in codes(found)
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.05
+
+
+# Statistics add up.
+
+
+def in_pieces(movie, cuts, order, workers):
+    """Statistics of a movie cut into blocks, added in some order by some workers, then merged."""
+    parts = [NoiseStatistics(movie.shape[1:]) for _ in range(workers)]
+    edges = [0, *sorted(cuts), len(movie)]
+    blocks = [(a, b) for a, b in itertools.pairwise(edges) if a < b]
+    for k, which in enumerate(order(len(blocks))):
+        start, stop = blocks[which]
+        parts[k % workers].update(movie[start:stop], start=start)
+    whole = parts[-1]
+    for part in parts[:-1]:
+        whole.merge(part)
+    return whole
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_split_in_any_order_gives_the_same_estimate(rng, seed, workers):
+    """Chunks that cut segments apart, shuffled over workers, give the rows of one pass, bit for bit."""
+    movie, _ = simulate_movie((96, 64, 64), rng=seed)
+    whole = NoiseStatistics((64, 64))
+    whole.update(movie, start=0)
+    pieces = in_pieces(movie, rng.integers(1, 96, 9), rng.permutation, workers)
+    np.testing.assert_array_equal(pieces.table().rows, whole.table().rows)
+    np.testing.assert_allclose(pieces.table().lags, whole.table().lags, rtol=1e-12)
+    assert estimate_sensitivity(pieces).conversion_gain == pytest.approx(
+        estimate_sensitivity(whole).conversion_gain, rel=1e-12
+    )
+
+
+def test_coarser_rows_give_the_same_estimate(seed, monkeypatch):
+    """Adding segments together to save memory changes the gain by less than half its interval."""
+    movie, _ = simulate_movie((160, 64, 64), rng=seed)
+    fine = NoiseStatistics((64, 64))
+    fine.update(movie, start=0)
+    rows, expected = fine.table(), estimate_sensitivity(fine)
+    monkeypatch.setattr("anscombe_transform.calibration.statistics._MOST_ROWS", 1000)
+    coarse = NoiseStatistics((64, 64))
+    for start in range(0, 160, 16):
+        coarse.update(movie[start : start + 16], start=start)
+    assert len(coarse.table()) < len(rows) / 3
+    assert coarse.table().n.sum() == rows.n.sum()
+    long, short = NoiseStatistics((64, 64)), NoiseStatistics((64, 64))
+    long.update(movie[:96], start=0)
+    short.update(movie[96:], start=96)
+    for merged in (copy.deepcopy(long).merge(short), short.merge(long)):
+        np.testing.assert_allclose(merged.table().rows, coarse.table().rows, rtol=1e-12)
+    low, high = expected.conversion_gain_interval
+    assert abs(estimate_sensitivity(coarse).conversion_gain - expected.conversion_gain) < (high - low) / 2
+
+
+def test_nothing_counts_twice(seed):
+    """Frames that were added before, here or in the other statistics, are refused."""
+    movie, _ = simulate_movie((32, 32, 32), rng=seed)
+    first, second = NoiseStatistics((32, 32)), NoiseStatistics((32, 32))
+    first.update(movie[:20], start=0)
+    for start, stop in ((0, 16), (5, 8), (18, 20)):
+        with pytest.raises(ValueError, match="before"):
+            first.update(movie[start:stop], start=start)
+    second.update(movie[:16], start=0)
+    with pytest.raises(ValueError, match="twice"):
+        first.merge(second)
+    with pytest.raises(ValueError, match="ceiling"):
+        first.merge(NoiseStatistics((32, 32), ceiling=255))
+    with pytest.raises(ValueError, match=r"shape \(time, 32, 32\)"):
+        first.update(movie[:, :16], start=64)
+
+
+class Generated:
+    """A movie of any length that exists one block at a time, and counts the frames that were read."""
+
+    def __init__(self, frames, shape, seed):
+        self.block, self.truth = simulate_movie((64, *shape), dtype="uint16", rng=seed)
+        self.shape, self.dtype, self.read = (frames, *shape), self.block.dtype, 0
+
+    def __getitem__(self, index):
+        times = np.arange(*index.indices(self.shape[0]))
+        self.read += len(times)
+        return self.block[times % 64]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_memory_does_not_grow_with_the_movie(seed, full):
+    """A gigabyte of uint16 takes less than 300 MB, whether sampled or read in full."""
+    movie = Generated(10_000 if not full else 800, (224, 224), seed)
+    tracemalloc.start()
+    found = compute_sensitivity(movie, full=full)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300e6
+    assert movie.read > 700 if full else movie.read < 1000
+    assert abs(found.conversion_gain / movie.truth.conversion_gain - 1) < 0.06
+
+
+def test_max_frames_bounds_what_is_read(seed):
+    """At most `max_frames` frames enter the statistics, and `progress` hears of every segment."""
+    movie, _ = simulate_movie((160, 64, 64), rng=seed)
+    heard = []
+    compute_sensitivity(movie, max_frames=48, progress=lambda *a: heard.append(a), on_refusal="return")
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    for frames in (2, 5, 7, 20):
+        lazy = Generated(31, (32, 32), seed)
+        compute_sensitivity(lazy, max_frames=frames, on_refusal="return")
+        assert lazy.read - 16 <= frames
+
+
+def test_any_container_gives_the_same_estimate(seed, tmp_path):
+    """memmap, zarr, h5py and dask give what numpy gives."""
+    h5py, zarr, da = (
+        pytest.importorskip("h5py"),
+        pytest.importorskip("zarr"),
+        pytest.importorskip("dask.array"),
+    )
+    movie, _ = simulate_movie((40, 64, 64), rng=seed)
+    expected = compute_sensitivity(movie)
+    np.save(tmp_path / "movie.npy", movie)
+    stored = zarr.open(
+        str(tmp_path / "movie.zarr"), mode="w", shape=movie.shape, chunks=(7, 64, 64), dtype="int16"
+    )
+    stored[:] = movie
+    with h5py.File(tmp_path / "movie.h5", "w") as file:
+        dataset = file.create_dataset("movie", data=movie, chunks=(5, 32, 32))
+        lazies = [
+            np.load(tmp_path / "movie.npy", mmap_mode="r"),
+            stored,
+            dataset,
+            da.from_array(movie, chunks=(9, 64, 64)),
+            movie.astype(">i2"),
+        ]
+        for lazy in lazies:
+            assert compute_sensitivity(lazy) == expected
+
+
+# The result.
+
+
+def test_a_sensitivity_survives_json(seed):
+    """`to_dict` is plain JSON, and `from_dict` gives back an equal sensitivity, refused ones included."""
+    movie, _ = simulate_movie((32, 64, 64), rng=seed)
+    for found in (
+        compute_sensitivity(movie, on_refusal="return"),
+        Sensitivity.from_known(conversion_gain=2.2, zero_level=100, read_noise=3.5),
+    ):
+        assert Sensitivity.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+    refused = Sensitivity.refused(Reason("constant", "every sample is 7.", "refusal"))
+    again = Sensitivity.from_dict(json.loads(json.dumps(refused.to_dict(), allow_nan=False)))
+    assert again.reasons == refused.reasons
+    assert np.isnan(again.conversion_gain)
+    with pytest.raises(ValueError, match=r"missing \['verdict'\]"):
+        Sensitivity.from_dict({k: v for k, v in refused.to_dict().items() if k != "verdict"})
+
+
+def test_the_transfer_curve_lies_on_the_line(seed):
+    """Binned variances scatter about the fitted line by about their standard errors."""
+    movie, _ = simulate_movie((64, 128, 128), rng=seed)
+    found = compute_sensitivity(movie)
+    curve = found.transfer_curve
+    line = found.conversion_gain * (curve.mean - found.variance_intercept)
+    score = (curve.variance - line) / curve.standard_error
+    assert len(curve.mean) >= 8
+    assert np.all(np.diff(curve.mean) > 0)
+    assert np.sqrt(np.mean(score**2)) < 2.5
+
+
+def test_print_tells_gain_zero_and_verdict(seed):
+    """The text a user reads has the figures, their intervals and the verdict."""
+    movie, _ = simulate_movie((64, 128, 128), rng=seed)
+    found = compute_sensitivity(movie)
+    text = str(found)
+    assert text.startswith(f"gain {found.conversion_gain:.4g} [{found.conversion_gain_interval[0]:.4g}, ")
+    assert "signal/photon, zero " in text
+    assert f"verdict: {found.verdict}" in text
+
+
+@pytest.mark.parametrize(
+    "constants",
+    [
+        {"conversion_gain": 0, "zero_level": 0},
+        {"conversion_gain": np.nan, "zero_level": 0},
+        {"conversion_gain": 1, "zero_level": np.inf},
+        {"conversion_gain": 1, "zero_level": 0, "read_noise": -1},
+    ],
+)
+def test_known_constants_are_checked(constants):
+    """A gain must be positive, all finite, read noise not negative."""
+    with pytest.raises(ValueError, match="must be a finite number"):
+        Sensitivity.from_known(**constants)
+
+
+# Real recordings.
+
+
+def test_two_photon_recording(recordings):
+    """Three independent looks at this movie say a gain of 85 to 95 and a zero level of about 15 to 60."""
+    found = compute_sensitivity(np.load(recordings / "tp_anscombe" / "data1.npz")["data"])
+    assert 85 < found.conversion_gain < 95
+    assert 15 < found.zero_level < 60
+    assert found.verdict == "trustworthy"
+
+
+def test_ccd_recording_of_two_frames(recordings):
+    """A CCD's gain is 0.371 within 2 % from two light frames; they hold values above 32767."""
+    found = compute_sensitivity(np.load(recordings / "ccd_andor_dv435" / "frames_u16.npz")["light"])
+    assert found.conversion_gain == pytest.approx(0.371, rel=0.02)
+    assert found.variance_intercept == pytest.approx(465, abs=5)
+    assert found.zero_level_interval[0] < 495.7 < found.zero_level_interval[1]
+
+
+def test_photon_counter_recording(recordings):
+    """A photon counter's gain is 1 and its zero 0, though its dead time bends the bright end."""
+    found = compute_sensitivity(np.load(recordings / "flim_ptu_pq" / "counts_u8.npz")["frames"])
+    assert found.conversion_gain == pytest.approx(1, rel=0.05)
+    assert abs(found.zero_level) < 0.1
+
+
+def test_scmos_recording(recordings):
+    """An sCMOS camera's gain is about 2.1; three frames leave the zero level to its interval."""
+    tifffile = pytest.importorskip("tifffile")
+    found = compute_sensitivity(tifffile.imread(recordings / "scmos_zyla" / "light_crop_u16.tif"))
+    assert found.conversion_gain == pytest.approx(2.1, rel=0.05)
+    assert found.zero_level_interval[0] < 118 < found.zero_level_interval[1]
+
+
+def test_a_smoothed_recording_is_not_trusted(recordings):
+    """A smoothed, background-subtracted movie has a straight curve, and its slope is no gain."""
+    found = compute_sensitivity(
+        np.load(recordings / "tp_thunder_mouse" / "movie.npz")["movie"], on_refusal="return"
+    )
+    assert found.verdict == "refused"
+    assert "correlated_in_space" in codes(found)
+
+
+def test_a_recording_without_light_is_not_trusted(recordings):
+    """Where noise does not grow with brightness there is no gain."""
+    tifffile = pytest.importorskip("tifffile")
+    found = compute_sensitivity(
+        tifffile.imread(recordings / "cam_pims_lowlight" / "stuck.tif"), on_refusal="return"
+    )
+    assert found.verdict == "refused"
+    assert "no_shot_noise" in codes(found)
