@@ -1,0 +1,678 @@
+"""What is stored is within the bound, is proven to be, and nothing looks finished that is not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import anscombe_transform.compression as compression
+from anscombe_transform.calibration import Sensitivity, UntrustworthyCalibration
+from anscombe_transform.codec.anscombe import UnrepresentableError
+from anscombe_transform.compression import (
+    ATTRIBUTE,
+    VerificationError,
+    compress,
+    describe,
+    verify,
+)
+from anscombe_transform.movies import open_movie
+
+zarr = pytest.importorskip("zarr")
+ZARR_3 = int(zarr.__version__.partition(".")[0]) >= 3
+FORMATS = (3, 2) if ZARR_3 else (2,)
+NEWEST = FORMATS[0]
+
+KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)
+
+
+def _options(**given):
+    return {"sensitivity": KNOWN, "zarr_format": NEWEST} | given
+
+
+@pytest.fixture
+def movie(rng: np.random.Generator) -> NDArray[np.int16]:
+    """Photons at 1 to 16 a pixel, with noise around a zero level that makes some values negative."""
+    photons = rng.poisson(np.linspace(1, 16, 50)[:, None] * np.ones(60), (40, 50, 60))
+    return np.rint(50 + 90 * photons + rng.normal(0, 40, photons.shape)).astype(np.int16)
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of one chunk each, so that a small movie has several."""
+    monkeypatch.setattr(compression, "_BLOCK_BYTES", 1)
+
+
+class _Generated:
+    """A movie that exists only frame by frame; `change` sees every block that is read."""
+
+    dtype = np.dtype(np.int16)
+
+    def __init__(self, shape, change=lambda block, first: block) -> None:
+        self.shape = shape
+        self.change = change
+
+    def __getitem__(self, key):
+        start, stop, _ = key[0].indices(self.shape[0])
+        frames = np.arange(start, stop) % 7
+        block = np.broadcast_to((50 + 90 * frames)[:, None, None], (len(frames), *self.shape[1:]))
+        return self.change(block.astype(np.int16), start)[:, *key[1:]]
+
+
+# --- the main job ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_every_stored_value_is_within_the_bound(
+    zarr_format: int, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """The array read back differs from the source nowhere by more than the codec promises."""
+    path = tmp_path / "movie.zarr"
+    result = compress(movie, path, **_options(zarr_format=zarr_format))
+    stored = zarr.open_array(str(path), mode="r")
+    assert stored.shape == movie.shape
+    assert stored.dtype == movie.dtype
+    error = np.abs(stored[:].astype(float) - movie)
+    assert (error <= result.codec.plan.max_error(movie)).all()
+    assert result.verification.ok
+    assert result.verification.compared == movie.size
+    assert result.verification.max_error == error.max()
+    assert result.ratio == movie.nbytes / result.stored_bytes > 3
+    assert f"{result.ratio:.2f} times smaller" in str(result)
+    assert _names(tmp_path) == {"movie.zarr"}
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_the_attributes_tell_how_the_array_was_made(
+    zarr_format: int, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """Constants, bound, source, software, date and the verification's result are stored as JSON."""
+    np.save(tmp_path / "movie.npy", movie)
+    path = tmp_path / "movie.zarr"
+    result = compress(tmp_path / "movie.npy", path, **_options(zarr_format=zarr_format))
+    document = json.loads((path / ("zarr.json" if zarr_format == 3 else ".zattrs")).read_text())
+    noted = (document["attributes"] if zarr_format == 3 else document)[ATTRIBUTE]
+    assert noted["complete"] is True
+    assert Sensitivity.from_dict(noted["sensitivity"]) == KNOWN
+    assert noted["source"] == {
+        "name": str(tmp_path / "movie.npy"),
+        "shape": list(movie.shape),
+        "dtype": "int16",
+        "minimum": movie.min(),
+        "maximum": movie.max(),
+        "has_nan": False,
+    }
+    assert noted["beta"] == 0.5
+    assert noted["bound"]["at_maximum"] == result.codec.plan.max_error(movie.max())
+    assert noted["verification"] == result.verification.to_dict()
+    assert {"anscombe-transform", "zarr", "numcodecs", "numpy"} <= set(noted["software"])
+    assert noted["date"].endswith("+00:00")
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["ratio"] == result.ratio
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_a_new_process_opens_the_array_with_zarr_alone(
+    zarr_format: int, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """A process that imports only zarr reads the same numbers: the codec is found by its entry point."""
+    path = tmp_path / "movie.zarr"
+    compress(movie, path, **_options(zarr_format=zarr_format))
+    code = f"import zarr; print(int(zarr.open_array({str(path)!r}, mode='r')[:].astype('int64').sum()))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(result.stdout) == int(zarr.open_array(str(path), mode="r")[:].astype(np.int64).sum())
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_the_two_photon_recording_shrinks_more_than_fourfold(
+    zarr_format: int, tmp_path: Path, recordings: Path
+) -> None:
+    """A real calcium movie becomes at least 4.3 times smaller with stock zstd."""
+    path = recordings / "tp_anscombe" / "data1.npz"
+    sensitivity = Sensitivity.from_known(conversion_gain=90, zero_level=50)
+    result = compress(path, tmp_path / "m.zarr", sensitivity=sensitivity, zarr_format=zarr_format)
+    assert result.ratio >= 4.3
+    assert result.verification.ok
+
+
+def test_a_movie_is_calibrated_by_itself(tmp_path: Path, seed: int) -> None:
+    """Without constants they are read from the movie, and noted with their verdict."""
+    from anscombe_transform.simulation import simulate_movie
+
+    movie, truth = simulate_movie((64, 128, 128), conversion_gain=90, zero_level=50, rng=seed)
+    result = compress(movie, tmp_path / "movie.zarr", zarr_format=NEWEST)
+    assert result.sensitivity.conversion_gain == pytest.approx(truth.conversion_gain, rel=0.05)
+    noted = describe(tmp_path / "movie.zarr").provenance
+    assert noted["sensitivity"]["verdict"] == result.sensitivity.verdict != "refused"
+    assert noted["sensitivity"]["conversion_gain_interval"] == list(
+        result.sensitivity.conversion_gain_interval
+    )
+
+
+def test_a_refused_calibration_stops_unless_constants_are_given(
+    tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """A movie without noise gives the calibration's reason and no array; known constants store it."""
+    flat = np.full_like(movie, 500)
+    path = tmp_path / "movie.zarr"
+    with pytest.raises(UntrustworthyCalibration):
+        compress(flat, path, zarr_format=NEWEST)
+    from anscombe_transform.calibration import compute_sensitivity
+
+    with pytest.raises(UntrustworthyCalibration):
+        compress(flat, path, **_options(sensitivity=compute_sensitivity(flat, on_refusal="return")))
+    assert _names(tmp_path) == set()
+    assert compress(flat, path, **_options()).verification.ok
+
+
+def _with_nan(movie: NDArray[np.int16]) -> NDArray[np.float32]:
+    values = movie.astype(np.float32)
+    values[3, 4, 5] = np.nan
+    return values
+
+
+VALUES = {
+    "int16": lambda x: x,
+    "big-endian": lambda x: x.astype(">i2"),
+    "uint8": lambda x: np.clip(x // 20, 0, 255).astype(np.uint8),
+    "uint16 above 32767": lambda x: (np.abs(x.astype(np.int32)) * 20 % 65536).astype(np.uint16),
+    "int32": lambda x: x.astype(np.int32) * 100,
+    "float32": lambda x: x.astype(np.float32) + np.float32(0.25),
+    "float64": lambda x: x.astype(np.float64) / 3,
+    "float32 with NaN": _with_nan,
+    "far from 0": lambda x: np.abs(x) + np.int16(9000),
+    "floats without a code for 0": lambda x: np.abs(x).astype(np.float32) + 9000,
+    "constant": lambda x: np.full_like(x, 777),
+}
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+@pytest.mark.parametrize("kind", VALUES)
+def test_any_kind_of_value_is_stored_within_the_bound(
+    kind: str, zarr_format: int, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """Integers and floats of all sizes, NaN, and movies far from 0 come back in their own type."""
+    values = VALUES[kind](movie)
+    path = tmp_path / "movie.zarr"
+    result = compress(values, path, **_options(zarr_format=zarr_format))
+    stored = zarr.open_array(str(path), mode="r")[:]
+    assert stored.dtype == values.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(np.isnan(stored), np.isnan(values))
+    known = ~np.isnan(values)
+    error = np.abs(stored[known].astype(float) - values[known].astype(float))
+    bound = result.codec.plan.max_error(values[known])
+    assert (error <= bound * (1 + 1e-6)).all()
+    assert result.verification.max_error == error.max()
+    assert verify(values, path).ok
+
+
+def test_infinities_are_refused(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """An infinity has no code, and the error says so before anything is written."""
+    values = movie.astype(np.float32)
+    values[1, 2, 3] = np.inf
+    with pytest.raises(ValueError, match=r"(?i)infinities"):
+        compress(values, tmp_path / "movie.zarr", **_options())
+    assert _names(tmp_path) == set()
+
+
+def test_a_store_that_is_not_a_folder_is_written_in_place(movie: NDArray[np.int16]) -> None:
+    """A store of zarr is taken as it is, and its array says when it is complete."""
+    store: dict = {}
+    result = compress(movie, store, **_options())
+    assert result.verification.ok
+    assert describe(store).complete
+    assert result.stored_bytes < movie.nbytes / 3
+    with pytest.raises(FileExistsError, match="overwrite"):
+        compress(movie, store, **_options())
+    assert compress(movie, store, **_options(overwrite=True)).verification.ok
+
+
+# --- layout ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [((10, 20, 30), (10, 20, 30)), ((-1, 20, -1), (40, 20, 60)), ((999, 999, 1), (40, 50, 1))],
+)
+def test_chunks_are_what_was_asked_for(
+    chunks: tuple[int, int, int], expected: tuple[int, int, int], tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """Chunk lengths are taken as given, -1 as the whole axis, and none is longer than the movie."""
+    result = compress(movie, tmp_path / "movie.zarr", **_options(chunks=chunks))
+    assert result.array.chunks == expected
+    assert result.verification.ok
+
+
+@pytest.mark.parametrize("chunks", [(10, 20), (0, 5, 5), (5, -2, 5), (1, 2, 3, 4)])
+def test_chunks_without_sense_are_refused(
+    chunks: tuple[int, ...], tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """Chunks that are not three positive lengths are an error that says so."""
+    with pytest.raises(ValueError, match="chunks must be three numbers"):
+        compress(movie, tmp_path / "movie.zarr", **_options(chunks=chunks))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (5, 2048, 2048), (1000, 512, 512), (100_000, 64, 64), (300, 200, 200), (77, 257, 300)],
+)
+def test_the_default_chunks_are_long_in_time_and_bounded(shape: tuple[int, int, int]) -> None:
+    """Default chunks fit the movie, hold at most 8 million values, and a block at most 32 MB or 16 frames."""
+    movie = open_movie(_Generated(shape))
+    t, y, x = compression._chunk_shape(movie, None)
+    assert 1 <= t <= shape[0]
+    assert y <= min(shape[1], 256)
+    assert x <= min(shape[2], 256)
+    assert t * y * x <= 2**23
+    frame_bytes = shape[1] * shape[2] * 2
+    assert t * frame_bytes <= max(2**25, 16 * frame_bytes)
+    # Parts of equal length: the last chunk is no sliver.
+    assert shape[0] % t == 0 or shape[0] % t > t // 2 or -(-shape[0] // t) > t // 2
+
+
+def test_blocks_never_share_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks begin at chunks, so that no two threads write the same chunk."""
+    monkeypatch.setattr(compression, "_BLOCK_BYTES", 10_000)
+    movie = open_movie(_Generated((101, 20, 20)))
+    for frames in (1, 3, 7, 50, 101):
+        spans = compression._spans(movie, frames)
+        assert all(start % frames == 0 for start, _ in spans)
+        assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
+        assert spans[-1][1] == 101
+
+
+def test_memory_is_bounded_by_the_blocks_in_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A movie of 128 blocks takes the memory of few of them, whatever its length."""
+    monkeypatch.setattr(compression, "_BLOCK_BYTES", 2**20)
+    shape = (4096, 128, 128)
+    compress(_Generated((64, 128, 128)), tmp_path / "warm.zarr", **_options())
+    tracemalloc.start()
+    compress(_Generated(shape), tmp_path / "movie.zarr", **_options(threads=2, chunks=(32, 128, 128)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Two blocks of 1 MB at about five times their size, and scratch that doesn't grow with the movie.
+    assert peak < 2 * (5 + 5) * 2**20 < 4096 * 128 * 128 * 2 / 6
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_nothing_but_time(threads: int, tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """One thread and several store the same bytes."""
+    options = _options(chunks=(4, 25, 30), threads=threads)
+    compress(movie, tmp_path / "a.zarr", **options)
+    compress(movie, tmp_path / "b.zarr", **options | {"threads": 2})
+    chunks = [
+        path.relative_to(tmp_path / "a.zarr") for path in (tmp_path / "a.zarr").rglob("*") if path.is_file()
+    ]
+    assert len(chunks) > 40
+    for name in chunks:
+        if not name.name.startswith((".z", "zarr.json")):
+            assert (tmp_path / "a.zarr" / name).read_bytes() == (tmp_path / "b.zarr" / name).read_bytes()
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        compress(movie, tmp_path / "c.zarr", **options | {"threads": 0})
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_progress_counts_frames_of_every_stage(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """The callback sees each stage from 0 to its total, from the calling thread, and never backwards."""
+    import threading
+
+    seen: dict[str, list[tuple[int, int]]] = {}
+
+    def progress(done: int, total: int, stage: str) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        seen.setdefault(stage, []).append((done, total))
+
+    compress(movie, tmp_path / "a.zarr", **_options(chunks=(8, 50, 60), progress=progress))
+    verify(movie, tmp_path / "a.zarr", progress=progress)
+    assert list(seen) == ["scan", "write and verify", "verify"]
+    for steps in seen.values():
+        assert steps[0] == (0, 40)
+        assert steps[-1] == (40, 40)
+        assert steps == sorted(steps)
+
+
+# --- nothing is lost ------------------------------------------------------------------------------------
+
+
+def test_an_existing_array_is_not_touched_unasked(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """A second compression to the same place is an error, unless it is asked to replace the first."""
+    path = tmp_path / "movie.zarr"
+    compress(movie, path, **_options())
+    with pytest.raises(FileExistsError, match=r"movie\.zarr exists already.*overwrite=True"):
+        compress(movie[::-1], path, **_options())
+    assert verify(movie, path).ok
+    compress(movie[::-1], path, **_options(overwrite=True))
+    assert verify(movie[::-1], path).ok
+    assert _names(tmp_path) == {"movie.zarr"}
+
+
+def test_a_folder_of_something_else_is_never_overwritten(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """Overwriting replaces Zarr arrays only, not what else may have that name."""
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter1.txt").write_text("In the beginning")
+    for path in (folder, folder / "chapter1.txt"):
+        with pytest.raises(FileExistsError, match="not written by Zarr"):
+            compress(movie, path, **_options(overwrite=True))
+    assert (folder / "chapter1.txt").read_text() == "In the beginning"
+
+
+def test_a_movie_is_not_replaced_by_its_own_copy(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """Compressing an array onto itself is refused, as the original would be gone."""
+    path = tmp_path / "movie.zarr"
+    compress(movie, path, **_options())
+    with pytest.raises(ValueError, match="source and store are both"):
+        compress(path, path, **_options(overwrite=True))
+    assert verify(movie, path).ok
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_failure_in_the_middle_leaves_nothing_that_looks_finished(
+    overwrite: bool, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """A read error while writing leaves no array, or the one that was there before."""
+    path = tmp_path / "movie.zarr"
+    before = set()
+    if overwrite:
+        compress(movie, path, **_options())
+        before = {"movie.zarr"}
+    reads: list[int] = []
+
+    def fail(block: NDArray[np.int16], first: int) -> NDArray[np.int16]:
+        reads.append(first)
+        if reads.count(24) == 2:
+            assert any(".partial-" in name for name in _names(tmp_path))
+            raise OSError("the disk has a scratch")
+        return block
+
+    with pytest.raises(OSError, match="scratch"):
+        compress(
+            _Generated((40, 50, 60), fail),
+            path,
+            **_options(chunks=(8, 50, 60), overwrite=overwrite, threads=1),
+        )
+    assert _names(tmp_path) == before
+    if overwrite:
+        assert verify(movie, path).ok
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_value_that_appears_while_writing_is_an_error(tmp_path: Path) -> None:
+    """A source that changes between the passes can't smuggle in a value that has no code."""
+    reads: list[int] = []
+
+    def change(block: NDArray[np.int16], first: int) -> NDArray[np.int16]:
+        reads.append(first)
+        return np.full_like(block, -5) if reads.count(first) == 2 and first == 16 else block
+
+    with pytest.raises(UnrepresentableError, match="value -5 at index"):
+        compress(_Generated((40, 50, 60), change), tmp_path / "movie.zarr", **_options(chunks=(8, 50, 60)))
+    assert _names(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_an_interrupt_cleans_up(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """Ctrl-C in the middle of writing removes what was begun."""
+
+    def interrupt(done: int, total: int, stage: str) -> None:
+        if stage.startswith("write") and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compress(movie, tmp_path / "movie.zarr", **_options(chunks=(8, 50, 60), progress=interrupt))
+    assert _names(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_store_that_returns_other_values_is_found_out(
+    tmp_path: Path, movie: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When what is read back is not what was promised, the error says where and nothing is left."""
+    original = compression._Check.compare
+
+    def compare(self, block, stored, first):
+        stored = stored.copy()
+        if first == 8:
+            stored[2, 3, 4] += 9000
+        return original(self, block, stored, first)
+
+    monkeypatch.setattr(compression._Check, "compare", compare)
+    with pytest.raises(VerificationError, match=r"first is at \(time, y, x\) = \(10, 3, 4\)") as caught:
+        compress(movie, tmp_path / "movie.zarr", **_options(chunks=(8, 50, 60)))
+    assert caught.value.verification.failed == 1
+    assert _names(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_an_unfinished_array_says_so(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """Until the end the array's attribute says that it is not complete, also under another name."""
+    found: list[bool] = []
+
+    def look(done: int, total: int, stage: str) -> None:
+        if stage.startswith("write") and done:
+            partial = next(path for path in tmp_path.iterdir() if ".partial-" in path.name)
+            found.append(describe(partial).complete)
+            assert "INCOMPLETE" in str(describe(partial))
+
+    compress(movie, tmp_path / "movie.zarr", **_options(chunks=(8, 50, 60), progress=look))
+    assert found
+    assert not any(found)
+    assert describe(tmp_path / "movie.zarr").complete
+
+
+def test_without_verification_the_array_says_so(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """``verify=False`` writes the same array and notes that nobody looked."""
+    result = compress(movie, tmp_path / "movie.zarr", **_options(verify=False))
+    assert result.verification is None
+    assert "verification  not made" in str(result)
+    assert "verification  none was made" in str(describe(tmp_path / "movie.zarr"))
+    assert verify(movie, tmp_path / "movie.zarr").ok
+
+
+@pytest.mark.skipif(ZARR_3, reason="zarr-python 3 writes both formats")
+def test_zarr_2_refuses_format_3(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """An old zarr says what to do instead of failing somewhere inside."""
+    with pytest.raises(ValueError, match="zarr_format=2"):
+        compress(movie, tmp_path / "movie.zarr", **_options(zarr_format=3))
+
+
+@pytest.mark.parametrize("gain", [1.0, 90.0])
+def test_the_bound_holds_in_units_of_the_noise(gain: float, tmp_path: Path, rng: np.random.Generator) -> None:
+    """The announced largest error, in local standard deviations, is never exceeded, and nearly reached."""
+    photons = rng.poisson(np.linspace(0, 60, 50)[:, None] * np.ones(60), (40, 50, 60))
+    movie = np.rint(100 + gain * photons).astype(np.int16)
+    known = Sensitivity.from_known(conversion_gain=gain, zero_level=100)
+    result = compress(movie, tmp_path / "movie.zarr", **_options(sensitivity=known))
+    curve, plan = result.codec.plan.curve, result.codec.plan
+    x = np.arange(movie.min(), movie.max() + 1)
+    error = np.abs(plan.decode(plan.encode(x.astype(np.int16))) - x.astype(float)) / curve.noise_std(x)
+    assert error.max() <= result.bound
+    assert result.bound <= error.max() * 1.2
+    # Half a step where it is bright; a fifth more at 0 photons, where the noise grows fastest.
+    assert 0.25 < result.bound < 0.25 * 1.25 + 0.5 / curve.noise_std(movie.min())
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """There are two formats of Zarr."""
+    with pytest.raises(ValueError, match="zarr_format must be 2 or 3, got 4"):
+        compress(movie, tmp_path / "movie.zarr", **_options(zarr_format=4))
+
+
+# --- clipping -------------------------------------------------------------------------------------------
+
+
+def test_clipping_is_counted_and_never_unasked(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """A range beyond the codes is an error; with ``out_of_range="clip"`` it is clipped and counted."""
+    options = _options(
+        sensitivity=Sensitivity.from_known(conversion_gain=0.5, zero_level=50), encoded_dtype="uint8"
+    )
+    with pytest.raises(ValueError, match=r"needs \d+ codes"):
+        compress(movie, tmp_path / "movie.zarr", **options)
+    assert _names(tmp_path) == set()
+    result = compress(movie, tmp_path / "movie.zarr", **options, out_of_range="clip")
+    outside = (movie < result.codec.plan.lowest) | (movie > result.codec.plan.highest)
+    assert outside.sum() > 100
+    assert result.verification.ok
+    assert result.verification.clipped == outside.sum()
+    assert f"{outside.sum():,} were clipped as asked" in str(result.verification)
+    assert verify(movie, tmp_path / "movie.zarr") == result.verification
+
+
+# --- verify ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "float32"])
+def test_verification_finds_one_wrong_value_and_says_where(
+    dtype: str, tmp_path: Path, movie: NDArray[np.int16], rng: np.random.Generator
+) -> None:
+    """One source value beyond the bound of its code, anywhere, is found; one on the bound is not."""
+    values = np.abs(movie).astype(dtype)
+    result = compress(values, tmp_path / "movie.zarr", **_options(chunks=(8, 50, 60)))
+    plan = result.codec.plan
+    stored = zarr.open_array(str(tmp_path / "movie.zarr"), mode="r")[:]
+    index = tuple(int(rng.integers(n)) for n in values.shape)
+    low, high = plan.bins
+    code = int(plan.curve.code(stored[index]))
+    step = 1 if np.dtype(dtype).kind != "f" else high[code] * 1e-3
+    for value, within in ((high[code], True), (low[code], True)):
+        changed = values.copy()
+        changed[index] = value
+        # A bin's far end is within the bound of the bin by definition, and the bound is no wider.
+        assert verify(changed, tmp_path / "movie.zarr").ok is within
+    changed[index] = high[code] + 2 * plan.max_error(high[code]) + step
+    checked = verify(changed, tmp_path / "movie.zarr")
+    assert not checked.ok
+    assert checked.failed == 1
+    assert checked.index == index
+    assert checked.original == changed[index]
+    assert checked.stored == stored[index]
+    assert checked.max_error_in_bounds > 1
+    assert str(index) in str(checked)
+
+
+def test_verification_agrees_with_the_definition(movie: NDArray[np.int16], rng: np.random.Generator) -> None:
+    """The table of bounds decides as the definition does, for every int16 and errors around the bound."""
+    plan = KNOWN.codec(sample=movie, zarr_format=2).plan
+    x = np.arange(int(plan.lowest), int(plan.highest) + 1, dtype=np.int16).reshape(1, 1, -1)
+    bound = plan.max_error(x)
+    check = compression._Check(plan)
+    for offset in (-1, -0.5, 0, 0.5, 1):
+        error = np.rint(bound + offset)
+        sign = rng.choice([-1, 1], x.shape)
+        decoded = (x + sign * error).astype(np.int16)
+        wrong = np.abs(decoded.astype(float) - x) > bound
+        found = check.compare(x, decoded, 0)
+        assert found.failed == wrong.sum()
+        assert found.ok is not wrong.any()
+
+
+def test_a_lost_nan_is_found(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """NaN where there was a number, and a number where there was NaN, are both failures."""
+    values = _with_nan(movie)
+    compress(values, tmp_path / "movie.zarr", **_options())
+    for index, value in (((3, 4, 5), 100.0), ((7, 8, 9), np.nan)):
+        changed = values.copy()
+        changed[index] = value
+        checked = verify(changed, tmp_path / "movie.zarr")
+        assert not checked.ok
+        assert checked.index == index
+
+
+def test_verify_compares_like_with_like(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """Another shape or dtype, or an array without our codec, is an error and not a verdict."""
+    path = tmp_path / "movie.zarr"
+    compress(movie, path, **_options())
+    with pytest.raises(ValueError, match=r"shape \(39, 50, 60\), the stored array \(40, 50, 60\)"):
+        verify(movie[1:], path)
+    with pytest.raises(ValueError, match="type int32, the stored array int16"):
+        verify(movie.astype(np.int32), path)
+    plain = zarr.array(movie)
+    with pytest.raises(ValueError, match="has no Anscombe codec"):
+        verify(movie, plain)
+    with pytest.raises(FileNotFoundError, match="no such Zarr array"):
+        verify(movie, tmp_path / "absent.zarr")
+    with pytest.raises(ValueError, match="is not a Zarr array"):
+        verify(movie, tmp_path)
+
+
+def test_a_damaged_chunk_does_not_pass_for_data(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """A flipped bit in a stored chunk is found by its checksum when it is read."""
+    path = tmp_path / "movie.zarr"
+    compress(movie, path, **_options(chunks=(40, 50, 60)))
+    chunk = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 4
+    chunk.write_bytes(content)
+    with pytest.raises(VerificationError, match="frames 0 to 39 of the stored array can't be read"):
+        verify(movie, path)
+
+
+# --- describe -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_a_stored_movie_describes_itself(zarr_format: int, tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """Shape, size, codec, verdict, bound and verification are told from the array alone."""
+    result = compress(movie, tmp_path / "movie.zarr", **_options(zarr_format=zarr_format))
+    stored = describe(tmp_path / "movie.zarr")
+    assert stored.shape == movie.shape
+    assert stored.dtype == "int16"
+    assert stored.zarr_format == zarr_format
+    assert stored.ratio == result.ratio
+    assert stored.codec["conversion_gain"] == 90
+    assert stored.codec["lowest"] <= movie.min()
+    text = str(stored)
+    for part in (
+        "40 × 50 × 60 int16",
+        "gain 90",
+        "trustworthy",
+        "standard deviations of the noise",
+        "within",
+    ):
+        assert part in text
+    assert json.loads(json.dumps(stored.to_dict(), allow_nan=False))["complete"] is True
+
+
+def test_arrays_that_others_wrote_are_described_as_well(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """An array with our codec but no provenance, and one without our codec, are told apart."""
+    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
+
+    codec = AnscombeTransformV2(zero_level=50, conversion_gain=90.0)
+    path = str(tmp_path / "a.zarr")
+    options = {"shape": movie.shape, "dtype": movie.dtype, "chunks": (20, 50, 60)}
+    if ZARR_3:
+        array = zarr.create_array(path, zarr_format=2, filters=[codec], **options)
+    else:
+        array = zarr.open_array(path, mode="w", filters=[codec], **options)
+    array[:] = np.abs(movie)
+    stored = describe(path)
+    assert stored.codec["name"] == "anscombe-v1"
+    assert stored.provenance is None
+    assert stored.complete
+    assert verify(np.abs(movie), path).ok
+    plain = describe(zarr.array(movie))
+    assert plain.codec is None
+    assert "none of ours" in str(plain)
+
+
+def test_a_group_asks_which_array(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """A group is no array; ``group::name`` names one in it."""
+    zarr.open_group(str(tmp_path / "session.zarr"), mode="w", **({"zarr_format": NEWEST} if ZARR_3 else {}))
+    compress(movie, f"{tmp_path}/session.zarr::green", **_options())
+    with pytest.raises(ValueError, match=r"is a group of arrays \(green\): say which"):
+        describe(tmp_path / "session.zarr")
+    assert describe(f"{tmp_path}/session.zarr::green").complete
+    assert verify(movie, tmp_path / "session.zarr" / "green").ok
+    with open_movie(f"{tmp_path}/session.zarr::green") as stored:
+        assert stored.shape == movie.shape
