@@ -1,0 +1,130 @@
+"""Make every picture of the README and the documentation, from simulated movies, by the package itself.
+
+    python docs/make_figures.py
+
+writes docs/figures/*.png in under a minute; the simulations are seeded, so that the pictures stay the same.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.spatial import cKDTree
+
+from anscombe_transform import AnscombeTransformV3, Sensitivity, compute_sensitivity, simulate_movie
+from anscombe_transform.diagnostics import (
+    plot_code_histogram,
+    plot_noise_transfer,
+    plot_residuals,
+    plot_stabilization,
+    plot_summary,
+)
+
+FIGURES = Path(__file__).parent / "figures"
+LARGEST = 200_000
+
+
+def two_photon() -> np.ndarray:
+    """A calcium movie of a photomultiplier: about eight photons, pulses of varying height, active cells."""
+    movie, _ = simulate_movie(
+        (200, 256, 256),
+        conversion_gain=70,
+        zero_level=50,
+        read_noise=15,
+        mean_photons=8,
+        excess_noise=1.3,
+        activity=0.2,
+        rng=3,
+    )
+    return movie
+
+
+def camera() -> np.ndarray:
+    """An sCMOS movie: dim, gain 2.2, offset 100."""
+    movie, _ = simulate_movie(
+        (120, 256, 256),
+        conversion_gain=2.2,
+        zero_level=100,
+        read_noise=3.5,
+        mean_photons=40,
+        dtype="uint16",
+        rng=4,
+    )
+    return movie
+
+
+def counts() -> np.ndarray:
+    """Photon counts: one signal unit is one photon."""
+    movie, _ = simulate_movie(
+        (120, 256, 256), conversion_gain=1, zero_level=0, mean_photons=3, dtype="uint8", rng=5
+    )
+    return movie
+
+
+def smoothed() -> np.ndarray:
+    """What a denoised recording looks like: neighbouring pixels share their noise."""
+    from scipy.ndimage import gaussian_filter
+
+    movie, _ = simulate_movie((120, 256, 256), conversion_gain=70, read_noise=15, rng=6)
+    return np.rint(gaussian_filter(movie.astype("float32"), (0, 1, 1))).astype("int16")
+
+
+def palette() -> np.ndarray:
+    """The colours of our plots: both colour maps, and the way from white to each of the inks."""
+    ramp = np.linspace(0, 1, 64)[:, None]
+    inks = np.array([to_rgb(c) for c in ("#0072B2", "#A6D3EE", "#C84E00", "#A36A00")])
+    ways = (1 + np.linspace(0, 1, 32)[:, None, None] * (inks - 1)).reshape(-1, 3)
+    colours = np.concatenate([ramp.repeat(3, axis=1), colormaps["cividis"](ramp[:, 0])[:, :3], ways])
+    return np.rint(255 * colours).astype(np.uint8)
+
+
+def save(figure: Figure, name: str) -> None:
+    """Write a figure with the colours of `palette`: a third of the bytes, and nothing lost to the eye."""
+    path = FIGURES / f"{name}.png"
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    pixels = np.array(Image.open(buffer).convert("RGB"))
+    colours, index = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    nearest = cKDTree(palette()).query(colours)[1].astype(np.uint8)
+    image = Image.fromarray(nearest[index].reshape(pixels.shape[:2]), mode="P")
+    image.putpalette(palette().tobytes())
+    image.save(path, optimize=True)
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise SystemExit(f"{path} has {size} bytes, more than {LARGEST}")
+    print(f"{path.relative_to(FIGURES.parent.parent)}  {size / 1000:.0f} kB")
+
+
+def wrong_gain(sensitivity: Sensitivity, movie: np.ndarray) -> AnscombeTransformV3:
+    """A codec for half the gain that was found."""
+    return Sensitivity.from_known(
+        conversion_gain=sensitivity.conversion_gain / 2, zero_level=sensitivity.zero_level
+    ).codec(sample=movie)
+
+
+def main() -> None:
+    FIGURES.mkdir(exist_ok=True)
+    movie = two_photon()
+    sensitivity = compute_sensitivity(movie)
+    codec = sensitivity.codec(sample=movie)
+    save(plot_summary(movie, sensitivity, codec), "summary")
+    save(plot_noise_transfer(sensitivity).figure, "noise_transfer")
+    save(plot_stabilization(movie, codec).figure, "stabilization")
+    save(plot_stabilization(movie, wrong_gain(sensitivity, movie)).figure, "stabilization_wrong_gain")
+    save(plot_residuals(movie, codec), "residuals")
+    save(plot_code_histogram(movie, codec).figure, "code_histogram")
+
+    for name, other in (("camera", camera()), ("counts", counts())):
+        found = compute_sensitivity(other, on_refusal="return")
+        save(plot_summary(other, found, found.codec(sample=other)), f"summary_{name}")
+    save(plot_noise_transfer(compute_sensitivity(smoothed(), on_refusal="return")).figure, "refused")
+
+
+if __name__ == "__main__":
+    main()
