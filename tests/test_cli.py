@@ -1,0 +1,315 @@
+"""Each command does its job, prints JSON alone when asked, and answers a mistake with one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("typer")
+zarr = pytest.importorskip("zarr")
+tifffile = pytest.importorskip("tifffile")
+
+from typer.testing import CliRunner  # noqa: E402
+
+import anscombe_transform  # noqa: E402
+from anscombe_transform.calibration import Sensitivity  # noqa: E402
+from anscombe_transform.cli import demo  # noqa: E402
+from anscombe_transform.cli.commands import app  # noqa: E402
+from anscombe_transform.simulation import simulate_movie  # noqa: E402
+
+ZARR_3 = int(zarr.__version__.partition(".")[0]) >= 3
+FORMATS = (3, 2) if ZARR_3 else (2,)
+NEWEST = f"--zarr-format={FORMATS[0]}"
+KNOWN = ("--gain=90", "--zero-level=50", NEWEST)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a simulated recording in three formats, an image, and a movie without noise."""
+    h5py = pytest.importorskip("h5py")
+    folder = tmp_path_factory.mktemp("recordings")
+    movie, _ = simulate_movie((64, 96, 96), conversion_gain=90, zero_level=50, read_noise=20, rng=0)
+    tifffile.imwrite(folder / "movie.tif", movie, photometric="minisblack")
+    np.save(folder / "movie.npy", movie)
+    with h5py.File(folder / "movie.h5", "w") as file:
+        file["green"], file["red"] = movie, movie[::-1]
+    np.save(folder / "image.npy", movie[0])
+    np.save(folder / "flat.npy", np.full((30, 64, 64), 7, np.int16))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def movie(folder: Path) -> NDArray[np.int16]:
+    """The simulated recording."""
+    return np.load(folder / "movie.npy")
+
+
+def _run(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def _error(*arguments: object, code: int) -> str:
+    """The one line that a mistake is answered with; nothing else is printed."""
+    result = _run(*arguments, code=code)
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+# --- the main job ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["movie.tif", "movie.npy", "movie.h5::/green"])
+def test_calibrate_prints_the_constants(name: str, folder: Path) -> None:
+    """`calibrate` prints what `compute_sensitivity` finds, whatever the format."""
+    result = _run("calibrate", folder / name)
+    assert "signal/photon" in result.stdout
+    assert "verdict:" in result.stdout
+    found = json.loads(_run("calibrate", folder / name, "--json").stdout)
+    assert Sensitivity.from_dict(found).conversion_gain == pytest.approx(90, rel=0.1)
+    with anscombe_transform.open_movie(folder / name) as movie:
+        expected = anscombe_transform.compute_sensitivity(movie)
+    assert found == expected.to_dict()
+
+
+def test_calibrate_draws_the_plot(folder: Path, tmp_path: Path) -> None:
+    """``--plot`` writes a picture, for a refused calibration as well."""
+    _run("calibrate", folder / "movie.tif", "--plot", tmp_path / "noise.png", "--full")
+    assert (tmp_path / "noise.png").read_bytes().startswith(b"\x89PNG")
+    _run("calibrate", folder / "flat.npy", "--plot", tmp_path / "flat.pdf", code=3)
+    assert (tmp_path / "flat.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("zarr_format", FORMATS)
+def test_compress_info_verify(zarr_format: int, folder: Path, tmp_path: Path) -> None:
+    """The main job in three commands: an array, what it says of itself, and that it is right."""
+    out = tmp_path / "movie.zarr"
+    text = _run("compress", folder / "movie.tif", out, f"--zarr-format={zarr_format}").stdout
+    assert "times smaller" in text
+    assert "values are within the bound" in text
+    about = _run("info", out).stdout
+    assert f"Zarr format {zarr_format}" in about
+    assert str(folder / "movie.tif") in about
+    assert (
+        "values are within the bound" in _run("verify", out, "--against", folder / "movie.h5::green").stdout
+    )
+    assert zarr.open_array(str(out), mode="r").shape == (64, 96, 96)
+
+
+def test_known_constants_replace_the_calibration(
+    folder: Path, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """With ``--gain`` and ``--zero-level`` a movie is stored that can't be calibrated."""
+    _run("compress", folder / "flat.npy", tmp_path / "flat.zarr", *KNOWN, "--read-noise", 12, "--beta", 1)
+    about = json.loads(_run("info", tmp_path / "flat.zarr", "--json").stdout)
+    assert about["codec"]["conversion_gain"] == 90
+    assert about["codec"]["beta"] == 1
+    assert about["provenance"]["sensitivity"]["read_noise"] == 12
+
+
+def test_json_is_alone_on_standard_output(folder: Path, tmp_path: Path) -> None:
+    """With ``--json`` each command prints one document, which agrees with the library's result."""
+    out = tmp_path / "movie.zarr"
+    written = json.loads(_run("compress", folder / "movie.npy", out, *KNOWN, "--json").stdout)
+    about = json.loads(_run("info", out, "--json").stdout)
+    checked = json.loads(_run("verify", out, "--against", folder / "movie.npy", "--json").stdout)
+    assert written["ratio"] == about["ratio"] > 3
+    assert written["verification"] == about["provenance"]["verification"] == checked
+    assert checked["ok"] is True
+    assert about["shape"] == [64, 96, 96]
+
+
+def test_info_of_arrays_that_others_wrote(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """`info` tells of any Zarr array, also without our codec."""
+    array = zarr.open(str(tmp_path / "a.zarr"), mode="w", shape=movie.shape, dtype=movie.dtype)
+    array[:] = movie
+    assert "none of ours" in _run("info", tmp_path / "a.zarr").stdout
+    assert json.loads(_run("info", tmp_path / "a.zarr", "--json").stdout)["codec"] is None
+
+
+def test_demo_does_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`demo` prints each figure beside its truth and leaves movie, array and plots."""
+    monkeypatch.setattr(demo, "SHAPE", (48, 96, 96))
+    if not ZARR_3:
+        pytest.skip("the demo writes Zarr format 3")
+    out = tmp_path / "demo"
+    text = _run("demo", "-o", out).stdout
+    for part in (
+        "conversion gain",
+        "90.0",
+        "zero level",
+        "50.0",
+        "verdict",
+        "within the bound",
+        "summary.png",
+    ):
+        assert part in text
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "movie.npy",
+        "movie.zarr",
+        "noise_transfer.png",
+        "stabilization.png",
+        "residuals.png",
+        "code_histogram.png",
+        "summary.png",
+    }
+    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in names if name.endswith(".png"))
+    assert "not empty" in _error("demo", "-o", out, code=2)
+    monkeypatch.setattr(demo, "_draw", lambda *_: [])
+    document = json.loads(_run("demo", "-o", out, "--overwrite", "--json").stdout)
+    assert document["compression"]["verification"]["ok"] is True
+    gain = document["comparisons"][0]
+    assert gain["truth"] == 90
+    assert gain["found"] == document["sensitivity"]["conversion_gain"]
+
+
+# --- mistakes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["calibrate", "compress"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.tif", "no such file"),
+        ("image.npy", "no time axis"),
+        ("movie.h5", "holds 2 movies"),
+        ("movie.h5::blue", "it holds /green"),
+    ],
+)
+def test_a_wrong_input_is_one_line(
+    command: str, name: str, message: str, folder: Path, tmp_path: Path
+) -> None:
+    """A missing file, an image, or a file of several movies is answered in one line with exit code 2."""
+    out = [] if command == "calibrate" else [tmp_path / "out.zarr", NEWEST]
+    assert message in _error(command, folder / name, *out, code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_calibration_has_its_own_exit_code(folder: Path, tmp_path: Path) -> None:
+    """A movie without noise is refused with its reason and exit code 3, and nothing is written."""
+    assert "refused" in _error("calibrate", folder / "flat.npy", code=3)
+    line = _error("compress", folder / "flat.npy", tmp_path / "flat.zarr", NEWEST, code=3)
+    assert "--gain and --zero-level" in line
+    assert list(tmp_path.iterdir()) == []
+    # A program gets the reasons as a document as well.
+    result = _run("calibrate", folder / "flat.npy", "--json", code=3)
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "refused"
+    assert document["reasons"][0]["message"].rstrip(".") in result.stderr
+
+
+def test_an_existing_output_needs_overwrite(folder: Path, tmp_path: Path) -> None:
+    """An existing array is kept unless ``--overwrite`` is given; what is no array is always kept."""
+    out = tmp_path / "movie.zarr"
+    _run("compress", folder / "movie.npy", out, *KNOWN)
+    assert "--overwrite" in _error("compress", folder / "movie.npy", out, *KNOWN, code=2)
+    _run("compress", folder / "movie.npy", out, *KNOWN, "--overwrite")
+    (tmp_path / "notes").mkdir()
+    line = _error("compress", folder / "movie.npy", tmp_path / "notes", *KNOWN, "--overwrite", code=2)
+    assert "not written by Zarr" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--gain=90",), "give both or neither"),
+        (("--zero-level=50",), "give both or neither"),
+        (("--read-noise=5",), "give --gain and --zero-level too"),
+        (("--gain=-3", "--zero-level=50"), "conversion_gain must be a finite number > 0"),
+        (("--gain=3", "--zero-level=50", "--beta=0"), "beta must be"),
+    ],
+)
+def test_wrong_constants_are_one_line(
+    options: tuple[str, ...], message: str, folder: Path, tmp_path: Path
+) -> None:
+    """Constants that are incomplete or out of range are named, with exit code 2."""
+    assert message in _error(
+        "compress", folder / "movie.npy", tmp_path / "out.zarr", NEWEST, *options, code=2
+    )
+
+
+def test_a_failed_verification_has_its_own_exit_code(
+    folder: Path, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """A source that is not what was stored gives exit code 1 and says where; in JSON too."""
+    out = tmp_path / "movie.zarr"
+    _run("compress", folder / "movie.npy", out, *KNOWN)
+    other = movie.copy()
+    other[10, 20, 30] += 2000
+    np.save(tmp_path / "other.npy", other)
+    assert "(10, 20, 30)" in _error("verify", out, "--against", tmp_path / "other.npy", code=1)
+    result = _run("verify", out, "--against", tmp_path / "other.npy", "--json", code=1)
+    assert json.loads(result.stdout)["index"] == [10, 20, 30]
+    np.save(tmp_path / "short.npy", other[:5])
+    assert "shape (5, 96, 96)" in _error("verify", out, "--against", tmp_path / "short.npy", code=2)
+    assert "no such Zarr array" in _error(
+        "verify", tmp_path / "absent.zarr", "--against", folder / "movie.npy", code=2
+    )
+
+
+def test_usage_mistakes_are_exit_code_2(folder: Path) -> None:
+    """Unknown commands and options out of range are answered by the usage, with exit code 2."""
+    assert "No such command" in _run("bogus", code=2).stderr
+    assert "--zarr-format" in _run("compress", "a", "b", "--zarr-format=5", code=2).stderr
+    assert "--against" in _run("verify", "a.zarr", code=2).stderr
+
+
+def test_a_traceback_is_there_for_who_asks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ANSCOMBE_TRACEBACK in the environment an error is raised as it is."""
+    monkeypatch.setenv("ANSCOMBE_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        _run("calibrate", folder / "absent.tif")
+
+
+# --- the program -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["demo", "calibrate", "compress", "info", "verify"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    """The help of each command shows how it is used."""
+    assert f"Example: anscombe {command}" in " ".join(_run(command, "--help").stdout.split())
+
+
+def test_help_and_version() -> None:
+    """The program lists its commands and exit codes, and tells its version."""
+    text = _run("--help").stdout
+    for part in ("demo", "calibrate", "compress", "info", "verify", "Exit codes"):
+        assert part in text
+    assert anscombe_transform.__version__ in _run("--version").stdout
+
+
+def test_the_installed_program_keeps_its_streams_apart(folder: Path) -> None:
+    """Run as a program, JSON goes to standard output, errors to standard error, and codes to the shell."""
+    code = "from anscombe_transform.cli import main; main()"
+
+    def program(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    good = program("calibrate", folder / "movie.tif", "--json")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert json.loads(good.stdout)["verdict"] != "refused"
+    bad = program("calibrate", folder / "absent.tif")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.count("\n") == 1
+
+
+def test_without_its_extra_the_program_says_what_to_install() -> None:
+    """Where typer is missing the program prints the pip command and exits with code 2."""
+    code = "import sys; sys.modules['typer'] = None; from anscombe_transform.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert 'pip install "anscombe-transform[cli]"' in result.stderr
+    assert "Traceback" not in result.stderr
