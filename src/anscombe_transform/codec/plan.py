@@ -27,6 +27,7 @@ from anscombe_transform.codec.configuration import (
     fit,
     holds,
 )
+from anscombe_transform.codec.memory import pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +135,7 @@ class Plan:
         if not x.dtype.isnative:
             x = x.astype(x.dtype.newbyteorder("="))
         flat, shaped = _flat(x)
-        codes = np.empty(flat.size, self._code_view)
+        codes = pool.empty(flat.size, self._code_view)
         if flat.size and not self._encode_flat(flat, codes):
             self._refuse(x)
         return shaped(codes.view(self.encoded_dtype))
@@ -165,7 +166,7 @@ class Plan:
         if not q.dtype.isnative:
             q = q.astype(q.dtype.newbyteorder("="))
         flat, shaped = _flat(q)
-        values = np.empty(flat.size, self.decoded_dtype) if out is None else out
+        values = pool.empty(flat.size, self.decoded_dtype) if out is None else out
         if flat.size:
             self._decode_flat(flat.view(self._code_view), values)
         return shaped(values)
