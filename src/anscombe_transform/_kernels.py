@@ -38,6 +38,23 @@ TILE = 256
 
 
 @_compile
+def _stabilize(
+    x: np.float32,
+    zero: np.float32,
+    per_gain: np.float32,
+    constant: np.float32,
+    scale: np.float32,
+    scaled_root: np.float32,
+    slope: np.float32,
+    offset: np.float32,
+) -> Any:
+    """The curve at one signal, in float32; inlined into the loops."""
+    nothing = np.float32(0)
+    n = (x - zero) * per_gain
+    return (scale * np.sqrt(max(n, nothing) + constant) - scaled_root if n >= nothing else n * slope) + offset
+
+
+@_compile
 def encode_single(
     x: AnyArray,
     out: AnyArray,
@@ -57,7 +74,6 @@ def encode_single(
     """
     smallest = x[0]
     largest = x[0]
-    nothing = np.float32(0)
     half = np.float32(0.5)
     for i in range(x.size):
         v = x[i]
@@ -65,10 +81,8 @@ def encode_single(
             smallest = v
         if v > largest:
             largest = v
-        n = (min(max(np.float32(v), low), high) - zero) * per_gain
-        y = (
-            scale * np.sqrt(max(n, nothing) + constant) - scaled_root if n >= nothing else n * slope
-        ) + offset
+        inside = min(max(np.float32(v), low), high)
+        y = _stabilize(inside, zero, per_gain, constant, scale, scaled_root, slope, offset)
         out[i] = np.int32(y + half)
     return smallest, largest
 
@@ -95,7 +109,6 @@ def encode_patched(
     """
     smallest = x[0]
     largest = x[0]
-    nothing = np.float32(0)
     half = np.float32(0.5)
     zero_int = np.int32(0)
     for i in range(x.size):
@@ -104,10 +117,8 @@ def encode_patched(
             smallest = v
         if v > largest:
             largest = v
-        n = (min(max(np.float32(v), low), high) - zero) * per_gain
-        y = (
-            scale * np.sqrt(max(n, nothing) + constant) - scaled_root if n >= nothing else n * slope
-        ) + offset
+        inside = min(max(np.float32(v), low), high)
+        y = _stabilize(inside, zero, per_gain, constant, scale, scaled_root, slope, offset)
         key = np.int32(v)
         # Four selects, spelt out: a loop over them is not vectorised.
         extra = mend[0] if key == wrong[0] else zero_int
@@ -224,10 +235,7 @@ def _encode_tile(
     for i in range(x.size):
         v = x[i]
         inside = min(max(v, low), high)
-        n = (inside - zero) * per_gain
-        y = (
-            scale * np.sqrt(max(n, nothing) + constant) - scaled_root if n >= nothing else n * slope
-        ) + offset
+        y = _stabilize(inside, zero, per_gain, constant, scale, scaled_root, slope, offset)
         raised = max(y + half, nothing)
         code = np.int32(raised)
         rest = raised - np.float32(code)

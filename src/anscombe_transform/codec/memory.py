@@ -2,7 +2,7 @@
 
 The first touch of fresh pages costs more than decoding into them: on Linux the kernel clears each page, and
 the allocator gives large blocks back to it as soon as an array dies. Zarr copies a decoded chunk into its
-and drops it, chunk after chunk, so a few blocks serve a whole movie. What is kept is bounded.
+result and drops it, chunk after chunk, so that a few blocks serve a movie. What is kept is bounded.
 """
 
 from __future__ import annotations

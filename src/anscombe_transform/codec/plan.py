@@ -28,6 +28,7 @@ from anscombe_transform.codec.configuration import (
     holds,
 )
 from anscombe_transform.codec.memory import pool
+from anscombe_transform.transform import noise_increase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -406,6 +407,27 @@ class Plan:
             f"The chunk spans {low} to {high}: {' and '.join(changed)} would hold it ({wider.format}); "
             'out_of_range="clip" would cut it off.'
         )
+
+
+class Bounded:
+    """What the codecs of both Zarr formats tell of their loss."""
+
+    __slots__ = ()
+    plan: Plan
+
+    def max_error(self, signal: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Bound on ``|x - decoded x|`` for every signal, in signal units; see `Plan.max_error`."""
+        return self.plan.max_error(signal)
+
+    @property
+    def representable_range(self) -> tuple[float, float]:
+        """Smallest and largest signal that has a code."""
+        return self.plan.lowest, self.plan.highest
+
+    @property
+    def noise_increase(self) -> float:
+        """Fraction that quantisation adds to the noise variance: ``beta**2 / 12``."""
+        return noise_increase(self.plan.curve.beta)
 
 
 def _encode_single(numbers: Single, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:

@@ -12,8 +12,7 @@ from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray
 from numcodecs.registry import register_codec
 
 from anscombe_transform.codec.configuration import V1, V2, Configuration, fields_of, spelling
-from anscombe_transform.codec.plan import Plan, adopt, as_codes, identity
-from anscombe_transform.transform import noise_increase
+from anscombe_transform.codec.plan import Bounded, Plan, adopt, as_codes, identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AnscombeTransformV2(Codec):  # type: ignore[misc]
+class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
     """The Anscombe transform as a filter of Zarr V2 arrays.
 
     With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe-v2``.
@@ -156,20 +155,6 @@ class AnscombeTransformV2(Codec):  # type: ignore[misc]
         # Checked as a stored document first: the constructor would take keys that this format does not have.
         Configuration.from_json(name, document)
         return cls(**document)
-
-    def max_error(self, signal: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Bound on ``|x - decoded x|`` for every signal, in signal units; see `Plan.max_error`."""
-        return self.plan.max_error(signal)
-
-    @property
-    def representable_range(self) -> tuple[float, float]:
-        """Smallest and largest signal that has a code."""
-        return self.plan.lowest, self.plan.highest
-
-    @property
-    def noise_increase(self) -> float:
-        """Fraction that quantisation adds to the noise variance: ``beta**2 / 12``."""
-        return noise_increase(self.beta)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), **fields_of(self)), ()

@@ -15,8 +15,7 @@ from zarr.core.dtype import parse_dtype
 from zarr.registry import register_codec
 
 from anscombe_transform.codec.configuration import NAMES, Configuration, UnrepresentableError, fields_of
-from anscombe_transform.codec.plan import Plan, adopt, as_codes, identity
-from anscombe_transform.transform import noise_increase
+from anscombe_transform.codec.plan import Bounded, Plan, adopt, as_codes, identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +29,7 @@ _INLINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AnscombeTransformV3(ArrayArrayCodec):
+class AnscombeTransformV3(Bounded, ArrayArrayCodec):
     """The Anscombe transform as a filter of Zarr V3 arrays.
 
     With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe-v2``.
@@ -199,20 +198,6 @@ class AnscombeTransformV3(ArrayArrayCodec):
         if self._is_small(chunk_array):
             return self._decode_sync(chunk_array, chunk_spec)
         return await asyncio.to_thread(self._decode_sync, chunk_array, chunk_spec)
-
-    def max_error(self, signal: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Bound on ``|x - decoded x|`` for every signal, in signal units; see `Plan.max_error`."""
-        return self.plan.max_error(signal)
-
-    @property
-    def representable_range(self) -> tuple[float, float]:
-        """Smallest and largest signal that has a code."""
-        return self.plan.lowest, self.plan.highest
-
-    @property
-    def noise_increase(self) -> float:
-        """Fraction that quantisation adds to the noise variance: ``beta**2 / 12``."""
-        return noise_increase(self.beta)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(_restore, type(self), self._stored), (fields_of(self),)
