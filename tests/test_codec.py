@@ -125,6 +125,16 @@ def test_floats_keep_their_fractions_and_nan(dtype: str, gain: float, rng: np.ra
     assert (p.max_error(x)[known] <= promised(p, x)[known]).all()
 
 
+def test_a_float32_just_outside_is_named() -> None:
+    """The neighbour of the range's end in float32 is refused, though it rounds to the end."""
+    p = plan(Configuration(97.3, 30.1, "uint8", "float32", read_noise=2.0, zero_code=30))
+    low, high = (np.float32(v) for v in p._ends)
+    p.encode(np.array([low, high]))
+    for value in (np.nextafter(low, np.float32(-np.inf)), np.nextafter(high, np.float32(np.inf))):
+        with pytest.raises(UnrepresentableError, match=r"at index \(1,\)"):
+            p.encode(np.array([low, value]))
+
+
 def test_infinities_are_refused_even_when_clipping() -> None:
     """No code stands for infinity, and clipping it would invent a value."""
     p = plan(Configuration(0.0, 30.0, "uint8", "float32", zero_code=30, out_of_range="clip"))

@@ -54,6 +54,29 @@ def test_midpoints_are_biased_where_the_unbiased_table_is_not() -> None:
     assert np.abs(bias(curve, midpoints(curve, last, integers=False))).max() > 0.02
 
 
+def test_uneven_pulses_keep_their_mean(rng: np.random.Generator) -> None:
+    """With the excess noise factor in the table gamma pulses keep their mean; a table for even ones fails."""
+    excess, pulse = 1.3, 70.0
+    gain = excess * pulse
+    curve = Curve(gain, 100.0, 0.0, 0.5, 20.0)
+    last = int(curve.code(100 + 300 * gain))
+    shape = 1 / (excess - 1)
+    known = unbiased(curve, last, integers=False, read_noise=0.2 * gain, excess_noise=excess)
+    even = unbiased(curve, last, integers=False)
+    worst = {"known": 0.0, "even": 0.0}
+    n = 400_000
+    for rate in (0.3, 1.0, 3.0, 10.0):
+        counts = rng.poisson(excess * rate, n)
+        pulses = np.where(counts > 0, rng.gamma(np.maximum(counts, 1) * shape, pulse / shape), 0)
+        x = 100 + pulses + rng.normal(0, 0.2 * gain, n)
+        for name, table in (("known", known), ("even", even)):
+            shift = float((table[curve.code(x)] - x).mean() / x.std())
+            worst[name] = max(worst[name], abs(shift))
+    # The error of one value is at most half a step; its mean over n scatters by 0.25 / sqrt(3 n).
+    assert worst["known"] < 0.004 + 4 * 0.25 / np.sqrt(3 * n)
+    assert worst["even"] > 0.02
+
+
 def test_a_million_frames_of_a_dark_pixel_keep_their_mean(rng: np.random.Generator) -> None:
     """The mean of a 0.3-photon pixel over 10^6 decoded frames is that of the frames, to sampling error."""
     codec = AnscombeTransformV2(100.0, 60.0, decoded_dtype="float32", read_noise=10.0, zero_code=30)

@@ -72,7 +72,14 @@ def midpoints(curve: Curve, last: int, *, integers: bool) -> FloatArray:
     return np.where(first[1:] > first[:-1], (first[:-1] + first[1:] - 1) / 2, middle)
 
 
-def unbiased(curve: Curve, last: int, *, integers: bool, read_noise: float | None = None) -> FloatArray:
+def unbiased(
+    curve: Curve,
+    last: int,
+    *,
+    integers: bool,
+    read_noise: float | None = None,
+    excess_noise: float = 1.0,
+) -> FloatArray:
     """Values of the codes 0 to `last` that keep the mean of decoded frames at the mean of the originals.
 
     Parameters
@@ -87,6 +94,10 @@ def unbiased(curve: Curve, last: int, *, integers: bool, read_noise: float | Non
         Noise of one signal at a given count, by default the curve's read noise. Without any, signals are
         multiples of the gain, and the table fits that comb; a detector whose noise is not known that well is
         served better by a table for a quarter of a photon (see `BLUR`).
+    excess_noise : float
+        Excess noise factor F² of a detector that multiplies photons unevenly, >= 1. The curve's gain is then
+        the effective one, F² times the mean signal of one photon; single-photon pulses are taken to be
+        gamma-distributed.
 
     Returns
     -------
@@ -99,7 +110,7 @@ def unbiased(curve: Curve, last: int, *, integers: bool, read_noise: float | Non
     middle = np.where(edges[1:] > edges[:-1], edges[:-1] + edges[1:], real[:-1] + real[1:]) / 2
     bright = middle - np.where(codes[:-1] > curve.offset, curve.conversion_gain * curve.beta**2 / 12, 0.0)
     noise = curve.read_noise if read_noise is None else read_noise
-    values = bright + _dark_correction(curve, edges, bright, noise, integers=integers)
+    values = bright + _dark_correction(curve, edges, bright, noise, excess_noise, integers=integers)
     # An empty bin of integers has no edges to keep to but the real ones.
     empty = edges[1:] <= edges[:-1]
     low = np.where(empty, real[:-1], edges[:-1] + (0.5 if integers else 0.0))
@@ -109,7 +120,7 @@ def unbiased(curve: Curve, last: int, *, integers: bool, read_noise: float | Non
 
 
 def _dark_correction(
-    curve: Curve, edges: AnyFloat, bright: AnyFloat, noise: float, *, integers: bool
+    curve: Curve, edges: AnyFloat, bright: AnyFloat, noise: float, excess: float, *, integers: bool
 ) -> FloatArray:
     """What to add to the bright solution so that the mean is unbiased for dark pixels too."""
     from scipy.special import gammaln, ndtr
@@ -127,19 +138,22 @@ def _dark_correction(
     # Without room for the noise of darkness its lower half is refused or clipped: no table mends that mean.
     if noise > 0 and ndtr((float(edges[0]) - zero) / noise) > _LOST:
         return np.zeros(len(bright))
-    counts = np.arange(math.ceil(brightest + 10 * math.sqrt(brightest) + 10))
-    signals = zero + gain * counts
+    most = brightest * excess
+    counts = np.arange(math.ceil(most + 10 * math.sqrt(most) + 10))
+    signals = zero + gain / excess * counts
     # Only the codes that such pixels reach take part.
     lowest, highest = curve.code([signals[0] - 9 * noise - 1, signals[-1] + 9 * noise + 1]).tolist()
     start, stop = max(lowest, 0), min(highest + 1, len(bright))
     reached = slice(start, stop)
-    probability = _code_given_count(edges[start : stop + 1], signals, noise)
-    count_given_rate = np.exp(counts * np.log(rates)[:, None] - rates[:, None] - gammaln(counts + 1))
+    probability = _code_given_count(edges[start : stop + 1] - zero, gain / excess, counts, noise, excess)
+    expected = excess * rates[:, None]
+    count_given_rate = np.exp(counts * np.log(expected) - expected - gammaln(counts + 1))
     count_given_rate /= count_given_rate.sum(axis=1, keepdims=True)
     probability = count_given_rate @ probability
 
     sigma = gain * np.sqrt(rates + (noise / gain) ** 2)
-    target = count_given_rate @ (_mean_rounded(signals, noise) if integers else signals)
+    rounded = integers and excess == 1
+    target = count_given_rate @ (_mean_rounded(signals, noise) if rounded else signals)
     residual = (target - probability @ bright[reached]) / sigma
     scale = curve.noise_std(bright[reached])
     design = probability / sigma[:, None] * scale
@@ -150,13 +164,32 @@ def _dark_correction(
     return correction
 
 
-def _code_given_count(edges: AnyFloat, signals: AnyFloat, noise: float) -> AnyFloat:
-    """Probability of every code (columns) for every noiseless signal (rows); the end codes take the tails."""
-    from scipy.special import ndtr
+def _code_given_count(
+    edges: AnyFloat, pulse: float, counts: npt.NDArray[Any], noise: float, excess: float
+) -> AnyFloat:
+    """Probability of every code (columns) for every photon count (rows); the end codes take the tails.
 
-    with np.errstate(over="ignore"):
-        below = ndtr((edges - signals[:, None]) / noise) if noise > 0 else signals[:, None] < edges
-    below = below.astype(np.float64)
+    `edges` are given from the zero level, `pulse` is the mean signal of one photon.
+    """
+    from scipy.special import gammainc, ndtr
+
+    signals = pulse * counts[:, None]
+    if excess > 1:
+        # The sum of n gamma pulses of shape k is gamma of shape n k; read noise shifts it, in eleven steps.
+        shape = 1 / (excess - 1)
+        steps = np.linspace(-2.5, 2.5, 11)
+        weights = np.exp(-(steps**2) / 2) / np.exp(-(steps**2) / 2).sum()
+        below = np.empty((counts.size, edges.size))
+        below[0] = ndtr(edges / max(noise, 1e-6 * pulse))
+        below[1:] = sum(
+            weight * gammainc(counts[1:, None] * shape, np.maximum(edges - step * noise, 0) / pulse * shape)
+            for step, weight in zip(steps, weights, strict=True)
+        )
+    elif noise > 0:
+        with np.errstate(over="ignore"):
+            below = ndtr((edges - signals) / noise)
+    else:
+        below = (signals < edges).astype(np.float64)
     below[:, 0], below[:, -1] = 0.0, 1.0
     inside: AnyFloat = np.diff(below, axis=1)
     return inside

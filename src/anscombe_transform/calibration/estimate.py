@@ -362,6 +362,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         method=chosen,
         zero_level_method=zero.method,
         used_fraction=line.used_fraction,
+        excess_noise=zero.excess_noise,
     )
 
 

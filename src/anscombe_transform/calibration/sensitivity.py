@@ -131,6 +131,9 @@ class Sensitivity:
         "third cumulant", "variance intercept" (where the third cumulant says nothing) or "known".
     used_fraction : float
         Part of the rows of the table that agreed with the line.
+    excess_noise : float
+        Excess noise factor F² as the third cumulant suggests it, 1 where it suggests none. An estimate for
+        gamma-like pulses; the decode table of the codec uses it.
 
     Examples
     --------
@@ -154,6 +157,7 @@ class Sensitivity:
     method: str = "t"
     zero_level_method: str = "variance intercept"
     used_fraction: float = 1.0
+    excess_noise: float = 1.0
 
     @classmethod
     def from_known(cls, *, conversion_gain: float, zero_level: float, read_noise: float = 0.0) -> Sensitivity:
@@ -281,6 +285,7 @@ class Sensitivity:
             zero_code=zero_code,
             out_of_range=out_of_range,
             measured=not known,
+            excess_noise=self.excess_noise,
         )
         _log.info("%s", why)
         if zarr_format == 2:

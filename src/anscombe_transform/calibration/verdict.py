@@ -107,10 +107,10 @@ def _judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]
             "so it cannot tell read noise from the zero level; a dark recording would.",
             "caution" if excess < 1 else "note",
         )
-    elif zero.multiplied and 1 < excess < 1.9:
+    elif zero.excess_noise > 1:
         yield Reason(
             "excess_noise",
-            f"the detector seems to add multiplication noise, F² about {1 / (2 - excess):.1f}: "
+            f"the detector seems to add multiplication noise, F² about {zero.excess_noise:.1f}: "
             "then the gain is F² times the signal of one photon.",
         )
     if not zero.consistent:

@@ -51,6 +51,12 @@ class ZeroLevel:
     consistent: bool = True
     photon_like: bool = True
 
+    @property
+    def excess_noise(self) -> float:
+        """Excess noise factor F² = 1 / (2 - ρ₃), exact for gamma-distributed pulses; 1 where none shows."""
+        shows = self.multiplied and self.photon_like and 1 < self.excess[0] < 1.9
+        return 1 / (2 - self.excess[0]) if shows else 1.0
+
 
 def find_zero_level(
     samples: Samples,

@@ -330,10 +330,15 @@ def decode_table(configuration: Configuration) -> npt.NDArray[np.float64]:
 
 
 def _derived_table(
-    curve: Curve, last: int, dtype: np.dtype[Any], noise: float | None = None
+    curve: Curve,
+    last: int,
+    dtype: np.dtype[Any],
+    noise: float | None = None,
+    excess_noise: float = 1.0,
 ) -> npt.NDArray[np.float64]:
     """The decode table of anscombe-v2 where none is given, as short numbers of JSON."""
-    table = unbiased(curve, last, integers=dtype.kind != "f", read_noise=noise)
+    integers = dtype.kind != "f"
+    table = unbiased(curve, last, integers=integers, read_noise=noise, excess_noise=excess_noise)
     return np.round(table, _TABLE_DECIMALS)
 
 
@@ -365,6 +370,7 @@ def fit(
     *,
     choose_codes: bool = True,
     least_blur: float = 0.0,
+    excess_noise: float = 1.0,
 ) -> Configuration:
     """The configuration nearest to the given one under which signals from `low` to `high` have codes.
 
@@ -386,7 +392,8 @@ def fit(
     for name in CODES if choose_codes else (c.encoded_dtype,):
         wider = replace(c, encoded_dtype=name, zero_code=zero_code, decode_table=None)
         if top <= wider.last_code:
-            table = _derived_table(wider.curve, top, dtype, max(least_blur, c.read_noise))
+            noise = max(least_blur, c.read_noise)
+            table = _derived_table(wider.curve, top, dtype, noise, excess_noise)
             return replace(wider, decode_table=tuple(table.tolist()))
     needed = c.beta * (top + 1) / wider.last_code
     raise ValueError(
@@ -407,6 +414,7 @@ def choose_configuration(
     zero_code: int | None = None,
     out_of_range: Literal["raise", "clip"] = "raise",
     measured: bool = False,
+    excess_noise: float = 1.0,
 ) -> tuple[Configuration, str]:
     """Pick the format, the dtype of the codes and the room below zero for a movie, and say why.
 
@@ -424,6 +432,8 @@ def choose_configuration(
     measured : bool
         Whether the constants were measured on a movie and not given: the decode table then allows for a blur
         of a quarter of a photon that the measurement may have missed.
+    excess_noise : float
+        Excess noise factor F² of the detector, for the decode table; the gain is the effective one.
 
     Returns
     -------
@@ -466,7 +476,8 @@ def choose_configuration(
             f"{names[-1]} codes it holds {widest.lowest:g} to {widest.highest:g}; "
             "leave zero_code out to have one chosen"
         )
-    blur = BLUR * base.conversion_gain if measured else 0.0
+    # Uneven pulses are blur enough beside the zero level's own.
+    blur = (BLUR if excess_noise == 1 else BLUR / 2) * base.conversion_gain if measured else 0.0
     why = "NaN" if span.has_nan else "values v1 has no code for" if base.format == V1 else "its parameters"
     # The narrowest codes first, and v1 before v2 among codes of one width.
     error: ValueError | None = None
@@ -475,7 +486,7 @@ def choose_configuration(
             return candidate, f"{V1}, {candidate.encoded_dtype} codes: {held}"
         for room in (_with_head_room(candidate, low, high), (low, high)):
             try:
-                chosen = fit(candidate, *room, choose_codes=False, least_blur=blur)
+                chosen = fit(candidate, *room, choose_codes=False, least_blur=blur, excess_noise=excess_noise)
             except ValueError as found:
                 error = found
                 continue

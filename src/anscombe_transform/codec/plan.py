@@ -371,7 +371,9 @@ class Plan:
 
     def _refuse(self, x: AnyArray) -> None:
         """Raise for the first value without a code, saying where it is and what would hold it."""
-        inside = (x >= self.lowest) & (x <= self.highest)
+        # The ends are float64: compared with float32 they would be rounded, and the culprit missed.
+        exact = x.astype(np.float64) if x.dtype.kind == "f" else x
+        inside = (exact >= self.lowest) & (exact <= self.highest)
         if self._nan_code >= 0:
             inside |= np.isnan(x)
         where = tuple(int(i) for i in np.argwhere(~inside)[0])
