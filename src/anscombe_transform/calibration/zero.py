@@ -34,6 +34,10 @@ _LEAST_EXCESS, _MOST_EXCESS = 0.7, 1.75
 _CAUTION = 1.15
 
 
+# Below this an excess of the third cumulant, however significant, changes no figure that anybody uses.
+_LEAST_SHOWN = 1.05
+
+
 @dataclass(frozen=True)
 class ZeroLevel:
     """Zero level, its interval, the excess of third cumulants, and where they come from.
@@ -54,7 +58,7 @@ class ZeroLevel:
     @property
     def excess_noise(self) -> float:
         """Excess noise factor F² = 1 / (2 - ρ₃), exact for gamma-distributed pulses; 1 where none shows."""
-        shows = self.multiplied and self.photon_like and 1 < self.excess[0] < 1.9
+        shows = self.multiplied and self.photon_like and _LEAST_SHOWN < self.excess[0] < 1.9
         return 1 / (2 - self.excess[0]) if shows else 1.0
 
 
