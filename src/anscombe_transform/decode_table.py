@@ -1,9 +1,9 @@
 r"""The value of every code: middles of bins, and values that keep the mean unbiased.
 
 A code stands for a bin of signals. Decoding it to the middle of the bin shifts the mean of many decoded
-frames, since within a bin darker signals are likelier or the bin is wider towards its bright end: at
-``beta=0.5`` and a sixth of a photon of read noise by 0.03 standard deviations of the noise at a twentieth of a
-photon, by 0.05 at five, by 0.01 at a hundred. The table made here solves
+frames, since within a bin darker signals are likelier or the bin is wider towards its bright end. At
+``beta=0.5`` and a sixth of a photon of read noise the shift is 0.03 standard deviations of the noise at a
+twentieth of a photon, 0.05 at five photons and 0.01 at a hundred. The table made here solves
 
 .. math::
 
