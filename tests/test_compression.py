@@ -676,3 +676,19 @@ def test_a_group_asks_which_array(tmp_path: Path, movie: NDArray[np.int16]) -> N
     assert verify(movie, tmp_path / "session.zarr" / "green").ok
     with open_movie(f"{tmp_path}/session.zarr::green") as stored:
         assert stored.shape == movie.shape
+
+
+def test_decoded_values_are_verified_with_their_codec(rng: np.random.Generator) -> None:
+    """Given the codec, decoded arrays are compared too, and the first value beyond its bound is named."""
+    movie = (50 + 90 * rng.poisson(8, (12, 20, 30))).astype("int16")
+    codec = KNOWN.codec(sample=movie)
+    decoded = codec.plan.decode(codec.plan.encode(movie))
+    found = verify(movie, decoded, codec=codec)
+    assert found.ok
+    assert found.compared == movie.size
+    decoded[7, 3, 5] += 3000
+    found = verify(movie, decoded, codec=codec)
+    assert not found.ok
+    assert found.index == (7, 3, 5)
+    with pytest.raises(ValueError, match="shape"):
+        verify(movie, decoded[1:], codec=codec)

@@ -449,6 +449,7 @@ def verify(
     original: str | os.PathLike[str] | SupportsMovie | Movie,
     stored: Any,
     *,
+    codec: Codec | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Verification:
@@ -459,7 +460,9 @@ def verify(
     original : path or array
         The movie that was stored, as `open_movie` takes it.
     stored : path, store of Zarr, or zarr.Array
-        An array with an Anscombe codec.
+        An array with an Anscombe codec; with `codec`, decoded values as `open_movie` takes them.
+    codec : AnscombeTransformV2 or AnscombeTransformV3, optional
+        The codec that decoded the values, where they are not an array that names it.
     progress : callable, optional
         Called as ``progress(done, total, "verify")`` in frames.
     threads : int, optional
@@ -489,6 +492,8 @@ def verify(
     >>> verification.ok, verification.compared
     (True, 81920)
     """
+    if codec is not None:
+        return _verify_decoded(original, stored, codec, progress, threads)
     array = _open_array(stored)
     codec = _codec_of(array)
     if codec is None:
@@ -509,6 +514,21 @@ def verify(
 
         parts = _in_blocks(compare, spans, _workers(threads), progress, "verify")
     return _merged(parts)
+
+
+def _verify_decoded(
+    original: Any, decoded: Any, codec: Codec, progress: Progress | None, threads: int | None
+) -> Verification:
+    """Compare decoded values that lie elsewhere than in an array with the codec."""
+    with open_movie(original) as movie, open_movie(decoded) as values:
+        if values.shape != movie.shape:
+            raise ValueError(f"the original has shape {movie.shape}, the decoded values {values.shape}")
+        check = _Check(codec.plan)
+
+        def compare(start: int, stop: int) -> Verification:
+            return check.compare(movie.frames(start, stop), values.frames(start, stop), start)
+
+        return _merged(_in_blocks(compare, _spans(movie, 1), _workers(threads), progress, "verify"))
 
 
 def describe(stored: Any) -> StoredMovie:
