@@ -48,6 +48,21 @@ def test_the_mean_of_decoded_values_is_unbiased(gain: float, read_photons: float
     assert np.abs(bias(curve, unbiased(curve, last, integers=False))).max() < 1e-3
 
 
+@pytest.mark.parametrize("beta", [0.25, 0.5, 1.0])
+def test_bright_pixels_are_unbiased_too(beta: float) -> None:
+    """Above the solved codes the closed form holds: the mean stays to a hundredth of what it corrects."""
+    gain = 2.2
+    curve = Curve(gain, 100.0, 1.0, beta, 30.0)
+    table = unbiased(curve, int(curve.code(100 + 3000 * gain)), integers=False)
+    edges = curve.invert(np.arange(len(table) + 1) - 0.5)
+    for rate in (400.0, 900.0, 1700.0):
+        sigma = gain * np.sqrt(rate)
+        below = ndtr((edges - 100 - gain * rate) / sigma)
+        below[0], below[-1] = 0, 1
+        shift = float(np.diff(below) @ table) - (100 + gain * rate)
+        assert abs(shift) < 0.01 * gain * beta**2 / 12
+
+
 def test_midpoints_are_biased_where_the_unbiased_table_is_not() -> None:
     """The test above can fail: the middles of bins are off by hundredths of the noise."""
     curve, last = codes_for(60.0, 0.17, 0.5)
