@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The first example of a test may compile a kernel, and a busy machine is no fault of the code.
+settings.register_profile("patient", deadline=None, print_blob=True)
+settings.load_profile("patient")
 
 
 @pytest.fixture
