@@ -96,19 +96,6 @@ def tile_scatter(samples: Samples, line: Line) -> float:
     return float(np.sqrt(max(0.0, (middle - low) ** 2 - (1.3 * chance) ** 2)))
 
 
-def quiet_tiles(samples: Samples, line: Line, usable: Bools, tiles: int) -> Bools:
-    """Tiles whose variance does not exceed the line by much: nothing moves there."""
-    deviation = (samples.y - line.gain * (samples.x - line.x0)) / line.variance
-    weight = np.bincount(samples.tile, usable * samples.n, tiles)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        of_tile = np.bincount(samples.tile, usable * samples.n * deviation, tiles) / weight
-    seen = weight > 0
-    quiet = seen & (of_tile < 0.08)
-    if np.count_nonzero(quiet) < max(8, 0.1 * tiles):
-        quiet = seen & (of_tile <= np.quantile(of_tile[seen], 0.3))
-    return np.asarray(quiet)
-
-
 def clipped_groups(count: Floats, n: Floats, group: Integers, groups: int, limit: float) -> Bools:
     """Groups of brightness of which more than `limit` of the samples are cut off."""
     rate = np.bincount(group, count, groups) / np.maximum(np.bincount(group, n, groups), 1e-30)

@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Filter = Literal["t", "ty", "tx", "txy"]
-FILTERS: tuple[Filter, ...] = ("t", "ty", "tx", "txy")
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.intp]
