@@ -24,13 +24,13 @@ from anscombe_transform import (
 )
 from anscombe_transform.calibration import Reason, TransferCurve
 from anscombe_transform.diagnostics import (
-    _neighbours,
     plot_code_histogram,
     plot_noise_transfer,
     plot_residuals,
     plot_stabilization,
     plot_summary,
 )
+from anscombe_transform.diagnostics.noise import neighbours
 
 GAIN, ZERO = 90.0, 50.0
 PLOTS_OF_MOVIES = [plot_stabilization, plot_residuals, plot_code_histogram]
@@ -247,7 +247,7 @@ def test_a_pixels_own_noise_does_not_sort_it():
     """Brightness is that of the neighbours: an outlier changes all around it, not itself."""
     image = np.zeros((5, 6))
     image[2, 3] = 9.0
-    around = _neighbours(image)
+    around = neighbours(image)
     assert around[2, 3] == 0
     assert around[1:4, 2:5].sum() == 9
 

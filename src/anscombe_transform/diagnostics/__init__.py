@@ -1,0 +1,37 @@
+"""Plots that show whether a calibration can be trusted and what the transform does to a movie.
+
+`plot_noise_transfer`
+    the calibration itself: noise variance against mean, and the line whose slope is the gain;
+`plot_stabilization`
+    noise variance against mean before and after the transform;
+`plot_residuals`
+    what storing changes: decoded minus original, in standard deviations of the noise;
+`plot_code_histogram`
+    which codes are used, and how many bits a pixel needs at least;
+`plot_summary`
+    all of it on one page.
+
+Every function draws into the Axes (or Figure) that it is given or makes a Figure of its own, returns what it
+drew on and shows nothing: ``ax.figure.savefig("plot.png")`` needs neither a display nor pyplot. Movies are
+read run by run, a run being a few consecutive frames, and only as many as the statistics need; so a movie may
+be larger than memory. The noise of a movie is measured here without the calibration's code, so that the plots
+are a check on it.
+
+References
+----------
+J. R. Janesick, *Photon Transfer* (SPIE Press, 2007): noise variance against mean signal.
+"""
+
+from anscombe_transform.diagnostics.codes import plot_code_histogram
+from anscombe_transform.diagnostics.residuals import plot_residuals
+from anscombe_transform.diagnostics.stabilization import plot_stabilization
+from anscombe_transform.diagnostics.summary import plot_summary
+from anscombe_transform.diagnostics.transfer import plot_noise_transfer
+
+__all__ = [
+    "plot_code_histogram",
+    "plot_noise_transfer",
+    "plot_residuals",
+    "plot_stabilization",
+    "plot_summary",
+]
