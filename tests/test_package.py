@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "calibration": {"transform", "_statistics_kernels", "codec"},
     "_statistics_kernels": set(),
     "compression": {"transform", "codec", "calibration", "movies"},
+    "layouts": {"calibration", "compression", "movies"},
     "diagnostics": {"transform", "codec", "calibration", "movies"},
     "cli": {"codec", "calibration", "compression", "diagnostics", "movies", "simulation", "transform"},
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
     from anscombe_transform.compression import compress, verify
+    from anscombe_transform.layouts import write_ome_zarr
     from anscombe_transform.movies import open_movie
     from anscombe_transform.simulation import simulate_movie
 
@@ -39,6 +40,7 @@ _HOME = {
     "open_movie": "anscombe_transform.movies",
     "simulate_movie": "anscombe_transform.simulation",
     "verify": "anscombe_transform.compression",
+    "write_ome_zarr": "anscombe_transform.layouts",
 }
 _MODULES = ("codec", "diagnostics")
 
@@ -58,6 +60,7 @@ __all__ = [
     "open_movie",
     "simulate_movie",
     "verify",
+    "write_ome_zarr",
 ]
 
 

@@ -315,6 +315,7 @@ def compress(
     encoded_dtype: str | None = None,
     out_of_range: Literal["raise", "clip"] = "raise",
     zero_code: int | None = None,
+    dimension_names: tuple[str, str, str] = ("time", "y", "x"),
     overwrite: bool = False,
     verify: bool = True,
     progress: Progress | None = None,
@@ -347,6 +348,8 @@ def compress(
         none unless `encoded_dtype` or `zero_code` is given.
     zero_code : int, optional
         Code of the zero level; by default enough for the smallest value.
+    dimension_names : tuple of str, optional
+        Names of the axes, which xarray and others show.
     overwrite : bool, optional
         Replace an array that is there. It stays until the new one is finished.
     verify : bool, optional
@@ -419,6 +422,7 @@ def compress(
                 layout,
                 zarr_format,
                 fill_value=_fill_value(codec.plan, extent),
+                dimension_names=dimension_names,
                 notes=notes | {"complete": False},
                 overwrite=overwrite,
             )
@@ -920,6 +924,7 @@ def _create_array(
     zarr_format: int,
     *,
     fill_value: Any,
+    dimension_names: tuple[str, str, str],
     notes: dict[str, Any],
     overwrite: bool,
 ) -> Any:
@@ -935,9 +940,14 @@ def _create_array(
     compressors = _compressors(codec.plan.encoded_dtype.itemsize, zarr_format)
     if zarr_format == 2:
         # The name that xarray looks for, since format 2 has no place for the names of axes.
-        attributes["_ARRAY_DIMENSIONS"] = ["time", "y", "x"]
+        attributes["_ARRAY_DIMENSIONS"] = list(dimension_names)
+        # Folders within folders, as OME-Zarr wants it: a flat one with a million files is slow to list.
+        if _has_zarr_3():
+            options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
+        else:
+            options["dimension_separator"] = "/"
     else:
-        options["dimension_names"] = ("time", "y", "x")
+        options["dimension_names"] = dimension_names
     held = (zarr.errors.ContainsArrayError, zarr.errors.ContainsGroupError)
     try:
         # Chunks of nothing but the fill value are written as well: a missing one is then a lost one.
@@ -997,10 +1007,19 @@ def _open_array(stored: Any) -> Any:
         node = zarr.open(str(path), mode="r")
     except Exception as error:
         raise ValueError(f"cannot open the Zarr array {path}: {error}") from error
+    if not isinstance(node, zarr.Array) and (level := _full_resolution(node)) is not None:
+        return level
     if not isinstance(node, zarr.Array):
         names = ", ".join(sorted(node.array_keys())) or "none"
         raise ValueError(f'{path} is a group of arrays ({names}): say which, "{path}::name"')
     return node
+
+
+def _full_resolution(group: Any) -> Any | None:
+    """The first level of an OME-Zarr image; None for another group."""
+    attributes = dict(group.attrs)
+    images = attributes.get("ome", attributes).get("multiscales")
+    return group[images[0]["datasets"][0]["path"]] if images else None
 
 
 def _codec_of(array: Any) -> Codec | None:
