@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "movies": set(),
     "simulation": {"transform"},
     "codec": {"transform", "decode_table", "_kernels"},
-    "calibration": {"transform", "_statistics_kernels", "codec"},
+    "calibration": {"transform", "_statistics_kernels", "codec", "movies"},
     "_statistics_kernels": set(),
     "compression": {"transform", "codec", "calibration", "movies"},
     "layouts": {"calibration", "compression", "movies"},

@@ -3,16 +3,21 @@
 `compute_sensitivity` is the way in; `NoiseStatistics` and `estimate_sensitivity` are its two halves, for
 movies that are read in parts. docs/explanation/calibration.md tells what is measured and how; the modules are
 
+``compute``      from a movie or file to the result
+``views``        time axis, channels, masks
+``sampling``     which frames are read, and how
+``distributed``  the same for dask arrays
 ``statistics``   sums over the movie from which its noise is read
 ``line``         the robust photon transfer line
 ``zero``         zero level and read noise, by the third cumulant
 ``checks``       numbers that speak for or against the line
 ``verdict``      what those numbers mean, in words
-``estimate``     the estimate from end to end, and the verdict
+``estimate``     from sums to the result
 ``sensitivity``  the result
 """
 
-from anscombe_transform.calibration.estimate import compute_sensitivity, estimate_sensitivity
+from anscombe_transform.calibration.compute import compute_sensitivity
+from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.sensitivity import (
     Reason,
     Sensitivity,

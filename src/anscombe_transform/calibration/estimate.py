@@ -1,25 +1,21 @@
-"""From a movie to a `Sensitivity`: collect statistics, choose the filter, fit the line, judge.
+"""From `NoiseStatistics` to a `Sensitivity`: choose the filter, fit the line, judge.
 
 The steps, each a function of its own:
 
-1. `inspect` looks at a few frames: is there anything to calibrate, and where is the detector cut off?
-2. `collect` reads segments spread over the movie into `NoiseStatistics`.
-3. `usable_rows` leaves out the brightness groups that are cut off.
-4. `fit_filters` fits the photon transfer line with every filter that the noise's correlation allows.
-5. `choose_filter` takes the weakest filter that leaves no structure.
-6. `find_zero_level` tells zero level from read noise.
-7. `judge` says whether to believe it.
+1. `usable_rows` leaves out the brightness groups that are cut off.
+2. `fit_filters` fits the photon transfer line with every filter that the noise's correlation allows.
+3. `choose_filter` takes the weakest filter that leaves no structure.
+4. `find_zero_level` tells zero level from read noise.
+5. `judge` says whether to believe it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anscombe_transform.calibration.checks import (
     Whiteness,
@@ -30,7 +26,6 @@ from anscombe_transform.calibration.checks import (
 from anscombe_transform.calibration.line import (
     T_QUANTILE,
     Bools,
-    Floats,
     Line,
     NoLine,
     Samples,
@@ -39,34 +34,24 @@ from anscombe_transform.calibration.line import (
     jackknife_error,
 )
 from anscombe_transform.calibration.sensitivity import (
+    NothingToMeasure,
     Reason,
     Sensitivity,
     TransferCurve,
-    UntrustworthyCalibration,
     verdict_of,
 )
 from anscombe_transform.calibration.statistics import (
     CLASSES,
-    SEGMENT_FRAMES,
-    TILE,
     Filter,
-    MovieLike,
     NoiseStatistics,
     Table,
 )
 from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range
 from anscombe_transform.calibration.zero import find_zero_level
 
-# By default, segments are read until there are this many rows, and never fewer than eight segments.
-_DEFAULT_ROWS = 120_000
-_FEWEST_SEGMENTS = 8
-# Frames looked at for cut-off values.
-_INSPECTED_FRAMES = 16
 # Largest share of a brightness group that may be cut off. Less at the bright end, where half a percent
 # takes more than 1 % of the variance and pulls at the end of the line.
 _MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
-# Different values kept at either end.
-_LEVELS = 64
 # Lag ratios above this are taken for white noise.
 _WHITE = 0.97
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
@@ -80,225 +65,6 @@ _STRONGER: dict[Filter, tuple[Filter, ...]] = {
     "tx": ("txy",),
     "txy": (),
 }
-# A half segment needs three frames; below this many frames the movie is one segment that is not halved.
-_LEAST_HALVED = 6
-
-
-def compute_sensitivity(
-    movie: MovieLike,
-    *,
-    on_refusal: Literal["raise", "return"] = "raise",
-    max_frames: int | None = None,
-    full: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Sensitivity:
-    """Read a detector's gain and zero level from an ordinary movie.
-
-    No flat fields, no dark frames: what differs between neighbouring frames is noise where nothing moves, and
-    its variance grows with brightness by one gain per photon.
-
-    Parameters
-    ----------
-    movie : array_like, shape (time, y, x)
-        At least 2 frames of at least 10 × 10 pixels; any integer or float dtype, negative values included.
-        numpy arrays and memmaps, zarr, h5py, dask arrays and `open_movie` are read piece by piece.
-    on_refusal : {"raise", "return"}
-        What happens when the movie does not reveal its noise.
-    max_frames : int, optional
-        Most frames to enter the estimate. By default about eight segments of 16 frames, more for small
-        frames, spread over the movie.
-    full : bool
-        Read the whole movie; memory stays constant.
-    progress : callable, optional
-        Called with the number of segments done and to do.
-
-    Returns
-    -------
-    Sensitivity
-        Constants, 95 % intervals, a verdict and its reasons.
-
-    Raises
-    ------
-    UntrustworthyCalibration
-        A `ValueError`: the verdict is "refused" and `on_refusal` is "raise".
-    ValueError
-        The movie is not three-dimensional, its frames are too small, or an option is out of range.
-    TypeError
-        The dtype is neither integer nor float.
-
-    Examples
-    --------
-    >>> from anscombe_transform.simulation import simulate_movie
-    >>> movie, truth = simulate_movie((64, 128, 128), conversion_gain=90, zero_level=50, rng=0)
-    >>> sensitivity = compute_sensitivity(movie)
-    >>> bool(abs(sensitivity.conversion_gain / truth.conversion_gain - 1) < 0.03)
-    True
-    >>> sensitivity.verdict
-    'trustworthy'
-    """
-    if on_refusal not in ("raise", "return"):
-        raise ValueError(f"on_refusal must be 'raise' or 'return', got {on_refusal!r}")
-    if max_frames is not None and max_frames < 2:
-        raise ValueError(f"max_frames must be >= 2 (a difference needs two frames), got {max_frames}")
-    _check_movie(movie)
-    try:
-        cut = inspect(movie)
-        statistics = collect(movie, cut, max_frames=max_frames, full=full, progress=progress)
-        sensitivity = estimate_sensitivity(statistics)
-    except _Refused as refusal:
-        sensitivity = Sensitivity.refused(refusal.reason)
-    if sensitivity.verdict == "refused" and on_refusal == "raise":
-        raise UntrustworthyCalibration(sensitivity)
-    return sensitivity
-
-
-class _Refused(Exception):
-    """Nothing can be measured."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = Reason(code, message, "refusal")
-
-
-def _check_movie(movie: MovieLike) -> None:
-    shape = tuple(movie.shape)
-    if len(shape) != 3:
-        raise ValueError(f"movie must have three axes (time, y, x), got shape {shape}")
-    if min(shape[1:]) < TILE + 2:
-        raise ValueError(f"movie must have frames of at least 10 × 10 pixels, got {shape[1]} × {shape[2]}")
-    if np.dtype(movie.dtype).kind not in "iuf":
-        raise TypeError(f"movie must hold integers or floats, got dtype {movie.dtype}")
-
-
-# 1. A look at a few frames
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Values at which the detector is cut off, infinite where it is not."""
-
-    floor: float = -math.inf
-    ceiling: float = math.inf
-
-
-def inspect(movie: MovieLike) -> Cut:
-    """Look at frames spread over the movie for reasons to stop, and for cut-off values.
-
-    A detector that saturates piles up samples at its largest value: that value is an atom, far more frequent
-    than the values below it.
-    """
-    frames = movie.shape[0]
-    if frames < 2:
-        raise _Refused(
-            "too_few_frames", f"noise is what differs between frames, and this movie has {frames}."
-        )
-    levels = _Levels()
-    for time in np.unique(np.linspace(0, frames - 1, min(frames, _INSPECTED_FRAMES)).astype(int)):
-        levels.add(np.asarray(movie[int(time) : int(time) + 1])[0])
-    if levels.total == 0:
-        raise _Refused("not_finite", "no sample of this movie is a finite number.")
-    if len(levels.lowest) == 1:
-        raise _Refused("constant", f"every sample has the same value, {levels.lowest[0]:g}.")
-    if len(levels.lowest) == 2:
-        raise _Refused("two_levels", "the movie has only two values, as a mask has; its noise is lost.")
-    return Cut(floor=_floor(levels), ceiling=_ceiling(levels))
-
-
-class _Levels:
-    """The lowest and the highest values among samples, ascending, and how often each occurs."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.lowest, self.lowest_counts = np.zeros(0), np.zeros(0)
-        self.highest, self.highest_counts = np.zeros(0), np.zeros(0)
-
-    def add(self, frame: NDArray[Any]) -> None:
-        # Some rows are enough of a large frame, and bound the time that sorting takes.
-        frame = frame[:: max(1, frame.size // 400_000)]
-        values, counts = np.unique(frame[np.isfinite(frame)], return_counts=True)
-        self.total += int(counts.sum())
-        # A value among the lowest of all is among the lowest of every frame that has it, so none is missed.
-        self.lowest, self.lowest_counts = (
-            v[:_LEVELS] for v in _counted(self.lowest, self.lowest_counts, values[:_LEVELS], counts[:_LEVELS])
-        )
-        self.highest, self.highest_counts = (
-            v[-_LEVELS:]
-            for v in _counted(self.highest, self.highest_counts, values[-_LEVELS:], counts[-_LEVELS:])
-        )
-
-
-def _counted(
-    values: Floats, counts: Floats, more_values: NDArray[Any], more_counts: NDArray[Any]
-) -> tuple[Floats, Floats]:
-    """Merge two sets of values and their counts."""
-    merged, which = np.unique(np.concatenate([values, more_values.astype(np.float64)]), return_inverse=True)
-    summed = np.bincount(which, np.concatenate([counts, more_counts]), len(merged))
-    return np.asarray(merged, np.float64), np.asarray(summed, np.float64)
-
-
-def _ceiling(levels: _Levels) -> float:
-    """Return the largest value if samples pile up there, else infinity."""
-    most, beside = levels.highest_counts[-1], levels.highest_counts[-9:-1]
-    piled = most > max(8, 1e-5 * levels.total) and most > 4 * beside.mean()
-    return float(levels.highest[-1]) if piled else math.inf
-
-
-def _floor(levels: _Levels) -> float:
-    """Return the smallest value if samples pile up there, else minus infinity.
-
-    The darkest pixels are many, so the pile must stand out from its close neighbours.
-    """
-    step = float(np.median(np.diff(levels.lowest)))
-    near = levels.lowest[1:] - levels.lowest[0] < 6 * step
-    least, beside = levels.lowest_counts[0], levels.lowest_counts[1:][near]
-    piled = least > max(8, 1e-5 * levels.total) and len(beside) >= 3 and least > 2 * beside.max()
-    return float(levels.lowest[0]) if piled else -math.inf
-
-
-# 2. Statistics
-
-
-def collect(
-    movie: MovieLike,
-    cut: Cut,
-    *,
-    max_frames: int | None = None,
-    full: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> NoiseStatistics:
-    """Read segments spread evenly over the movie; all of them if `full`."""
-    frames, height, width = movie.shape
-    available = frames if max_frames is None else min(frames, max_frames)
-    if available < _LEAST_HALVED:
-        block = np.asarray(movie[:available])
-        distinct = [k for k in range(available) if k == 0 or not np.array_equal(block[k], block[k - 1])]
-        if len(distinct) < 2:
-            raise _Refused("identical_frames", "all frames are identical: there is no noise to measure.")
-        statistics = NoiseStatistics(
-            (height, width), segment_frames=len(distinct), floor=cut.floor, ceiling=cut.ceiling
-        )
-        statistics.update(block[distinct], start=0)
-        statistics.duplicates = available - len(distinct)
-        return statistics
-
-    length = min(available, frames // max(1, frames // SEGMENT_FRAMES))
-    statistics = NoiseStatistics((height, width), segment_frames=length, floor=cut.floor, ceiling=cut.ceiling)
-    segments = frames // length
-    wanted = segments
-    if not full:
-        wanted = max(_FEWEST_SEGMENTS, _DEFAULT_ROWS // (2 * CLASSES * statistics.tiles))
-    if max_frames is not None:
-        wanted = max(1, max_frames // length)
-    chosen = np.unique(np.linspace(0, segments - 1, min(wanted, segments)).round().astype(int))
-    for done, segment in enumerate(chosen):
-        start = int(segment) * length
-        statistics.update(np.asarray(movie[start : start + length]), start=start)
-        if progress is not None:
-            progress(done + 1, len(chosen))
-    return statistics
-
-
-# 3. The estimate
 
 
 def estimate_sensitivity(statistics: NoiseStatistics) -> Sensitivity:
@@ -316,7 +82,7 @@ def estimate_sensitivity(statistics: NoiseStatistics) -> Sensitivity:
     """
     try:
         return _estimate(statistics)
-    except _Refused as refusal:
+    except NothingToMeasure as refusal:
         return Sensitivity.refused(refusal.reason)
 
 
@@ -325,7 +91,9 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     if len(table) == 0:
         raise _why_empty(statistics)
     if np.median(table.mean("y_t")) <= 1e-12:
-        raise _Refused("no_noise", "neighbouring frames hardly differ: the movie was denoised, or is empty.")
+        raise NothingToMeasure(
+            "no_noise", "neighbouring frames hardly differ: the movie was denoised, or is empty."
+        )
     floor_is_zero = _floor_is_zero_photons(statistics, table)
     usable, clip_reasons = usable_rows(statistics, table, floor_is_zero=floor_is_zero)
     white = whiteness(table.lags)
@@ -355,6 +123,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         variance_intercept=line.x0,
         read_noise=math.sqrt(max(line.gain * (zero.value - line.x0), 0.0)),
         conversion_gain_interval=(line.gain - half, line.gain + half),
+        variance_intercept_interval=_intercept_interval(line, left),
         zero_level_interval=zero.interval,
         verdict=verdict_of(tuple(reasons)),
         reasons=tuple(reasons),
@@ -366,15 +135,24 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     )
 
 
-def _why_empty(statistics: NoiseStatistics) -> _Refused:
+def _intercept_interval(line: Line, systematic: float) -> tuple[float, float]:
+    """95 % interval of x₀; a systematic error of the gain tilts the line about the typical mean."""
+    typical = float(np.average(line.instrument[line.used], weights=line.weight[line.used]))
+    half = T_QUANTILE * math.hypot(1.15 * line.x0_error, systematic * (typical - line.x0))
+    return line.x0 - half, line.x0 + half
+
+
+def _why_empty(statistics: NoiseStatistics) -> NothingToMeasure:
     if statistics.duplicates:
-        return _Refused(
+        return NothingToMeasure(
             "identical_frames",
             f"{statistics.duplicates} of {statistics.frames} frames repeat the frame before; too few differ.",
         )
     if statistics.not_finite:
-        return _Refused("not_finite", "no tile of this movie is free of NaN and infinite samples.")
-    return _Refused("too_few_frames", f"no segment of {statistics.segment_frames} frames is complete.")
+        return NothingToMeasure("not_finite", "no tile of this movie is free of NaN and infinite samples.")
+    return NothingToMeasure(
+        "too_few_frames", f"no segment of {statistics.segment_frames} frames is complete."
+    )
 
 
 def _floor_is_zero_photons(statistics: NoiseStatistics, table: Table) -> bool:
@@ -487,7 +265,9 @@ def fit_filters(
         except NoLine as error:
             failure = error
     if not lines:
-        raise _Refused("no_contrast", f"no line of variance against brightness can be drawn: {failure}.")
+        raise NothingToMeasure(
+            "no_contrast", f"no line of variance against brightness can be drawn: {failure}."
+        )
     return lines
 
 

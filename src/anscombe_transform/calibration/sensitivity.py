@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -62,6 +62,14 @@ class Reason:
     code: str
     message: str
     severity: Severity = "note"
+
+
+class NothingToMeasure(Exception):
+    """There is nothing to calibrate; `reason` says why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = Reason(code, message, "refusal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +139,8 @@ class Sensitivity:
         "third cumulant", "variance intercept" (where the third cumulant says nothing) or "known".
     used_fraction : float
         Part of the rows of the table that agreed with the line.
+    variance_intercept_interval : (float, float)
+        95 % interval of `variance_intercept`; NaN where it was not measured.
     excess_noise : float
         Excess noise factor F² as the third cumulant suggests it, 1 where it suggests none. An estimate for
         gamma-like pulses; the decode table of the codec uses it.
@@ -158,6 +168,7 @@ class Sensitivity:
     zero_level_method: str = "variance intercept"
     used_fraction: float = 1.0
     excess_noise: float = 1.0
+    variance_intercept_interval: Interval = (_NAN, _NAN)
 
     @classmethod
     def from_known(cls, *, conversion_gain: float, zero_level: float, read_noise: float = 0.0) -> Sensitivity:
@@ -186,13 +197,15 @@ class Sensitivity:
             raise ValueError(f"zero_level must be a finite number (signal units), got {zero_level!r}")
         if not (math.isfinite(read_noise) and read_noise >= 0):
             raise ValueError(f"read_noise must be a finite number >= 0 (signal units), got {read_noise!r}")
+        intercept = float(zero_level) - float(read_noise) ** 2 / float(conversion_gain)
         return cls(
             conversion_gain=float(conversion_gain),
             zero_level=float(zero_level),
-            variance_intercept=float(zero_level) - float(read_noise) ** 2 / float(conversion_gain),
+            variance_intercept=intercept,
             read_noise=float(read_noise),
             conversion_gain_interval=(float(conversion_gain),) * 2,
             zero_level_interval=(float(zero_level),) * 2,
+            variance_intercept_interval=(intercept, intercept),
             verdict="trustworthy",
             reasons=(Reason("known_constants", "the constants were given, not measured."),),
             transfer_curve=TransferCurve.empty(),
@@ -305,7 +318,7 @@ class Sensitivity:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Sensitivity:
-        """Rebuild a calibration from `to_dict`.
+        """Rebuild a calibration from `to_dict`, of this or an earlier version.
 
         Raises
         ------
@@ -313,17 +326,19 @@ class Sensitivity:
             A field is missing or unknown.
         """
         given = dict(values)
-        fields = set(cls.__dataclass_fields__)
-        if set(given) != fields:
+        declared = cls.__dataclass_fields__
+        required = {name for name, field_ in declared.items() if field_.default is MISSING}
+        if not required <= set(given) <= set(declared):
             raise ValueError(
-                f"a calibration has the fields {sorted(fields)}; missing {sorted(fields - set(given))}, "
-                f"unknown {sorted(set(given) - fields)}"
+                f"a calibration has the fields {sorted(declared)}; missing {sorted(required - set(given))}, "
+                f"unknown {sorted(set(given) - set(declared))}"
             )
-        for name in ("conversion_gain", "zero_level", "variance_intercept", "read_noise", "used_fraction"):
-            given[name] = _number(given[name])
-        for name in ("conversion_gain_interval", "zero_level_interval"):
-            low, high = given[name]
-            given[name] = (_number(low), _number(high))
+        for name, field_ in declared.items():
+            if name in given and field_.type == "float":
+                given[name] = _number(given[name])
+            elif name in given and field_.type == "Interval":
+                low, high = given[name]
+                given[name] = (_number(low), _number(high))
         given["reasons"] = tuple(Reason(**reason) for reason in given["reasons"])
         given["transfer_curve"] = TransferCurve(
             **{

@@ -24,6 +24,7 @@ together.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -102,6 +103,8 @@ class NoiseStatistics:
         used whole, and neighbouring pixels sort each other.
     floor, ceiling : float
         Values at which the detector was cut off; samples there are counted. Infinite: none.
+    mask : ndarray of bool, shape (y, x), optional
+        True where pixels may be used. Tiles that a pixel of False lies in, or next to, are left out.
 
     Examples
     --------
@@ -121,6 +124,7 @@ class NoiseStatistics:
         segment_frames: int = SEGMENT_FRAMES,
         floor: float = -np.inf,
         ceiling: float = np.inf,
+        mask: Bools | None = None,
     ) -> None:
         height, width = frame_shape
         if min(height, width) < TILE + 2:
@@ -137,6 +141,7 @@ class NoiseStatistics:
         self._joined = -(-tile_rows * self._place_columns // _MOST_PLACES)
         self._place_rows = -(-tile_rows // self._joined)
         self.tiles = self._place_rows * self._place_columns
+        self._wanted = None if mask is None else _whole_tiles(mask, self.frame_shape)
         self.duplicates = 0
         self.not_finite = 0
         self._level = 0
@@ -203,6 +208,14 @@ class NoiseStatistics:
             else:
                 self._add_pending(segment, {first + i: frame.copy() for i, frame in enumerate(part)})
 
+    def without_frames(self) -> NoiseStatistics:
+        """Return empty statistics of the same settings, for another part of the movie."""
+        other = NoiseStatistics(
+            self.frame_shape, segment_frames=self.segment_frames, floor=self.floor, ceiling=self.ceiling
+        )
+        other._wanted = self._wanted
+        return other
+
     def merge(self, other: NoiseStatistics) -> NoiseStatistics:
         """Add the statistics of another part of the same movie, and return self.
 
@@ -215,6 +228,8 @@ class NoiseStatistics:
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise ValueError(f"cannot merge statistics of {name}={theirs!r} into ones of {name}={mine!r}")
+        if not _same(self._wanted, other._wanted):
+            raise ValueError("cannot merge statistics of another mask")
         both = self._finished & (other._finished | set(other._pending)) | other._finished & set(self._pending)
         if both:
             raise ValueError(f"both hold frames of segments {sorted(both)[:5]}: nothing may count twice")
@@ -244,7 +259,8 @@ class NoiseStatistics:
         rows[..., 2] = np.arange(CLASSES)
         flat = rows.reshape(-1, len(COLUMNS))
         filled = flat[:, 3] > 0
-        return Table(flat if filled.all() else flat[filled], self._lags, self.tiles)
+        lags = self._lags if self._wanted is None else self._lags[self._wanted.ravel()]
+        return Table(flat if filled.all() else flat[filled], lags, self.tiles)
 
     def _add_pending(self, segment: int, frames: dict[int, NDArray[Any]]) -> None:
         waiting = self._pending.setdefault(segment, {})
@@ -297,6 +313,9 @@ class NoiseStatistics:
         for rows, (own, instrument) in zip(table, pairs, strict=True):
             half_segment_rows(own, instrument, self.order, not self.halved, floor, ceiling, rows)
         table[~np.isfinite(table).all(axis=-1)] = 0
+        if self._wanted is not None:
+            wanted = self._wanted[first_tile_row : first_tile_row + tile_rows].ravel()
+            table[:, np.repeat(~wanted, CLASSES)] = 0
         for name in ("q", "x_t", "x_ty", "x_tx", "x_txy", "x3_t", "x3_ty", "x3_txy"):
             table[..., COLUMNS.index(name)] += pedestal * table[..., 3]
         by_row = table.reshape(len(pairs), tile_rows, self._place_columns * CLASSES, len(COLUMNS))
@@ -342,6 +361,29 @@ class NoiseStatistics:
             self._groups[group] = self._groups[group] + rows
         else:
             self._groups[group] = rows
+
+
+def _whole_tiles(mask: Bools, shape: tuple[int, int]) -> Bools:
+    """Tiles (row, column) of which every pixel is wanted, and every neighbour that a filter reaches."""
+    if mask.dtype != np.bool_ or mask.shape != shape:
+        raise ValueError(
+            f"mask must be boolean, True where pixels may be used, of the frames' shape {shape}, "
+            f"got {mask.dtype} of shape {mask.shape}"
+        )
+    rows, columns = ((side - 2) // TILE for side in shape)
+    whole = np.ones((rows, columns), bool)
+    for dy, dx in product((0, 1, 2), repeat=2):
+        part = mask[dy : dy + rows * TILE, dx : dx + columns * TILE]
+        whole &= part.reshape(rows, TILE, columns, TILE).all(axis=(1, 3))
+    if not whole.any():
+        raise ValueError(
+            "mask leaves no tile to calibrate: it takes 10 × 10 neighbouring pixels that may be used"
+        )
+    return whole
+
+
+def _same(a: Bools | None, b: Bools | None) -> bool:
+    return (a is None) == (b is None) and (a is None or b is None or np.array_equal(a, b))
 
 
 def _pedestal(frames: NDArray[Any]) -> float:

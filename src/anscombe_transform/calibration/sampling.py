@@ -1,0 +1,233 @@
+"""Which frames of a movie are read, and how: a look at a few, then segments spread over all of it.
+
+Segments are read one after the other, as files like it, while the sums over earlier ones are still being
+formed by other threads; they are merged in the order of the movie, so that the result does not depend on
+which thread was faster. Dask arrays are summed where their chunks are, see `distributed`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anscombe_transform.calibration.sensitivity import NothingToMeasure
+from anscombe_transform.calibration.statistics import (
+    CLASSES,
+    SEGMENT_FRAMES,
+    Bools,
+    Floats,
+    MovieLike,
+    NoiseStatistics,
+)
+
+# By default, segments are read until there are this many rows, and never fewer than eight segments.
+_DEFAULT_ROWS = 120_000
+_FEWEST_SEGMENTS = 8
+# Frames looked at for cut-off values.
+_INSPECTED_FRAMES = 16
+# Different values kept at either end.
+_LEVELS = 64
+# A half segment needs three frames; below this many frames the movie is one segment that is not halved.
+_LEAST_HALVED = 6
+# More threads than this wait for the file.
+_MOST_THREADS = 4
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Values at which the detector is cut off, infinite where it is not."""
+
+    floor: float = -math.inf
+    ceiling: float = math.inf
+
+
+def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
+    """Look at frames spread over the movie for reasons to stop, and for cut-off values.
+
+    A detector that saturates piles up samples at its largest value: that value is an atom, far more frequent
+    than the values below it.
+    """
+    frames = movie.shape[0]
+    if frames < 2:
+        raise NothingToMeasure(
+            "too_few_frames", f"noise is what differs between frames, and this movie has {frames}."
+        )
+    levels = _Levels()
+    times = np.unique(np.linspace(0, frames - 1, min(frames, _INSPECTED_FRAMES)).astype(int)).tolist()
+    for frame in _frames(movie, times):
+        levels.add(frame if mask is None else frame[mask])
+    if levels.total == 0:
+        raise NothingToMeasure("not_finite", "no sample of this movie is a finite number.")
+    if len(levels.lowest) == 1:
+        raise NothingToMeasure("constant", f"every sample has the same value, {levels.lowest[0]:g}.")
+    if len(levels.lowest) == 2:
+        raise NothingToMeasure(
+            "two_levels", "the movie has only two values, as a mask has; its noise is lost."
+        )
+    return Cut(floor=_floor(levels), ceiling=_ceiling(levels))
+
+
+def _frames(movie: MovieLike, times: list[int]) -> Iterator[NDArray[Any]]:
+    if is_dask(movie):
+        # One graph for all: the chunks are then fetched side by side.
+        yield from np.asarray(movie[times])
+        return
+    for time in times:
+        yield np.asarray(movie[time : time + 1])[0]
+
+
+class _Levels:
+    """The lowest and the highest values among samples, ascending, and how often each occurs."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.lowest, self.lowest_counts = np.zeros(0), np.zeros(0)
+        self.highest, self.highest_counts = np.zeros(0), np.zeros(0)
+
+    def add(self, frame: NDArray[Any]) -> None:
+        # Some rows are enough of a large frame, and bound the time that sorting takes.
+        frame = frame[:: max(1, frame.size // 400_000)]
+        values, counts = np.unique(frame[np.isfinite(frame)], return_counts=True)
+        self.total += int(counts.sum())
+        # A value among the lowest of all is among the lowest of every frame that has it, so none is missed.
+        self.lowest, self.lowest_counts = (
+            v[:_LEVELS] for v in _counted(self.lowest, self.lowest_counts, values[:_LEVELS], counts[:_LEVELS])
+        )
+        self.highest, self.highest_counts = (
+            v[-_LEVELS:]
+            for v in _counted(self.highest, self.highest_counts, values[-_LEVELS:], counts[-_LEVELS:])
+        )
+
+
+def _counted(
+    values: Floats, counts: Floats, more_values: NDArray[Any], more_counts: NDArray[Any]
+) -> tuple[Floats, Floats]:
+    """Merge two sets of values and their counts."""
+    merged, which = np.unique(np.concatenate([values, more_values.astype(np.float64)]), return_inverse=True)
+    summed = np.bincount(which, np.concatenate([counts, more_counts]), len(merged))
+    return np.asarray(merged, np.float64), np.asarray(summed, np.float64)
+
+
+def _ceiling(levels: _Levels) -> float:
+    """Return the largest value if samples pile up there, else infinity."""
+    most, beside = levels.highest_counts[-1], levels.highest_counts[-9:-1]
+    piled = most > max(8, 1e-5 * levels.total) and most > 4 * beside.mean()
+    return float(levels.highest[-1]) if piled else math.inf
+
+
+def _floor(levels: _Levels) -> float:
+    """Return the smallest value if samples pile up there, else minus infinity.
+
+    The darkest pixels are many, so the pile must stand out from its close neighbours.
+    """
+    step = float(np.median(np.diff(levels.lowest)))
+    near = levels.lowest[1:] - levels.lowest[0] < 6 * step
+    least, beside = levels.lowest_counts[0], levels.lowest_counts[1:][near]
+    piled = least > max(8, 1e-5 * levels.total) and len(beside) >= 3 and least > 2 * beside.max()
+    return float(levels.lowest[0]) if piled else -math.inf
+
+
+# Statistics
+
+
+def collect(
+    movie: MovieLike,
+    cut: Cut,
+    *,
+    mask: Bools | None = None,
+    max_frames: int | None = None,
+    full: bool = False,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> NoiseStatistics:
+    """Read segments spread over the movie; all of them if `full`."""
+    frames, height, width = movie.shape
+    available = frames if max_frames is None else min(frames, max_frames)
+    settings: dict[str, Any] = {"floor": cut.floor, "ceiling": cut.ceiling, "mask": mask}
+
+    if available < _LEAST_HALVED:
+        block = np.asarray(movie[:available])
+        distinct = [k for k in range(available) if k == 0 or not np.array_equal(block[k], block[k - 1])]
+        if len(distinct) < 2:
+            raise NothingToMeasure(
+                "identical_frames", "all frames are identical: there is no noise to measure."
+            )
+        statistics = NoiseStatistics((height, width), segment_frames=len(distinct), **settings)
+        statistics.update(block[distinct], start=0)
+        statistics.duplicates = available - len(distinct)
+        return statistics
+
+    length = min(available, frames // max(1, frames // SEGMENT_FRAMES))
+    statistics = NoiseStatistics((height, width), segment_frames=length, **settings)
+    segments = frames // length
+    wanted = segments
+    if not full:
+        wanted = max(_FEWEST_SEGMENTS, _DEFAULT_ROWS // (2 * CLASSES * statistics.tiles))
+    if max_frames is not None:
+        wanted = max(1, max_frames // length)
+    chosen = choose_segments(segments, wanted, seed)
+    if is_dask(movie):
+        from anscombe_transform.calibration.distributed import collect_dask
+
+        return collect_dask(movie, statistics, chosen, progress)
+    for done, part in enumerate(_parts(movie, chosen, statistics), start=1):
+        statistics.merge(part)
+        if progress is not None:
+            progress(done, len(chosen))
+    return statistics
+
+
+def choose_segments(segments: int, wanted: int, seed: int | None = None) -> list[int]:
+    """Numbers of the segments to read, one of each of `wanted` equal parts of the movie.
+
+    Without a seed they are spaced evenly, from the first to the last; with one, each is drawn from its part.
+    """
+    wanted = min(wanted, segments)
+    if seed is None:
+        return sorted(set(np.linspace(0, segments - 1, wanted).round().astype(int).tolist()))
+    edges = np.arange(wanted + 1) * segments // wanted
+    drawn = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
+    return [int(segment) for segment in drawn]
+
+
+def _parts(movie: MovieLike, chosen: list[int], settings: NoiseStatistics) -> Iterator[NoiseStatistics]:
+    """Yield the statistics of each segment, in their order."""
+    length = settings.segment_frames
+
+    def add(block: NDArray[Any], start: int) -> NoiseStatistics:
+        part = settings.without_frames()
+        part.update(block, start=start)
+        return part
+
+    threads = min(_MOST_THREADS, _cores())
+    waiting: deque[Future[NoiseStatistics]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for segment in chosen:
+            # Read here, by one thread only: in sequence, and from libraries that are not safe with several.
+            start = segment * length
+            block = np.asarray(movie[start : start + length])
+            waiting.append(pool.submit(add, block, start))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_dask(movie: Any) -> bool:
+    """Whether a movie is a dask array, told without importing dask."""
+    return type(movie).__module__.partition(".")[0] == "dask"
