@@ -19,20 +19,28 @@ if TYPE_CHECKING:
         compute_sensitivity,
     )
     from anscombe_transform.codec.anscombe import UnrepresentableError, decode, encode
+    from anscombe_transform.codec.entropy import DamagedChunkError
+    from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
+    from anscombe_transform.codec.frames_zarr_v3 import FrameCoderV3
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
     from anscombe_transform.compression import compress, verify
     from anscombe_transform.layouts import write_ome_zarr
     from anscombe_transform.movies import open_movie
+    from anscombe_transform.presets import codec_pipeline
     from anscombe_transform.simulation import simulate_movie
 
 _HOME = {
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
     "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
+    "DamagedChunkError": "anscombe_transform.codec.entropy",
+    "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
+    "FrameCoderV3": "anscombe_transform.codec.frames_zarr_v3",
     "NoiseStatistics": "anscombe_transform.calibration",
     "Sensitivity": "anscombe_transform.calibration",
     "UnrepresentableError": "anscombe_transform.codec.anscombe",
     "UntrustworthyCalibration": "anscombe_transform.calibration",
+    "codec_pipeline": "anscombe_transform.presets",
     "compress": "anscombe_transform.compression",
     "compute_sensitivity": "anscombe_transform.calibration",
     "decode": "anscombe_transform.codec.anscombe",
@@ -47,11 +55,15 @@ _MODULES = ("codec", "diagnostics")
 __all__ = [
     "AnscombeTransformV2",
     "AnscombeTransformV3",
+    "DamagedChunkError",
+    "FrameCoderV2",
+    "FrameCoderV3",
     "NoiseStatistics",
     "Sensitivity",
     "UnrepresentableError",
     "UntrustworthyCalibration",
     "codec",
+    "codec_pipeline",
     "compress",
     "compute_sensitivity",
     "decode",

@@ -1,4 +1,4 @@
-"""The Anscombe transform as an array codec for Zarr V2 (numcodecs) and Zarr V3.
+"""The Anscombe transform and the frame coder as codecs for Zarr V2 (numcodecs) and Zarr V3.
 
 Names are imported on first use, so that the V2 half needs no zarr-python 3 and reading a configuration needs
 no numba.
@@ -19,17 +19,26 @@ from anscombe_transform.codec.anscombe import (
 )
 
 if TYPE_CHECKING:
+    from anscombe_transform.codec.entropy import DamagedChunkError
+    from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
+    from anscombe_transform.codec.frames_zarr_v3 import FrameCoderV3
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 
 _HOME = {
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
     "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
+    "DamagedChunkError": "anscombe_transform.codec.entropy",
+    "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
+    "FrameCoderV3": "anscombe_transform.codec.frames_zarr_v3",
 }
 
 __all__ = [
     "AnscombeTransformV2",
     "AnscombeTransformV3",
+    "DamagedChunkError",
+    "FrameCoderV2",
+    "FrameCoderV3",
     "UnrepresentableError",
     "decode",
     "encode",

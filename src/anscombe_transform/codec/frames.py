@@ -1,0 +1,430 @@
+"""The frame coder: lossless compression of movies of codes, format ``anscombe-frames-v1``.
+
+After the transform the noise of a movie has one standard deviation everywhere, so that nothing is left to
+compress but what can be predicted. The coder predicts each frame from the frames before it and stores the
+residuals, which zstd's Huffman stage then brings close to the entropy of the noise.
+
+This module holds what the metadata of an array says (`FrameConfiguration`) and the two functions on arrays,
+`encode_chunk` and `decode_chunk`. A chunk is a header of four bytes and a zstd frame; the format page
+``docs/reference/anscombe-frames-v1.md`` is the contract.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from anscombe_transform.codec.entropy import DamagedChunkError, pack, pack_matches, scratch, unpack
+from anscombe_transform.codec.memory import pool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    AnyArray = npt.NDArray[Any]
+
+__all__ = ["FRAMES", "FRAME_NAMES", "DamagedChunkError", "FrameConfiguration", "decode_chunk", "encode_chunk"]
+
+FRAMES = "anscombe-frames-v1"
+FRAME_NAMES = (FRAMES, f"numcodecs.{FRAMES}")
+"""Every name under which a configuration may be stored."""
+
+PRESETS = ("fast",)
+CODES = ("uint8", "uint16")
+
+_VERSION = 0xF1
+_HEADER = 4
+# Low half of the second byte of the header: what the residuals are of. The high half names the entropy
+# stage: 0 is zstd, 1 is kept for an arithmetic coder.
+_STORED, _RUNNING = 0, 1
+# Third byte of a stored chunk: the bytes of the codes in their order, or all low bytes before all high ones.
+_IN_ORDER, _IN_PLANES = 0, 1
+_RATES = (1, 2, 3, 4, 5)
+# Residuals around 0 have high byte 0 once 128 is added; stored codes are split as they are.
+_CENTRED = 128
+# Pixels looked at to choose how a chunk is stored; more would not change the choice, and cost time.
+_SAMPLED = 1 << 15
+
+
+@dataclass(frozen=True, slots=True)
+class FrameConfiguration:
+    """What the metadata of an array says about its frame coder; every field is checked on construction.
+
+    Parameters
+    ----------
+    preset : {"fast"}
+        How an encoder predicts; every chunk says for itself how it was stored.
+    time_axis : int or None
+        Axis along which frames follow each other. None where no axis is time: the last two axes are images
+        and the others separate ones.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a field breaks its rule.
+    """
+
+    preset: Literal["fast"] = "fast"
+    time_axis: int | None = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {self.preset!r}")
+        axis = self.time_axis
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+            raise TypeError(f"time_axis must be an integer or None, got {axis!r}")
+        if axis is not None and not 0 <= axis < 64:
+            raise ValueError(f"time_axis must be the number of an axis, counted from 0, got {axis!r}")
+
+    def check_axes(self, dimensions: int) -> None:
+        """Refuse an array that has no such time axis.
+
+        Raises
+        ------
+        ValueError
+            If `time_axis` is beyond the array's dimensions.
+        """
+        if self.time_axis is not None and self.time_axis >= max(dimensions, 1):
+            raise ValueError(
+                f"time_axis is {self.time_axis}, but the array has {dimensions} dimensions: give the number "
+                "of the axis along which frames follow each other, or None"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON types, complete: a reader needs no default."""
+        return {"preset": self.preset, "time_axis": self.time_axis}
+
+    @classmethod
+    def from_json(cls, name: str, document: Mapping[str, Any]) -> FrameConfiguration:
+        """Read a stored configuration; `name` is the codec's name or id in the metadata.
+
+        Raises
+        ------
+        ValueError
+            If the name is not ours, or a key is missing or unknown.
+        """
+        if name not in FRAME_NAMES:
+            raise ValueError(f"codec name must be one of {', '.join(FRAME_NAMES)}, got {name!r}")
+        known = {"preset", "time_axis"}
+        if unknown := set(document) - known:
+            raise ValueError(
+                f"{FRAMES} configuration has unknown keys {sorted(unknown)}: a newer version may have "
+                "written it"
+            )
+        if missing := known - set(document):
+            raise ValueError(f"{FRAMES} configuration lacks {sorted(missing)}")
+        return cls(**document)
+
+
+# --- arrays and frames --------------------------------------------------------------------------------------
+
+
+def _frame_shape(shape: tuple[int, ...], time_axis: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape with time first, and the same as (time, plane, y, x)."""
+    if not shape:
+        return (), (1, 1, 1, 1)
+    if time_axis is None:
+        moved, frames, rest = shape, 1, shape
+    else:
+        rest = shape[:time_axis] + shape[time_axis + 1 :]
+        frames = shape[time_axis]
+        moved = (frames, *rest)
+    height = rest[-2] if len(rest) > 1 else 1
+    width = rest[-1] if rest else 1
+    return moved, (frames, math.prod(rest[:-2]), height, width)
+
+
+def _as_frames(codes: AnyArray, time_axis: int | None) -> AnyArray:
+    """The codes as one contiguous native array (time, plane, y, x)."""
+    _, shape = _frame_shape(codes.shape, time_axis)
+    moved = codes if not time_axis else np.moveaxis(codes, time_axis, 0)
+    return np.ascontiguousarray(moved, codes.dtype.newbyteorder("=")).reshape(shape)
+
+
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    if dtype.name not in CODES:
+        raise TypeError(
+            f"the frame coder stores codes of uint8 or uint16, got {dtype}: "
+            "put the Anscombe transform before it"
+        )
+
+
+def encode_chunk(codes: AnyArray, configuration: FrameConfiguration) -> bytes:
+    """Compress a chunk of codes.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8 or uint16
+        Any shape, memory layout and byte order.
+    configuration : FrameConfiguration
+        How to predict.
+
+    Returns
+    -------
+    bytes
+        The chunk as the format stores it.
+
+    Raises
+    ------
+    TypeError
+        If the codes are of another type.
+    ValueError
+        If the chunk has no such time axis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codes = np.random.default_rng(0).poisson(20, (50, 32, 32)).astype("uint8")
+    >>> data = encode_chunk(codes, FrameConfiguration())
+    >>> bool((decode_chunk(data, codes.shape, codes.dtype, FrameConfiguration()) == codes).all())
+    True
+    """
+    _check_dtype(codes.dtype)
+    configuration.check_axes(codes.ndim)
+    q = _as_frames(codes, configuration.time_axis)
+    q.flags.writeable = False
+    if not q.size:
+        return _chunk(_STORED, _IN_ORDER, pack(np.empty(0, np.uint8)))
+    return _encode_fast(q)
+
+
+def decode_chunk(
+    data: Any, shape: tuple[int, ...], dtype: npt.DTypeLike, configuration: FrameConfiguration
+) -> AnyArray:
+    """Decompress a chunk.
+
+    Parameters
+    ----------
+    data : bytes-like
+        What `encode_chunk` gave.
+    shape : tuple of int
+        Shape of the chunk.
+    dtype : dtype
+        Type of its codes, uint8 or uint16.
+    configuration : FrameConfiguration
+        As at encoding.
+
+    Returns
+    -------
+    ndarray
+        The codes, in native byte order.
+
+    Raises
+    ------
+    DamagedChunkError
+        If the bytes are not a chunk of this shape and type.
+    """
+    wanted = np.dtype(dtype).newbyteorder("=")
+    _check_dtype(wanted)
+    configuration.check_axes(len(shape))
+    view = memoryview(data).cast("B")
+    method, parameter = _read_header(view)
+    moved, frames = _frame_shape(tuple(shape), configuration.time_axis)
+    q = pool.empty(math.prod(frames), wanted).reshape(frames)
+    if method == _STORED:
+        _decode_stored(view[_HEADER:], parameter, q)
+    elif method == _RUNNING:
+        _decode_running(view[_HEADER:], parameter, q)
+    else:
+        raise _unknown("method", method)
+    axis = configuration.time_axis
+    result = q.reshape(moved)
+    return result if not axis else np.moveaxis(result, 0, axis)
+
+
+def _chunk(method: int, parameter: int, frame: bytes) -> bytes:
+    return bytes((_VERSION, method, parameter, _VERSION ^ method ^ parameter ^ 0xFF)) + frame
+
+
+def _unknown(what: str, value: int) -> DamagedChunkError:
+    return DamagedChunkError(
+        f"the chunk's {what} is {value}, which this version does not know: it is damaged, or a newer version "
+        "of anscombe-transform wrote it"
+    )
+
+
+def _read_header(view: memoryview) -> tuple[int, int]:
+    """Method and parameter of a chunk, once its four bytes agree with each other."""
+    if len(view) < _HEADER:
+        raise DamagedChunkError(f"the chunk is damaged: it has {len(view)} bytes, fewer than its header")
+    version, method, parameter, check = view[:_HEADER]
+    if version ^ method ^ parameter ^ check != 0xFF:
+        raise DamagedChunkError("the chunk is damaged: its header does not fit its check byte")
+    if version != _VERSION:
+        raise _unknown("version", version)
+    return method, parameter
+
+
+# --- bytes of codes and residuals ---------------------------------------------------------------------------
+
+
+def _bytes_of(values: AnyArray, bias: int) -> npt.NDArray[np.uint8]:
+    """Codes or residuals as the bytes that the entropy stage sees; scratch of this thread if of two bytes."""
+    from anscombe_transform import _frame_kernels
+
+    line: AnyArray = values.reshape(-1)
+    if line.itemsize == 1:
+        return line
+    payload: npt.NDArray[np.uint8] = scratch("payload", 2 * line.size)
+    _frame_kernels.split(line, np.uint16(bias), payload[: line.size], payload[line.size :])
+    return payload
+
+
+def _unpack_values(frame: memoryview, bias: int, out: AnyArray) -> None:
+    """Decode the entropy stage into codes or residuals."""
+    from anscombe_transform import _frame_kernels
+
+    line = out.reshape(-1)
+    if line.itemsize == 1:
+        unpack(frame, line)
+        return
+    payload = scratch("payload", 2 * line.size)
+    unpack(frame, payload)
+    _frame_kernels.join(payload[: line.size], payload[line.size :], np.uint16(bias), line)
+
+
+def _decode_stored(frame: memoryview, layout: int, q: AnyArray) -> None:
+    if layout == _IN_PLANES and q.itemsize == 2:
+        _unpack_values(frame, 0, q)
+        return
+    if layout != _IN_ORDER:
+        raise _unknown("layout", layout)
+    line = q.reshape(-1)
+    unpack(frame, line.view(np.uint8))
+    if q.itemsize == 2 and not line.dtype.newbyteorder("<").isnative:
+        line.byteswap(inplace=True)
+
+
+def _decode_running(frame: memoryview, rate: int, q: AnyArray) -> None:
+    from anscombe_transform import _frame_kernels
+
+    if rate not in _RATES:
+        raise _unknown("rate", rate)
+    residuals = scratch("residuals", q.size, q.dtype)
+    _unpack_values(frame, _CENTRED, residuals)
+    if q.size:
+        _frame_kernels.running_restore(residuals.reshape(q.shape), rate, _state(q), q)
+
+
+def _state(q: AnyArray) -> AnyArray:
+    from anscombe_transform import _frame_kernels
+
+    return scratch("state", _frame_kernels.BLOCK, np.int16 if q.itemsize == 1 else np.int32)
+
+
+# --- how a chunk is stored ----------------------------------------------------------------------------------
+
+
+def _encode_fast(q: AnyArray) -> bytes:
+    """The chunk under the running mean whose residuals are smallest, or without prediction."""
+    rate = _best_rate(q)
+    if rate == 0:
+        return _smallest(q, q, _STORED, _IN_ORDER if q.itemsize == 1 else _IN_PLANES, bias=0)
+    return _smallest(q, running_residuals(q, rate), _RUNNING, rate, bias=_CENTRED)
+
+
+def running_residuals(q: AnyArray, rate: int) -> AnyArray:
+    """Residuals of frames (time, plane, y, x) under the running mean; scratch of this thread."""
+    from anscombe_transform import _frame_kernels
+
+    residuals = scratch("residuals", q.size, q.dtype).reshape(q.shape)
+    _frame_kernels.running_residual(q, rate, _state(q), residuals)
+    return residuals
+
+
+def _entropy(values: AnyArray, bias: int) -> float:
+    """Bits that a value takes at least, if its bytes are coded one by one."""
+    from anscombe_transform import _frame_kernels
+
+    payload = _bytes_of(values, bias)
+    if values.itemsize == 1:
+        return float(_frame_kernels.byte_entropy(payload))
+    low, high = payload[: values.size], payload[values.size :]
+    return float(_frame_kernels.byte_entropy(low) + _frame_kernels.byte_entropy(high))
+
+
+def _best_rate(q: AnyArray) -> int:
+    """The rate whose residuals have the least entropy on pixels from all over the chunk; 0 for none."""
+    from anscombe_transform import _frame_kernels
+
+    frames = q.shape[0]
+    if frames <= 2:
+        # Rates differ from the third frame on.
+        line = running_residuals(q, 1).reshape(-1)
+        step = max(1, q.size // _SAMPLED)
+        # An odd step meets every column.
+        step += 1 - step % 2
+        plain = _entropy(np.ascontiguousarray(q.reshape(-1)[::step]), 0)
+        return 1 if _entropy(np.ascontiguousarray(line[::step]), _CENTRED) < plain else 0
+    sample = _sampled_pixels(q)
+    residuals = scratch("sample", sample.size, sample.dtype).reshape(sample.shape)
+    best, least = 0, _entropy(sample[1:], 0)
+    for rate in _RATES[1:]:
+        _frame_kernels.running_residual(sample, rate, _state(q), residuals)
+        found = _entropy(residuals[1:], _CENTRED)
+        if found < least:
+            best, least = rate, found
+    return best
+
+
+def _sampled_pixels(q: AnyArray) -> AnyArray:
+    """Single pixels from all over the frames through time, as frames of one row.
+
+    A patch would judge the chunk by one place. Rows and columns are taken with a stride, staggered by row.
+    """
+    frames = min(q.shape[0], _SAMPLED)
+    start = (q.shape[0] - frames) // 2
+    part = q[start : start + frames].reshape(frames, -1)
+    step = max(1, part.size // _SAMPLED)
+    step += 1 - step % 2
+    sample = np.ascontiguousarray(part[:, step // 2 :: step]).reshape(frames, 1, 1, -1)
+    sample.flags.writeable = False
+    return sample
+
+
+def _smallest(q: AnyArray, values: AnyArray, method: int, parameter: int, *, bias: int) -> bytes:
+    """The chunk with its values packed, unless zstd's matches make less of the values, or of the codes.
+
+    Matches are rare in noise and long in what repeats, such as sparse counts. Pieces of the chunk are packed
+    every way; the whole only where a piece shows that it may pay.
+    """
+    payload = _bytes_of(values, bias)
+    raw = _in_order(q)
+    pieces = _pieces(values.size)
+    kept = sum(len(_pack_pieces(pack, payload, values, piece)) for piece in pieces)
+    repeated = sum(len(_pack_pieces(pack_matches, payload, values, piece)) for piece in pieces)
+    size = q.itemsize
+    plain = sum(len(pack_matches(raw[size * a : size * b])) for a, b in pieces)
+    smallest = _chunk(method, parameter, pack(payload) if kept <= repeated else pack_matches(payload))
+    if plain < 1.02 * min(kept, repeated) and (raw is not payload or repeated >= kept):
+        other = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
+        smallest = min(smallest, other, key=len)
+    return smallest
+
+
+def _pack_pieces(
+    packer: Any, payload: npt.NDArray[np.uint8], values: AnyArray, piece: tuple[int, int]
+) -> bytes:
+    """A piece of the payload packed: the same values of each of its byte planes."""
+    start, stop = piece
+    parts = [packer(payload[at + start : at + stop]) for at in range(0, payload.size, values.size)]
+    return b"".join(parts)
+
+
+def _in_order(q: AnyArray) -> npt.NDArray[np.uint8]:
+    """The codes as little-endian bytes in their order."""
+    return q.astype(q.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
+
+
+def _pieces(size: int) -> list[tuple[int, int]]:
+    """Ranges of a flat chunk that stand for it: all of a small one."""
+    if size <= 2 * _PIECE:
+        return [(0, size)]
+    return [(at, at + _PIECE) for at in (size // 3 - _PIECE // 2, 2 * size // 3 - _PIECE // 2)]
+
+
+_PIECE = 1 << 14
