@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "_kernels": set(),
     "transform": set(),
     "decode_table": {"transform"},
+    "limit": {"transform", "decode_table"},
     "movies": set(),
     "simulation": {"transform"},
     "codec": {"transform", "decode_table", "_kernels", "_frame_kernels"},

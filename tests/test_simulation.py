@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anscombe_transform.simulation import simulate_frames, simulate_movie, structured_scene
+from anscombe_transform.simulation import expected_photons, simulate_frames, simulate_movie, structured_scene
 
 
 def test_the_same_seed_gives_the_same_movie(seed):
@@ -15,6 +15,22 @@ def test_the_same_seed_gives_the_same_movie(seed):
     again, _ = simulate_movie((5, 40, 48), **options)
     np.testing.assert_array_equal(movie, again)
     np.testing.assert_array_equal(movie, np.stack(list(simulate_frames((5, 40, 48), **options))))
+
+
+def test_a_movie_scatters_around_its_expected_photons(seed):
+    """What is left of a movie after its expected photons is Poisson noise: mean 0, variance the mean."""
+    options = {"activity": 0.5, "jitter": 0.7, "bleaching": 0.3, "flicker": 0.05, "rng": seed}
+    shape = (10, 64, 64)
+    movie, _ = simulate_movie(shape, conversion_gain=100, zero_level=0, dtype="float64", **options)
+    rates = np.stack(list(expected_photons(shape, conversion_gain=100, zero_level=0, **options)))
+    lit = rates > 0.1
+    movie, rates = movie[lit], rates[lit]
+    z = (movie / 100 - rates) / np.sqrt(rates)
+    assert abs(z.mean()) < 5 / np.sqrt(z.size)
+    # The fourth moment of a Poisson count in units of its deviation is 3 + 1/λ.
+    assert abs(z.var() - 1) < 5 * np.sqrt((2 + (1 / rates).mean()) / z.size)
+    with pytest.raises(TypeError, match="seed"):
+        next(expected_photons(shape, rng=np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("excess_noise", [1.0, 1.4, 2.0])

@@ -145,7 +145,7 @@ def _dark_correction(
     lowest, highest = curve.code([signals[0] - 9 * noise - 1, signals[-1] + 9 * noise + 1]).tolist()
     start, stop = max(lowest, 0), min(highest + 1, len(bright))
     reached = slice(start, stop)
-    probability = _code_given_count(edges[start : stop + 1] - zero, gain / excess, counts, noise, excess)
+    probability = code_given_count(edges[start : stop + 1] - zero, gain / excess, counts, noise, excess)
     expected = excess * rates[:, None]
     count_given_rate = np.exp(counts * np.log(expected) - expected - gammaln(counts + 1))
     count_given_rate /= count_given_rate.sum(axis=1, keepdims=True)
@@ -164,7 +164,7 @@ def _dark_correction(
     return correction
 
 
-def _code_given_count(
+def code_given_count(
     edges: AnyFloat, pulse: float, counts: npt.NDArray[Any], noise: float, excess: float
 ) -> AnyFloat:
     """Probability of every code (columns) for every photon count (rows); the end codes take the tails.

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Truth", "simulate_frames", "simulate_movie"]
+__all__ = ["Truth", "expected_photons", "simulate_frames", "simulate_movie"]
 
 FloatImage = NDArray[np.float32]
 Shape = tuple[int, int, int]
@@ -256,14 +256,48 @@ def simulate_frames(shape: Shape, **options: Any) -> Iterator[NDArray[Any]]:
     >>> sum(1 for frame in simulate_frames((3, 32, 32), rng=0))
     3
     """
+    yield from _simulation("simulate_frames", shape, options)
+
+
+def expected_photons(shape: Shape, **options: Any) -> Iterator[FloatImage]:
+    """Yield the true mean photons of every frame of a simulated movie: the movie without its noise.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Movie shape ``(time, y, x)``.
+    **options
+        As for `simulate_movie`; `rng` must be the seed, a number, that the movie was made with.
+
+    Yields
+    ------
+    ndarray of float32, shape (y, x)
+        Mean photons per pixel: the scene moved, bleached, flickering, and with its active cells.
+
+    Examples
+    --------
+    >>> movie, truth = simulate_movie((5, 32, 32), activity=0.5, rng=3)
+    >>> frames = list(expected_photons((5, 32, 32), activity=0.5, rng=3))
+    >>> len(frames), bool((frames[0] >= truth.photons * 0.999).all())
+    (5, True)
+    """
+    if not isinstance(options.get("rng"), int | np.integer):
+        raise TypeError(f"rng must be the seed that the movie was made with, got {options.get('rng')!r}")
+    simulation = _simulation("expected_photons", shape, options)
+    for time in range(shape[0]):
+        yield simulation.expected(time)
+
+
+def _simulation(caller: str, shape: Shape, options: dict[str, Any]) -> _Simulation:
+    """The simulation that `simulate_movie` would run with these options."""
     defaults: dict[str, Any] = dict(simulate_movie.__kwdefaults__ or {})
     unknown = set(options) - set(defaults)
     if unknown:
-        raise TypeError(f"simulate_frames got unknown options {sorted(unknown)}; it takes {sorted(defaults)}")
+        raise TypeError(f"{caller} got unknown options {sorted(unknown)}; it takes {sorted(defaults)}")
     settings = defaults | options
     settings["dtype"] = np.dtype(settings["dtype"])
     settings["rng"] = np.random.default_rng(settings["rng"])
-    yield from _Simulation(shape, **settings)
+    return _Simulation(shape, **settings)
 
 
 class _Simulation:
@@ -333,9 +367,9 @@ class _Simulation:
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         for time in range(self.shape[0]):
-            yield self._convert(self._detect(self._expected(time)))
+            yield self._convert(self._detect(self.expected(time)))
 
-    def _expected(self, time: int) -> FloatImage:
+    def expected(self, time: int) -> FloatImage:
         """Mean photons of one frame."""
         image = self.canvas
         if len(self.transients):
