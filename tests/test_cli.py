@@ -313,3 +313,14 @@ def test_without_its_extra_the_program_says_what_to_install() -> None:
     assert result.returncode == 2
     assert 'pip install "anscombe-transform[cli]"' in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_report_writes_a_page(folder: Path, tmp_path: Path) -> None:
+    """`report` writes a page and says where; an array without notes of ours is a mistake in one line."""
+    pytest.importorskip("jinja2")
+    _run("compress", folder / "movie.npy", tmp_path / "a.zarr", *KNOWN)
+    page = tmp_path / "page.html"
+    found = json.loads(_run("report", tmp_path / "a.zarr", "-o", page, "--json").stdout)
+    assert found == {"report": str(page)}
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "no such" in _error("report", tmp_path / "b.zarr", "-o", page, code=2)

@@ -30,7 +30,17 @@ ALLOWED: dict[str, set[str]] = {
     "compression": {"transform", "codec", "calibration", "movies", "presets"},
     "layouts": {"calibration", "compression", "movies"},
     "diagnostics": {"transform", "codec", "calibration", "movies"},
-    "cli": {"codec", "calibration", "compression", "diagnostics", "movies", "simulation", "transform"},
+    "report": {"calibration", "compression", "diagnostics", "movies"},
+    "cli": {
+        "codec",
+        "calibration",
+        "compression",
+        "diagnostics",
+        "movies",
+        "report",
+        "simulation",
+        "transform",
+    },
 }
 
 

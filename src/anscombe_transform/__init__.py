@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from anscombe_transform.layouts import write_ome_zarr
     from anscombe_transform.movies import open_movie
     from anscombe_transform.presets import codec_pipeline
+    from anscombe_transform.report import write_calibration_report, write_report
     from anscombe_transform.simulation import simulate_movie
 
 _HOME = {
@@ -48,7 +49,9 @@ _HOME = {
     "open_movie": "anscombe_transform.movies",
     "simulate_movie": "anscombe_transform.simulation",
     "verify": "anscombe_transform.compression",
+    "write_calibration_report": "anscombe_transform.report",
     "write_ome_zarr": "anscombe_transform.layouts",
+    "write_report": "anscombe_transform.report",
 }
 _MODULES = ("codec", "diagnostics")
 
@@ -72,7 +75,9 @@ __all__ = [
     "open_movie",
     "simulate_movie",
     "verify",
+    "write_calibration_report",
     "write_ome_zarr",
+    "write_report",
 ]
 
 

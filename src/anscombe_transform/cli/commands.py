@@ -249,6 +249,34 @@ def verify(
         _stop(str(verification), ExitCode.FAILED_VERIFICATION)
 
 
+@app.command()
+def report(
+    stored: _Stored,
+    page: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.html", help="The page to write.")
+    ] = Path("report.html"),
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="FILE", help="The movie that was stored: compare again."),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Write one HTML page about a stored array: calibration, sizes, bound, verification and plots.
+
+    The page holds all of its plots and loads nothing, so it can be mailed or kept beside the data.
+
+    Example: anscombe report movie.zarr -o report.html
+    """
+    with _user_errors(), _bar() as progress:
+        from anscombe_transform.report import write_report
+
+        path = write_report(stored, page, against=against, progress=progress)
+    if as_json:
+        _print_json({"report": str(path)})
+    else:
+        typer.echo(f"written to {path}")
+
+
 # --- what all commands share ----------------------------------------------------------------------------
 
 

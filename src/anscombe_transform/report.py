@@ -1,0 +1,486 @@
+"""One HTML page about a stored movie or a calibration: what was found, what was kept, and the plots.
+
+The page holds its plots and its style, and asks for nothing from elsewhere: it can be mailed, archived beside
+the data, printed, and opened in twenty years without a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from anscombe_transform.calibration import Reason, Sensitivity
+from anscombe_transform.compression import describe, verify
+from anscombe_transform.movies import open_movie
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from anscombe_transform.compression import StoredMovie, Verification
+    from anscombe_transform.movies import Movie, SupportsMovie
+
+__all__ = ["write_calibration_report", "write_report"]
+
+Progress = Callable[[int, int, str], object]
+
+_DPI = 110
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """The verdict on a page in a few words, and the colour that they are in."""
+
+    text: str
+    kind: Literal["good", "care", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A plot as it stands in the page."""
+
+    png: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A heading with what stands below it."""
+
+    title: str
+    text: str = ""
+    rows: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    figures: tuple[_Picture, ...] = ()
+
+
+def write_report(
+    stored: Any,
+    path: str | os.PathLike[str],
+    *,
+    against: str | os.PathLike[str] | SupportsMovie | Movie | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write one HTML page about a stored movie, from what was noted when it was compressed.
+
+    Parameters
+    ----------
+    stored : path, store of Zarr, or zarr.Array
+        An array with an Anscombe codec, or an OME-Zarr image.
+    path : path
+        The page to write; one that is there is replaced.
+    against : path or array, optional
+        The movie that was stored. Every value is then compared again, and the page shows what storing
+        changed.
+    progress : callable, optional
+        Called as ``progress(done, total, stage)``.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no Zarr array, or it has no Anscombe codec.
+    VerificationError
+        Stored values can't be read.
+    ImportError
+        jinja2 is missing; the message says how to install it.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from anscombe_transform import Sensitivity, compress
+    >>> movie = 50 + 90 * np.random.default_rng(0).poisson(8, (20, 64, 64)).astype("int16")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     known = Sensitivity.from_known(conversion_gain=90, zero_level=50)
+    ...     result = compress(movie, f"{folder}/movie.zarr", sensitivity=known)
+    ...     page = write_report(f"{folder}/movie.zarr", f"{folder}/report.html")
+    ...     print(page.read_text(encoding="utf-8").splitlines()[0])
+    <!doctype html>
+    """
+    render = _template()
+    found = describe(stored)
+    if found.codec is None:
+        raise ValueError(
+            f"{found.path} has no Anscombe codec, so there is nothing to report: compress the movie first"
+        )
+    verification = None if against is None else verify(against, stored, progress=progress)
+    sensitivity = _noted_sensitivity(found.provenance)
+    pictures = _Drawing(progress)
+    sections = [
+        _Section("What is stored", rows=_stored_rows(found)),
+        _detector(found, sensitivity, pictures),
+        _kept(found, verification),
+        _views(stored, against, pictures),
+    ]
+    page = render(
+        title=Path(found.path).name or found.path,
+        status=_status(found, verification),
+        lead=_lead(found, verification),
+        sections=[section for section in sections if section is not None],
+        footer=_footer(found),
+    )
+    return _write(path, page)
+
+
+def write_calibration_report(
+    sensitivity: Sensitivity,
+    path: str | os.PathLike[str],
+    *,
+    movie: str | os.PathLike[str] | SupportsMovie | Movie | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write one HTML page about a calibration: constants, verdict, reasons and plots.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+        What `compute_sensitivity` found; a refused one too (``on_refusal="return"``).
+    path : path
+        The page to write; one that is there is replaced.
+    movie : path or array, optional
+        The movie that was calibrated. The page then shows how the transform stabilises its noise, unless the
+        calibration was refused.
+    progress : callable, optional
+        Called as ``progress(done, total, stage)``.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ImportError
+        jinja2 is missing; the message says how to install it.
+    """
+    render = _template()
+    pictures = _Drawing(progress)
+    sections = [
+        _Section(
+            "The detector",
+            text=_DETECTOR,
+            rows=_constants(sensitivity),
+            reasons=sensitivity.reasons,
+            figures=(pictures.transfer(sensitivity),),
+        )
+    ]
+    title = "Calibration"
+    if movie is not None:
+        with open_movie(movie) as opened:
+            title = f"Calibration of {Path(opened.source).name or opened.source}"
+            rows = (("shape (time, y, x)", _times(opened.shape)), ("values", opened.dtype.name))
+            figures: tuple[_Picture, ...] = ()
+            if sensitivity.verdict != "refused":
+                figures = (pictures.stabilization(opened, sensitivity.codec(sample=_extremes(opened))),)
+            sections.append(_Section("The movie", rows=rows, figures=figures))
+    page = render(
+        title=title,
+        status=_verdict_status(sensitivity.verdict),
+        lead=_VERDICTS[sensitivity.verdict],
+        sections=sections,
+        footer=_software(None),
+    )
+    return _write(path, page)
+
+
+# --- words --------------------------------------------------------------------------------------------------
+
+_VERDICTS = {
+    "trustworthy": "The movie shows how its detector turns photons into numbers; the constants can be used.",
+    "caution": "The constants can be used, but the reasons below bear on them: read these first.",
+    "refused": "The movie doesn't reveal its noise, so nothing can be read from it; the reasons say why.",
+}
+_DETECTOR = (
+    "Where light is counted, the variance of the noise grows in proportion to the brightness. The slope of "
+    "that line is the gain, and where it would have no noise left tells the zero level."
+)
+
+
+def _status(found: StoredMovie, verification: Verification | None) -> _Status:
+    if not found.complete:
+        return _Status("incomplete: its writing did not end", "bad")
+    ok = verification.ok if verification is not None else _noted(found, "verification").get("ok")
+    if ok is None:
+        return _Status("not verified", "care")
+    return _Status("verified, value by value", "good") if ok else _Status("beyond its bound", "bad")
+
+
+def _verdict_status(verdict: str) -> _Status:
+    kinds: dict[str, Literal["good", "care", "bad"]] = {"trustworthy": "good", "caution": "care"}
+    return _Status(verdict, kinds.get(verdict, "bad"))
+
+
+def _lead(found: StoredMovie, verification: Verification | None) -> str:
+    smaller = f"{found.ratio:.2f} times smaller than the movie's {_bytes(found.raw_bytes)}"
+    bound = _noted(found, "bound").get("noise_std")
+    within = "" if bound is None else f" of {bound:.2f} standard deviations of its noise"
+    if verification is not None:
+        if not verification.ok:
+            return f"{smaller}. {verification}."
+        return (
+            f"{smaller}. Compared with the source just now, each of {verification.compared:,} values is "
+            f"within its bound{within}."
+        )
+    checked = _noted(found, "verification")
+    if not checked:
+        return f"{smaller}. The stored values were not compared with the source."
+    return (
+        f"{smaller}. When it was written, each of {checked['compared']:,} values was read back and found "
+        f"within its bound{within}."
+    )
+
+
+def _stored_rows(found: StoredMovie) -> tuple[tuple[str, str], ...]:
+    source = _noted(found, "source")
+    rows = [
+        ("array", found.path),
+        ("source", source.get("name", "not noted")),
+        ("shape (time, y, x)", _times(found.shape)),
+        ("values", found.dtype + (f", {source['minimum']:g} to {source['maximum']:g}" if source else "")),
+        ("chunks", _times(found.chunks)),
+        ("raw size", _bytes(found.raw_bytes)),
+        ("stored size", f"{_bytes(found.stored_bytes)} ({100 / found.ratio:.1f} % of the raw size)"),
+        ("format", f"Zarr V{found.zarr_format}, codec {(found.codec or {})['name']}"),
+    ]
+    return tuple(rows)
+
+
+def _detector(found: StoredMovie, sensitivity: Sensitivity | None, pictures: _Drawing) -> _Section:
+    if sensitivity is not None:
+        return _Section(
+            "The detector",
+            text=f"Verdict: {sensitivity.verdict}. {_VERDICTS[sensitivity.verdict]}",
+            rows=_constants(sensitivity),
+            reasons=sensitivity.reasons,
+            figures=(pictures.transfer(sensitivity),),
+        )
+    codec = found.codec or {}
+    rows = [
+        ("gain", f"{codec['conversion_gain']:g} signal units per photon"),
+        ("zero level", f"{codec['zero_level']:g}"),
+    ]
+    if codec.get("read_noise"):
+        rows.append(("read noise", f"{codec['read_noise']:g}"))
+    return _Section(
+        "The detector", text="The array does not say how these constants were found.", rows=tuple(rows)
+    )
+
+
+def _constants(sensitivity: Sensitivity) -> tuple[tuple[str, str], ...]:
+    rows = [
+        (
+            "gain, signal units per photon",
+            _interval(sensitivity.conversion_gain, sensitivity.conversion_gain_interval),
+        ),
+        ("zero level", _interval(sensitivity.zero_level, sensitivity.zero_level_interval)),
+        ("read noise, signal units", _interval(sensitivity.read_noise, (0, 0))),
+        ("excess noise factor F²", f"{sensitivity.excess_noise:.2f}"),
+        ("found by", f"filter {sensitivity.method}; zero level from {sensitivity.zero_level_method}"),
+    ]
+    if sensitivity.method == "known":
+        rows[-1] = ("found by", "given, not measured")
+    return tuple(rows)
+
+
+def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
+    bound, noted = _noted(found, "bound"), _noted(found, "verification")
+    beta = (found.codec or {}).get("beta", 0.5)
+    rows = [
+        ("step of the codes", f"{beta:g} standard deviations of the noise"),
+        ("noise variance added", f"{100 * beta**2 / 12:.2g} %"),
+    ]
+    if bound:
+        rows += [
+            ("largest error", f"{bound['noise_std']:.2f} standard deviations of the noise at a value"),
+            ("the same at the darkest value", f"{bound['at_minimum']:.4g} signal units"),
+            ("the same at the brightest value", f"{bound['at_maximum']:.4g} signal units"),
+        ]
+    if noted:
+        rows += [
+            ("compared when written", f"{noted['compared']:,} values, {noted['failed']:,} beyond the bound"),
+            ("largest error found then", f"{noted['max_error']:g} signal units"),
+        ]
+        if noted.get("clipped"):
+            rows.append(("clipped as asked", f"{noted['clipped']:,} values"))
+    if verification is not None:
+        rows.append(("compared for this page", str(verification)))
+    return _Section(
+        "What was kept",
+        text="Each value is stored as the nearest of a row of levels that lie closer together than the noise "
+        "at their brightness, so what is lost lies inside the noise.",
+        rows=tuple(rows),
+    )
+
+
+def _views(stored: Any, against: Any, pictures: _Drawing) -> _Section:
+    from anscombe_transform.compression import _codec_of, _open_array
+
+    array = _open_array(stored)
+    codec = _codec_of(array)
+    with open_movie(array if against is None else against) as movie:
+        figures = [pictures.codes(movie, codec)]
+        if movie.shape[0] > 1:
+            figures.insert(0, pictures.stabilization(movie, codec))
+        if against is not None:
+            figures.append(pictures.residuals(movie, codec))
+    return _Section(
+        "What it looks like",
+        text="Drawn from the source." if against is not None else "Drawn from the stored values.",
+        figures=tuple(figures),
+    )
+
+
+def _footer(found: StoredMovie) -> str:
+    written = (found.provenance or {}).get("date")
+    return _software(found.provenance) + (f" Array written {written}." if written else "")
+
+
+def _software(provenance: Mapping[str, Any] | None) -> str:
+    import anscombe_transform
+
+    by = f"Page made by anscombe-transform {anscombe_transform.__version__}."
+    software = (provenance or {}).get("software") or {}
+    versions = ", ".join(f"{name} {number}" for name, number in software.items())
+    return f"{by} Array written with {versions}." if versions else by
+
+
+# --- plots --------------------------------------------------------------------------------------------------
+
+
+class _Drawing:
+    """Draws plots as pictures for the page, and tells how many there are so far."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+
+    def transfer(self, sensitivity: Sensitivity) -> _Picture:
+        from anscombe_transform.diagnostics import plot_noise_transfer
+
+        return self._picture(
+            plot_noise_transfer(sensitivity).figure,
+            "Noise variance against mean signal, with the fitted line",
+            "Noise variance against brightness. The points should lie on the line, whose slope is the gain.",
+        )
+
+    def stabilization(self, movie: Movie, codec: Any) -> _Picture:
+        from anscombe_transform.diagnostics import plot_stabilization
+
+        return self._picture(
+            plot_stabilization(movie, codec).figure,
+            "Noise variance against mean before and after the transform",
+            "Noise against brightness before and after the transform. After it the noise should be the same "
+            "at every brightness, so that one step suits all.",
+        )
+
+    def codes(self, movie: Movie, codec: Any) -> _Picture:
+        from anscombe_transform.diagnostics import plot_code_histogram
+
+        return self._picture(
+            plot_code_histogram(movie, codec).figure,
+            "How often each code is used",
+            "How often each code is used, and the least bits a pixel can take.",
+        )
+
+    def residuals(self, movie: Movie, codec: Any) -> _Picture:
+        from anscombe_transform.diagnostics import plot_residuals
+
+        return self._picture(
+            plot_residuals(movie, codec),
+            "Map, histogram and correlation of stored minus original values",
+            "Stored minus original, in standard deviations of the noise: it should look like nothing at all.",
+        )
+
+    def _picture(self, figure: Any, alt: str, caption: str) -> _Picture:
+        picture = _Picture(_png(figure), alt, caption)
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._done, "draw")
+        return picture
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _extremes(movie: Movie) -> Any:
+    """A sample that spans the movie's values, from which a codec is chosen that holds them."""
+    import numpy as np
+
+    ends: list[Any] = []
+    for block in movie.blocks(max(1, 2**22 // (movie.shape[1] * movie.shape[2]))):
+        ends += [np.fmin.reduce(block, None), np.fmax.reduce(block, None)]
+    return np.array(ends, movie.dtype)
+
+
+# --- the page -----------------------------------------------------------------------------------------------
+
+
+def _template() -> Callable[..., str]:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f'a report needs {error.name}, which is not installed: pip install "anscombe-transform[report]"'
+        ) from None
+    text = resources.files("anscombe_transform").joinpath("templates/report.html.j2").read_text("utf-8")
+    # Names of files and arrays come from outside: escaped, they stay text.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text).render
+
+
+def _write(path: str | os.PathLike[str], page: str) -> Path:
+    path = Path(path)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+# --- figures and sizes --------------------------------------------------------------------------------------
+
+
+def _noted(found: StoredMovie, name: str) -> dict[str, Any]:
+    return dict((found.provenance or {}).get(name) or {})
+
+
+def _noted_sensitivity(provenance: Mapping[str, Any] | None) -> Sensitivity | None:
+    """The calibration that was noted, or None: another version may have noted other fields."""
+    values = (provenance or {}).get("sensitivity")
+    try:
+        return None if values is None else Sensitivity.from_dict(values)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _interval(value: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    if math.isnan(value):
+        return "not found"
+    return f"{value:.4g} (95 % interval {low:.4g} to {high:.4g})" if low < high else f"{value:.4g}"
+
+
+def _times(lengths: tuple[int, ...]) -> str:
+    return " × ".join(f"{n:,}" for n in lengths)
+
+
+def _bytes(count: int) -> str:
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"
