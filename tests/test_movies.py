@@ -10,15 +10,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from movie_files import (
+    FILES,
+    KINDS,
+    ZARR_3,
+    h5py,
+    tifffile,
+    write_hdf5,
+    write_movie,
+    write_npy,
+    write_npz,
+    write_pages,
+    write_single_page_imagej,
+    write_tiff,
+    write_zarr,
+    zarr,
+)
 from numpy.typing import NDArray
 
 from anscombe_transform.movies import Movie, open_movie
 
-tifffile = pytest.importorskip("tifffile")
-h5py = pytest.importorskip("h5py")
-zarr = pytest.importorskip("zarr")
-
-ZARR_3 = int(zarr.__version__.partition(".")[0]) >= 3
 SHAPE = (12, 40, 56)
 
 
@@ -27,92 +38,6 @@ def frames(rng: np.random.Generator) -> NDArray[np.int16]:
     """A movie with negative values, whose frames all differ."""
     return rng.integers(-50, 3000, SHAPE).astype(np.int16)
 
-
-def _write_tiff(path: Path, frames: NDArray[np.generic], **options) -> Path:
-    tifffile.imwrite(path, frames, photometric="minisblack", **options)
-    return path
-
-
-def _write_pages(path: Path, frames: NDArray[np.generic], **options) -> Path:
-    """Each page written on its own, as an acquisition program does."""
-    with tifffile.TiffWriter(path, bigtiff=options.pop("bigtiff", False)) as writer:
-        for frame in frames:
-            writer.write(frame, contiguous=False, metadata=None, **options)
-    return path
-
-
-def _write_single_page_imagej(path: Path, frames: NDArray[np.generic]) -> Path:
-    """An ImageJ stack with one page for all frames, as ImageJ writes those above 4 GB."""
-    tifffile.imwrite(path, frames.astype(np.uint16), imagej=True, metadata={"axes": "TYX"})
-    with tifffile.TiffFile(path) as tiff:
-        first = tiff.pages[0]
-        at = first.offset + 2 + 12 * len(first.tags)
-        if tiff.series[0].dataoffset is None:
-            pytest.fail("the written stack is not contiguous")
-    data = bytearray(path.read_bytes())
-    data[at : at + 4] = bytes(4)
-    path.write_bytes(data)
-    return path
-
-
-def _write_hdf5(path: Path, frames: NDArray[np.generic], **options) -> Path:
-    with h5py.File(path, "w") as file:
-        file.create_dataset("acquisition/movie", data=frames, **options)
-        file.create_dataset("acquisition/mean", data=frames.mean(axis=0))
-        file["note"] = "a string is not a movie"
-    return path
-
-
-def _write_zarr(path: Path, frames: NDArray[np.generic], zarr_format: int) -> Path:
-    if ZARR_3:
-        array = zarr.create_array(
-            path, shape=frames.shape, dtype=frames.dtype, chunks=(5, 16, 16), zarr_format=zarr_format
-        )
-    else:
-        array = zarr.open(str(path), "w", shape=frames.shape, dtype=frames.dtype, chunks=(5, 16, 16))
-    array[:] = frames
-    return path
-
-
-def _write_npy(path: Path, frames: NDArray[np.generic]) -> Path:
-    np.save(path, frames)
-    return path
-
-
-def _write_npz(path: Path, frames: NDArray[np.generic], *, compressed: bool = False) -> Path:
-    (np.savez_compressed if compressed else np.savez)(path, rate=30.0, movie=frames)
-    return path
-
-
-FILES = {
-    "tiff contiguous": lambda folder, x: _write_tiff(folder / "a.tif", x),
-    "tiff big-endian": lambda folder, x: _write_tiff(folder / "a.tif", x, byteorder=">"),
-    "tiff BigTIFF": lambda folder, x: _write_tiff(folder / "a.tiff", x, bigtiff=True),
-    "tiff strips": lambda folder, x: _write_tiff(folder / "a.tif", x, rowsperstrip=7),
-    "tiff pages": lambda folder, x: _write_pages(folder / "a.tif", x),
-    "tiff big pages": lambda folder, x: _write_pages(folder / "a.btf", x, bigtiff=True),
-    "tiff zlib": lambda folder, x: _write_pages(folder / "a.tif", x, compression="zlib"),
-    "tiff zlib tiles": lambda folder, x: _write_tiff(folder / "a.tif", x, compression="zlib", tile=(32, 32)),
-    "tiff lzw": lambda folder, x: (
-        pytest.importorskip("imagecodecs") and _write_tiff(folder / "a.tif", x, compression="lzw")
-    ),
-    "tiff volume": lambda folder, x: _write_tiff(
-        folder / "a.tif", x, compression="zlib", tile=(4, 16, 16), volumetric=True
-    ),
-    "ome-tiff": lambda folder, x: _write_tiff(folder / "a.ome.tif", x, ome=True, metadata={"axes": "TYX"}),
-    "hdf5": lambda folder, x: _write_hdf5(folder / "a.h5", x),
-    "hdf5 compressed": lambda folder, x: _write_hdf5(
-        folder / "a.hdf5", x, chunks=(5, 16, 16), compression="gzip"
-    ),
-    "hdf5 big-endian": lambda folder, x: _write_hdf5(folder / "a.h5", x.astype(">i2")),
-    "zarr 2": lambda folder, x: _write_zarr(folder / "a.zarr", x, 2),
-    "zarr 3": lambda folder, x: _write_zarr(folder / "a.zarr", x, 3),
-    "npy": lambda folder, x: _write_npy(folder / "a.npy", x),
-    "npy big-endian": lambda folder, x: _write_npy(folder / "a.npy", x.astype(">i2")),
-    "npy fortran": lambda folder, x: _write_npy(folder / "a.npy", np.asfortranarray(x)),
-    "npz": lambda folder, x: _write_npz(folder / "a.npz", x),
-    "npz compressed": lambda folder, x: _write_npz(folder / "a.npz", x, compressed=True),
-}
 
 INDICES = [
     (slice(None),),
@@ -127,18 +52,16 @@ INDICES = [
 ]
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_file_gives_the_same_numbers_as_numpy(kind: str, tmp_path: Path, frames: NDArray[np.int16]) -> None:
     """Whatever the format and the slice, a movie gives what numpy gives of the array that was written."""
-    if kind == "zarr 3" and not ZARR_3:
-        pytest.skip("zarr-python 2 doesn't know Zarr format 3")
-    path = FILES[kind](tmp_path, frames)
-    with open_movie(path) as movie:
+    source, options = write_movie(kind, tmp_path, frames)
+    with open_movie(source, **options) as movie:
         assert movie.shape == SHAPE
         assert movie.dtype == np.dtype(np.int16)
         assert movie.dtype.isnative
         assert movie.nbytes == frames.nbytes
-        assert str(path) in movie.source
+        assert str(tmp_path) in movie.source
         for index in INDICES:
             read = movie[index]
             assert type(read) is np.ndarray
@@ -168,9 +91,9 @@ def test_an_array_is_a_movie(kind: str, tmp_path: Path, frames: NDArray[np.int16
     elif kind == "xarray":
         array = pytest.importorskip("xarray").DataArray(frames, dims=("time", "y", "x"))
     elif kind == "zarr":
-        array = zarr.open(str(_write_zarr(tmp_path / "a.zarr", frames, 2)), mode="r")
+        array = zarr.open(str(write_zarr(tmp_path / "a.zarr", frames, 2)), mode="r")
     elif kind == "h5py":
-        array = h5py.File(_write_hdf5(tmp_path / "a.h5", frames), "r")["acquisition/movie"]
+        array = h5py.File(write_hdf5(tmp_path / "a.h5", frames), "r")["acquisition/movie"]
     else:
         array = frames.astype(">i2") if kind == "big-endian" else frames
     with open_movie(array) as movie:
@@ -197,10 +120,10 @@ def test_a_large_file_is_never_loaded_whole(tmp_path: Path) -> None:
     """Reading a TIFF, an npy or a stored npz block by block takes the memory of a block, not of the file."""
     frames = np.zeros((256, 128, 128), np.uint16)
     paths = [
-        _write_tiff(tmp_path / "a.tif", frames),
-        _write_pages(tmp_path / "b.tif", frames, compression="zlib"),
-        _write_npy(tmp_path / "a.npy", frames),
-        _write_npz(tmp_path / "a.npz", frames),
+        write_tiff(tmp_path / "a.tif", frames),
+        write_pages(tmp_path / "b.tif", frames, compression="zlib"),
+        write_npy(tmp_path / "a.npy", frames),
+        write_npz(tmp_path / "a.npz", frames),
     ]
     for path in paths:
         tracemalloc.start()
@@ -243,9 +166,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_suffix_lists_the_known(tmp_path: Path) -> None:
     """A file of another kind is refused with the list of formats."""
-    (tmp_path / "movie.avi").write_bytes(b"RIFF")
-    with pytest.raises(ValueError, match=r"suffix '\.avi'; known are TIFF .*HDF5.*\.npy"):
-        open_movie(tmp_path / "movie.avi")
+    (tmp_path / "movie.xyz").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r"suffix '\.xyz'; known are TIFF .*HDF5.*\.npy"):
+        open_movie(tmp_path / "movie.xyz")
     with pytest.raises(ValueError, match="is a folder, but not one written by Zarr"):
         open_movie(tmp_path)
 
@@ -265,16 +188,16 @@ def test_a_single_image_is_refused(kind: str, tmp_path: Path, frames: NDArray[np
     """One image has no time axis, and the error says so."""
     source: object = frames[0]
     if kind == "tif":
-        source = _write_tiff(tmp_path / "a.tif", frames[0])
+        source = write_tiff(tmp_path / "a.tif", frames[0])
     elif kind == "npy":
-        source = _write_npy(tmp_path / "a.npy", frames[0])
+        source = write_npy(tmp_path / "a.npy", frames[0])
     with pytest.raises(ValueError, match=r"single image of shape \(40, 56\), which has no time axis"):
         open_movie(source)
 
 
 def test_more_axes_are_refused_with_a_way_to_select(frames: NDArray[np.int16]) -> None:
     """Four axes are an error that shows how to take one channel."""
-    with pytest.raises(ValueError, match=r"4 axes.*array\[:, 0\]"):
+    with pytest.raises(ValueError, match=r'4 axes.*axes="tcyx", channel=0'):
         open_movie(frames.reshape(6, 2, 40, 56))
 
 
@@ -295,10 +218,15 @@ def test_an_array_that_is_no_movie_is_refused(source: object, error: type[Except
         open_movie(source)
 
 
-def test_a_key_beside_an_array_is_refused(frames: NDArray[np.int16]) -> None:
-    """A key selects inside a file; beside an array or a .npy file it is a mistake."""
-    with pytest.raises(ValueError, match="the source is an array"):
-        open_movie(frames, key="movie")
+def test_an_option_that_means_nothing_is_refused(tmp_path: Path, frames: NDArray[np.int16]) -> None:
+    """A name inside a file, beside an array or a file that holds one array, is a mistake."""
+    with pytest.raises(ValueError, match=r"dataset='movie' means nothing for numpy.ndarray; .*axes, channel"):
+        open_movie(frames, dataset="movie")
+    path = write_npy(tmp_path / "a.npy", frames)
+    with pytest.raises(ValueError, match=r"dataset='movie' means nothing for .*a\.npy"):
+        open_movie(f"{path}::movie")
+    with pytest.raises(ValueError, match="open as a movie already"):
+        open_movie(open_movie(frames), channel=0)
 
 
 # --- files that hold several things ---------------------------------------------------------------------
@@ -308,7 +236,7 @@ def test_a_key_beside_an_array_is_refused(frames: NDArray[np.int16]) -> None:
 def test_one_of_several_movies_is_chosen_by_name(
     kind: str, tmp_path: Path, frames: NDArray[np.int16]
 ) -> None:
-    """With several movies in a file the error lists them, and ``file::name`` or ``key=`` takes one."""
+    """With several movies in a file the error lists them, and ``file::name`` or ``dataset=`` takes one."""
     path = tmp_path / f"two.{kind}"
     content = {"green": frames, "red": frames[::-1], "mean": frames.mean(axis=0)}
     if kind == "h5":
@@ -329,12 +257,12 @@ def test_one_of_several_movies_is_chosen_by_name(
     with open_movie(f"{path}::red") as movie:
         np.testing.assert_array_equal(movie[:], frames[::-1])
         assert movie.source.endswith("red")
-    with open_movie(path, key="/green") as movie:
+    with open_movie(path, dataset="/green") as movie:
         np.testing.assert_array_equal(movie[:], frames)
     with pytest.raises(ValueError, match=r"has no .* 'blue'; it holds .*green"):
-        open_movie(path, key="blue")
+        open_movie(path, dataset="blue")
     with pytest.raises(ValueError, match="single image"):
-        open_movie(path, key="mean")
+        open_movie(path, dataset="mean")
 
 
 def test_a_file_without_a_movie_lists_what_it_holds(tmp_path: Path) -> None:
@@ -359,27 +287,27 @@ def test_a_channel_of_a_tiff_is_selected_by_its_axis(
         selection, index = "Z=2,C=1", [{"Z": 2, "C": 1}.get(axis, slice(None)) for axis in order]
     contiguous, pages = {}, {"compression": "zlib"}
     for options in (contiguous, pages):
-        path = _write_tiff(tmp_path / "a.ome.tif", values, ome=True, metadata={"axes": order}, **options)
-        with pytest.raises(ValueError, match=r"has the axes .*C 2.*a\.ome\.tif::.*C=0"):
+        path = write_tiff(tmp_path / "a.ome.tif", values, ome=True, metadata={"axes": order}, **options)
+        with pytest.raises(ValueError, match=r"has the axes .*c 2.*channel=0 to 1"):
             open_movie(path)
         with open_movie(f"{path}::{selection}") as movie:
             assert movie.shape == (6, 20, 30)
             np.testing.assert_array_equal(movie[:], values[tuple(index)])
             np.testing.assert_array_equal(movie[1:6:2, 3:9], values[tuple(index)][1:6:2, 3:9])
     with pytest.raises(ValueError, match="C=2 is out of range"):
-        open_movie(path, key="C=2")
+        open_movie(f"{path}::C=2")
     with pytest.raises(ValueError, match="Q selects nothing"):
-        open_movie(path, key="Q=1")
+        open_movie(f"{path}::Q=1")
     with pytest.raises(ValueError, match="cannot understand the selection 'green'"):
-        open_movie(path, key="green")
+        open_movie(f"{path}::green")
 
 
 def test_a_channel_of_compressed_volumes_is_selected(tmp_path: Path, rng: np.random.Generator) -> None:
     """A file whose pages are volumes gives the frames along either axis."""
     values = rng.integers(0, 999, (2, 6, 32, 48)).astype(np.uint16)
     options = {"compression": "zlib", "tile": (6, 16, 16), "volumetric": True}
-    path = _write_tiff(tmp_path / "a.tif", values, metadata={"axes": "CZYX"}, **options)
-    for selection, index in (("C=0", np.s_[0]), ("C=1", np.s_[1]), ("C=:,Z=4", np.s_[:, 4])):
+    path = write_tiff(tmp_path / "a.tif", values, metadata={"axes": "CZYX"}, **options)
+    for selection, index in (("C=0,Z=:", np.s_[0]), ("C=1,Z=:", np.s_[1]), ("C=:,Z=4", np.s_[:, 4])):
         with open_movie(f"{path}::{selection}") as movie:
             np.testing.assert_array_equal(movie[:], values[index])
 
@@ -389,10 +317,11 @@ def test_channels_are_not_taken_for_frames(tmp_path: Path, frames: NDArray[np.in
     image = frames[:3].astype(np.uint16)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, image, imagej=True, metadata={"axes": "CYX"})
-    with pytest.raises(ValueError, match=r'channels of one image.*a\.tif::C=:"'):
+    with pytest.raises(ValueError, match=r'channels of one image.*axes="tyx"'):
         open_movie(path)
-    with open_movie(f"{path}::C=:") as movie:
-        np.testing.assert_array_equal(movie[:], image)
+    for source, options in ((path, {"axes": "tyx"}), (f"{path}::C=:", {})):
+        with open_movie(source, **options) as movie:
+            np.testing.assert_array_equal(movie[:], image)
 
 
 def test_more_channels_than_imagej_has_are_frames(tmp_path: Path, frames: NDArray[np.int16]) -> None:
@@ -450,7 +379,7 @@ def test_a_file_cut_short_is_an_error_or_whole(
 
 def test_a_one_page_imagej_stack_cut_short_is_an_error(tmp_path: Path, frames: NDArray[np.int16]) -> None:
     """A large ImageJ stack has one page for all frames; it opens whole, and is refused when cut."""
-    path = _write_single_page_imagej(tmp_path / "a.tif", np.abs(frames))
+    path = write_single_page_imagej(tmp_path / "a.tif", np.abs(frames))
     with open_movie(path) as movie:
         np.testing.assert_array_equal(movie[:], np.abs(frames))
     path.write_bytes(path.read_bytes()[: frames.nbytes // 2])
@@ -460,7 +389,7 @@ def test_a_one_page_imagej_stack_cut_short_is_an_error(tmp_path: Path, frames: N
 
 def test_a_truncation_is_found_on_opening(tmp_path: Path, frames: NDArray[np.int16]) -> None:
     """Uncompressed frames that are missing at the end are an error before anything is read."""
-    path = _write_npy(tmp_path / "a.npy", frames)
+    path = write_npy(tmp_path / "a.npy", frames)
     path.write_bytes(path.read_bytes()[: -3 * frames[0].nbytes])
     with pytest.raises(ValueError, match=r"is cut short: it announces 12 frames, .* holds 9 whole frames"):
         open_movie(path)
@@ -470,7 +399,7 @@ def test_a_truncated_tiff_is_found_without_the_log_of_tifffile(
     tmp_path: Path, frames: NDArray[np.int16]
 ) -> None:
     """A page that is announced and missing is an error, also where the log of tifffile is switched off."""
-    path = _write_pages(tmp_path / "a.tif", frames)
+    path = write_pages(tmp_path / "a.tif", frames)
     with tifffile.TiffFile(path) as tiff:
         end = tiff.pages[7].offset
     path.write_bytes(path.read_bytes()[:end])
@@ -485,7 +414,7 @@ def test_a_truncated_tiff_is_found_without_the_log_of_tifffile(
 
 def test_a_file_that_shrinks_while_open_is_an_error(tmp_path: Path, frames: NDArray[np.int16]) -> None:
     """A file cut while it is being read gives an error that names the frames, not a crash."""
-    path = _write_npy(tmp_path / "a.npy", frames)
+    path = write_npy(tmp_path / "a.npy", frames)
     with open_movie(path) as movie:
         with path.open("r+b") as file:
             file.truncate(path.stat().st_size - 100)
@@ -496,7 +425,7 @@ def test_a_file_that_shrinks_while_open_is_an_error(tmp_path: Path, frames: NDAr
 
 def test_a_damaged_zarr_chunk_is_an_error_with_its_frames(tmp_path: Path, frames: NDArray[np.int16]) -> None:
     """A chunk whose bytes are damaged gives an error that names file and frames."""
-    path = _write_zarr(tmp_path / "a.zarr", frames, 2)
+    path = write_zarr(tmp_path / "a.zarr", frames, 2)
     for chunk in path.glob("*.*.*"):
         chunk.write_bytes(b"rubbish")
     with open_movie(path) as movie, pytest.raises(ValueError, match=r"cannot read frames 5 to 5 of .*a.zarr"):

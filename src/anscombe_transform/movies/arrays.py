@@ -1,0 +1,74 @@
+"""Movies of arrays: numpy, dask, zarr, h5py, xarray, anything with a shape, a dtype and slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from anscombe_transform.movies.movie import Movie, SupportsMovie
+from anscombe_transform.movies.recording import attributes, facts
+from anscombe_transform.movies.selection import Choice, axis_letters, select
+
+
+def open_array(array: Any, choice: Choice) -> Movie:
+    """Take an array for a movie; axes that have names are found by them, others by their order."""
+    kind = type(array)
+    name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+    if isinstance(array, list | tuple) and array and all(isinstance(part, SupportsMovie) for part in array):
+        raise TypeError(
+            f"got a {kind.__name__} of {len(array)} arrays, which may be frames, parts of one movie or "
+            f"several "
+            "movies: pass numpy.stack(arrays) of frames or numpy.concatenate(arrays) of parts "
+            "(dask.array has both and loads nothing)"
+        )
+    if name == "xarray.Dataset":
+        raise TypeError(
+            f'got an xarray.Dataset: pass one of its variables, for instance dataset["{_first(array)}"]'
+        )
+    if not isinstance(array, SupportsMovie):
+        raise TypeError(
+            "a movie is opened from a path or from an array with shape, dtype and slicing "
+            f"(numpy, dask, zarr, h5py, xarray), got {kind.__name__}"
+        )
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            "masked arrays are not taken, as the mask would be lost: fill the masked values first"
+        )
+    choice.allow(name)
+    view = select(array_axes(array), array.shape, choice, name)
+    movie = Movie(
+        lambda box: view.read(array, box),
+        shape=view.shape,
+        dtype=array.dtype,
+        source=name,
+        view=view,
+        metadata=facts(format=name, attributes=attributes(dict(getattr(array, "attrs", None) or {}))),
+    )
+    if name.startswith("dask.") and hasattr(array, "dask"):
+        box = (slice(None), slice(None), slice(None))
+        movie._dask = lambda: view.arrange(array[view.index(box)])
+    return movie
+
+
+def array_axes(array: Any) -> str | None:
+    """Letters of the axes of an array that names them: xarray, Zarr V3, HDF5 with labels."""
+    names: Any = None
+    dims = getattr(array, "dims", None)
+    if isinstance(dims, tuple):
+        names = dims
+    elif dims is not None:
+        names = [getattr(dimension, "label", "") for dimension in dims]
+    else:
+        metadata = getattr(array, "metadata", None)
+        names = getattr(metadata, "dimension_names", None)
+        if names is None and hasattr(array, "attrs"):
+            names = dict(array.attrs).get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, list | tuple) or len(names) != len(array.shape):
+        return None
+    return axis_letters(names)
+
+
+def _first(dataset: Any) -> str:
+    """The name of the variable of a Dataset that has most axes."""
+    return str(max(dataset.data_vars, key=lambda name: dataset[name].ndim, default="name"))

@@ -1,0 +1,29 @@
+"""Errors of the formats' libraries, told as one kind that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def errors_named(what: str) -> Iterator[None]:
+    """Give whatever a format's library raises about a damaged file as one ValueError that names the file."""
+    try:
+        yield
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        if "imagecodecs" in reason:
+            reason += ': pip install "anscombe-transform[io]"'
+        raise ValueError(f"cannot read {what}: {reason}") from error
+
+
+def missing(library: str, what: Path | str, extra: str = "io") -> ModuleNotFoundError:
+    """The error about a library that a format needs, with the command that installs it."""
+    return ModuleNotFoundError(
+        f"{what} needs the library {library}, which is not installed: pip install "
+        f'"anscombe-transform[{extra}]"'
+    )

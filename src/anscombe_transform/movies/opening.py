@@ -1,0 +1,279 @@
+"""`open_movie`: from the name of a file, or an array, to the module that reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from anscombe_transform.movies.movie import Movie, SupportsMovie
+from anscombe_transform.movies.selection import Choice, parse_axes
+
+_TIFF = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
+_HDF5 = (".h5", ".hdf5", ".hdf", ".he5", ".nwb", ".nc", ".mat")
+_FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
+_RAW = (".bin", ".raw", ".dat")
+_VIDEO = (".avi", ".mp4", ".mov", ".m4v", ".mkv", ".wmv", ".mpg", ".mpeg", ".webm")
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+# Formats of microscopes that other libraries read as arrays.
+_VENDORS = {
+    ".nd2": "nd2.imread(path, dask=True)",
+    ".czi": "the library czifile, or bioio with bioio-czi",
+    ".lif": "the library readlif or bioio with bioio-lif",
+    ".oir": "bioio with bioio-bioformats, or export as OME-TIFF",
+    ".oib": "the library oiffile",
+    ".oif": "the library oiffile",
+    ".sif": "the library sif_parser",
+    ".spe": "the library imageio",
+    ".ims": "the library imaris-ims-file-reader",
+    ".ptu": "the library ptufile",
+    ".dcimg": "the library dcimg",
+}
+_KNOWN = (
+    f"TIFF ({', '.join(_TIFF)}), HDF5 and NWB ({', '.join(_HDF5)}), FITS ({', '.join(_FITS[:3])}), .npy, "
+    f".npz, "
+    f"raw values ({', '.join(_RAW)}, with shape and dtype), folders of TIFFs, and folders written by Zarr "
+    "(V2, V3, OME-Zarr, NWB)"
+)
+
+
+def open_movie(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | SupportsMovie | Movie,
+    *,
+    channel: int | str | None = None,
+    plane: int | None = None,
+    series: int | str | None = None,
+    dataset: str | None = None,
+    axes: str | Sequence[str] | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    offset: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Movie:
+    """Open a recording without loading it.
+
+    Parameters
+    ----------
+    source : path, list of paths, or array
+        A file, by its suffix:
+
+        - TIFF, BigTIFF, OME-TIFF, ImageJ hyperstacks, ScanImage: compressed or not;
+        - a folder of TIFFs or a pattern (``"run1/frame*.tif"``), in natural order (``frame10`` after
+          ``frame9``), one movie of all of them; a list of files is taken in the order of the list;
+        - HDF5: the one dataset that can be a movie, or the one that `dataset` names;
+        - NWB, in HDF5 or Zarr: the ``TwoPhotonSeries`` or ``OnePhotonSeries``. The standard stores
+          ``(time, x, y)`` [1]_, so that frames are transposed; files that break it need ``axes="tyx"``;
+        - a folder written by Zarr, format 2 or 3: an array, or the one movie of a group; of OME-Zarr the full
+          resolution. URLs (``s3://…``) are taken for Zarr;
+        - ``.npy`` and ``.npz``. A compressed ``.npz`` can't be read in parts, so it is loaded whole;
+        - raw values, with `shape` and `dtype`; beside an ``ops.npy`` of suite2p, ``data.bin`` needs neither;
+        - FITS cubes.
+
+        Or an array with ``shape``, ``dtype`` and slicing: numpy, dask, zarr, h5py, xarray (whose dimensions
+        are found by name).
+    channel : int or str, optional
+        Which channel, from 0, or by its name where the file has names. A recording of several channels is an
+        error without it.
+    plane : int, optional
+        Which z plane, from 0; likewise.
+    series : int or str, optional
+        Which image series of a TIFF, which HDU of a FITS file, which image of an OME-Zarr collection.
+    dataset : str, optional
+        Path inside an HDF5, NWB, Zarr or ``.npz`` file; ``"file.h5::/dataset"`` says the same. For a TIFF
+        ``"file.tif::1,C=0"`` names series and index along any axis.
+    axes : str or sequence of str, optional
+        What the axes of the source are, where it doesn't say so or says it wrongly: a letter for each, ``t``,
+        ``c``, ``z``, ``y``, ``x``, any other letter for an axis of length 1. ``axes="tyx"`` takes what a file
+        calls channels or planes for frames.
+    shape : sequence of int, optional
+        Lengths of the axes of a raw file, the first of which may be -1. For a TIFF, how its images are to be
+        counted: ``shape=(-1, 2, 512, 512), axes="tcyx"`` for two interleaved channels that the file doesn't
+        tell of.
+    dtype : dtype, optional
+        Type of the values of a raw file, with byte order: ``"<u2"``.
+    offset : int, optional
+        Bytes before the first value of a raw file; by default 0.
+    storage_options : dict, optional
+        For fsspec, when the source is a URL.
+
+    Returns
+    -------
+    Movie
+        Shape ``(time, y, x)``, integers or floats. Close it, or use it in a ``with`` statement.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file's kind is unknown, it is damaged or cut short, what it holds is not a movie, or it holds
+        several and the options don't say which.
+    TypeError
+        `source` is neither a path nor an array.
+    ImportError
+        The format's library is missing; the message says how to install it.
+
+    References
+    ----------
+    .. [1] NWB schema 2.8, ``ImageSeries.data``: dimensions ``[frame, x, y]``, and ``OnePhotonSeries`` and
+       ``TwoPhotonSeries`` inherit them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anscombe_transform import open_movie
+    >>> open_movie(np.zeros((10, 64, 48), "uint16"))
+    <Movie (10, 64, 48) uint16 from numpy.ndarray>
+    >>> open_movie(np.zeros((10, 2, 64, 48), "uint16"), axes="tcyx", channel=1).shape
+    (10, 64, 48)
+    """
+    options = {
+        "channel": channel,
+        "plane": plane,
+        "series": series,
+        "dataset": dataset,
+        "axes": axes,
+        "shape": shape,
+        "dtype": dtype,
+        "offset": offset,
+        "storage_options": storage_options,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(source, Movie):
+        return _second_handle(source, given)
+    choice = Choice(
+        channel=channel,
+        plane=plane,
+        series=series,
+        dataset=dataset,
+        shape=None if shape is None else tuple(int(n) for n in shape),
+        dtype=None if dtype is None else np.dtype(dtype),
+        axes=None if axes is None else parse_axes(axes),
+        offset=offset,
+        storage_options=storage_options,
+    )
+    movie = _open(source, choice)
+    movie._origin = (source, given)
+    return movie
+
+
+def reopen(source: Any, options: dict[str, Any]) -> Movie:
+    """Open what another process had opened."""
+    return open_movie(source, **options)
+
+
+def _second_handle(movie: Movie, given: dict[str, Any]) -> Movie:
+    """A handle without the file: closing it must not close the movie that the caller still holds."""
+    if given:
+        raise ValueError(f"{' and '.join(given)} select inside a source, but it is open as a movie already")
+    guest = movie._handle()
+    return guest
+
+
+def _open(source: Any, choice: Choice) -> Movie:
+    if isinstance(source, str | os.PathLike):
+        return _open_name(os.fspath(source), choice)
+    if isinstance(source, list | tuple) and source and all(isinstance(p, str | os.PathLike) for p in source):
+        from anscombe_transform.movies.sequence import open_files
+
+        return open_files([Path(part) for part in source], choice)
+    if type(source).__module__.partition(".")[0] == "zarr" and not isinstance(source, SupportsMovie):
+        from anscombe_transform.movies.zarr_groups import open_zarr
+
+        return open_zarr(source, choice, type(source).__qualname__)
+    from anscombe_transform.movies.arrays import open_array
+
+    return open_array(source, choice)
+
+
+def _open_name(name: str, choice: Choice) -> Movie:
+    """Open a path, a pattern or a URL, with or without ``::`` and a name inside."""
+    from dataclasses import replace
+
+    inner: str | None = None
+    if "::" in name and not Path(name).exists():
+        name, _, inner = name.rpartition("::")
+        if choice.dataset is not None:
+            raise ValueError(
+                f"the name after :: and dataset={choice.dataset!r} say the same: give one of them"
+            )
+    if "://" in name:
+        from anscombe_transform.movies.zarr_groups import open_zarr
+
+        return open_zarr(name, replace(choice, dataset=inner or choice.dataset), name)
+    path = Path(name)
+    lower = path.name.lower()
+    suffix = path.suffix.lower()
+    if suffix in _VIDEO:
+        raise ValueError(
+            f"{path} is a video ({suffix}): its 8-bit values are no longer linear in the light (gamma, lossy "
+            "compression), so that no noise can be read from them and nothing is gained by storing them "
+            "again. "
+            "Export the raw frames of the recording instead, for instance as TIFF"
+        )
+    if suffix in _VENDORS and path.exists():
+        raise ValueError(
+            f"{path} is a format that other libraries read: open it with {_VENDORS[suffix]} and pass the "
+            f"array, "
+            "or export it as OME-TIFF"
+        )
+    if not path.exists() and any(character in name for character in "*?["):
+        from anscombe_transform.movies.sequence import open_pattern
+
+        return open_pattern(name, choice, inner)
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {path}")
+    if path.is_dir() or lower.endswith(".zarr.zip"):
+        return _open_folder(path, replace(choice, dataset=inner or choice.dataset))
+    if suffix in _TIFF:
+        from anscombe_transform.movies.tiff import open_tiff
+
+        return open_tiff(path, choice, inner)
+    choice = replace(choice, dataset=inner or choice.dataset)
+    if suffix in _HDF5:
+        from anscombe_transform.movies.hdf5 import open_hdf5
+
+        return open_hdf5(path, choice)
+    if suffix == ".npy":
+        from anscombe_transform.movies.numpy_files import open_npy
+
+        return open_npy(path, choice)
+    if suffix == ".npz":
+        from anscombe_transform.movies.numpy_files import open_npz
+
+        return open_npz(path, choice)
+    if lower.endswith(_FITS):
+        from anscombe_transform.movies.fits import open_fits
+
+        return open_fits(path, choice)
+    if suffix in _RAW or (choice.shape is not None and choice.dtype is not None):
+        from anscombe_transform.movies.raw import open_raw
+
+        return open_raw(path, choice)
+    if suffix in _PICTURES:
+        raise ValueError(
+            f"{path} is a picture ({suffix}), not a recording: its values are made for the eye. Export the "
+            f"raw "
+            "frames instead, for instance as TIFF"
+        )
+    raise ValueError(f"cannot tell what {path} is from the suffix {suffix!r}; known are {_KNOWN}")
+
+
+def _open_folder(path: Path, choice: Choice) -> Movie:
+    from anscombe_transform.movies.zarr_groups import is_zarr, open_zarr
+
+    if path.is_file() or is_zarr(path):
+        return open_zarr(path, choice, str(path))
+    if any(child.suffix.lower() in _TIFF for child in path.iterdir()):
+        from anscombe_transform.movies.sequence import open_folder
+
+        return open_folder(path, _TIFF, choice)
+    raise ValueError(
+        f"{path} is a folder, but not one written by Zarr (it has no zarr.json, .zarray or .zgroup) and it "
+        f"holds "
+        f"no TIFFs; known are {_KNOWN}"
+    )

@@ -1,0 +1,164 @@
+"""Movies of raw values: shape and dtype come from the caller, or from suite2p's ``ops.npy``."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anscombe_transform.movies.errors import errors_named
+from anscombe_transform.movies.movie import Movie, checked_dtype, checked_shape, file_movie
+from anscombe_transform.movies.plain_frames import PlainFrames
+from anscombe_transform.movies.recording import facts
+from anscombe_transform.movies.selection import Box, Choice, View, described, select
+
+
+def open_raw(path: Path, choice: Choice) -> Movie:
+    """Open a file of nothing but values."""
+    choice.allow(str(path), "shape", "dtype", "offset")
+    shape, dtype = choice.shape, choice.dtype
+    offset = choice.offset or 0
+    size = path.stat().st_size
+    metadata: dict[str, Any] = {"format": "raw"}
+    operations = path.with_name("ops.npy")
+    if shape is None and dtype is None and operations.is_file():
+        shape, dtype, metadata = _suite2p(operations)
+        if choice.offset is not None:
+            raise ValueError(f"offset={offset} means nothing for {path}: {operations} describes it")
+    if shape is None or dtype is None:
+        absent = " and ".join(name for name, value in (("shape", shape), ("dtype", dtype)) if value is None)
+        raise ValueError(
+            f"{path} holds raw values and nothing that describes them: give {absent}, for instance "
+            'shape=(-1, 512, 512), dtype="<u2" (or put the ops.npy of suite2p beside it)'
+        )
+    checked_dtype(dtype, str(path))
+    if not 0 <= offset <= size:
+        raise ValueError(f"offset must be 0 to the size of the file, {size} bytes, got {offset}")
+    shape = _whole_shape(path, shape, dtype, offset, size)
+    view = select(None, shape, choice, str(path))
+    return open_plain(path, offset, dtype, view, str(path), metadata)
+
+
+def open_plain(
+    path: Path, offset: int, dtype: np.dtype[Any], view: View, source: str, metadata: dict[str, Any]
+) -> Movie:
+    """A movie of values that lie in a file in C order, from `offset` on."""
+    checked_shape(view.shape, source)
+    checked_dtype(dtype, source)
+    read: Callable[[Box], NDArray[Any]]
+    if view.axes[-2:] == "yx":
+        frames = PlainFrames(path, offset, view.shape[1:], dtype, view.frame_numbers())
+        read, close = frames, frames.close
+    elif view.axes[-2:] == "xy":
+        frames = PlainFrames(path, offset, (view.shape[2], view.shape[1]), dtype, view.frame_numbers())
+        close = frames.close
+
+        def read(box: Box) -> NDArray[Any]:
+            return frames((box[0], box[2], box[1])).transpose(0, 2, 1)
+    else:
+        raise ValueError(
+            f"{source} has the axes {described(view.axes, view.lengths)}: in a file read in parts y and x "
+            f"must be "
+            "the last two. Load the values with numpy.memmap and pass the transposed array"
+        )
+    return file_movie(read, view=view, dtype=dtype, source=source, close=close, metadata=metadata)
+
+
+def _whole_shape(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, size: int
+) -> tuple[int, ...]:
+    """The shape with its -1 filled in, if the file holds exactly that."""
+    if any(n < 1 for n in shape[1:]) or len(shape) < 2 or not (shape[0] == -1 or shape[0] >= 1):
+        raise ValueError(f"shape must be lengths of at least 1, the first may be -1, got {shape}")
+    one = math.prod(shape[1:]) * dtype.itemsize
+    count, rest = divmod(size - offset, one)
+    held = f"{path} has {size} bytes" + (f", {size - offset} after the offset" if offset else "")
+    if shape[0] == -1:
+        if rest or not count:
+            raise ValueError(
+                f"{held}, which is {count} times {shape[1:]} values of {dtype} and {rest} bytes more: it is "
+                f"cut "
+                "short, or shape, dtype or offset are others"
+            )
+        return (count, *shape[1:])
+    if (count, rest) != (shape[0], 0):
+        state = "is cut short" if count < shape[0] else "is longer than that"
+        raise ValueError(f"{path} {state}: {shape} values of {dtype} take {shape[0] * one} bytes, but {held}")
+    return shape
+
+
+def _suite2p(operations: Path) -> tuple[tuple[int, ...], np.dtype[Any], dict[str, Any]]:
+    """Shape, dtype and metadata of the ``data.bin`` beside an ``ops.npy``."""
+    with errors_named(str(operations)):
+        settings = _load_settings(operations)
+        height, width = int(settings["Ly"]), int(settings["Lx"])
+        frames = int(settings.get("nframes", -1))
+    metadata = facts(
+        format="raw (suite2p)",
+        frame_rate=settings.get("fs"),
+        suite2p={
+            name: settings.get(name)
+            for name in (
+                "nplanes",
+                "nchannels",
+                "functional_chan",
+                "do_registration",
+                "suite2p_version",
+                "version",
+            )
+            if settings.get(name) is not None
+        },
+    )
+    return (frames, height, width), np.dtype("<i2"), metadata
+
+
+class _Inert:
+    """Stands for every object of a pickle that is no number, text or array; it does nothing."""
+
+    def __init__(self, *_arguments: Any, **_options: Any) -> None:
+        pass
+
+    def __setstate__(self, _state: Any) -> None:
+        pass
+
+    def __call__(self, *_arguments: Any, **_options: Any) -> _Inert:
+        return self
+
+
+class _Settings(pickle.Unpickler):
+    """Reads a pickled dictionary of settings without running anything that it names.
+
+    Only numpy's own constructors of arrays and numbers are called.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] == "numpy" and name in (
+            "_reconstruct",
+            "ndarray",
+            "dtype",
+            "scalar",
+            "_frombuffer",
+        ):
+            return super().find_class(module, name)
+        return _Inert
+
+
+def _load_settings(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        reader = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        _shape, _fortran, dtype = reader(file)
+        if not dtype.hasobject:
+            raise ValueError("it holds no settings of suite2p")
+        content = _Settings(file).load()
+    settings = content.item() if isinstance(content, np.ndarray) else content
+    if not isinstance(settings, dict) or not {"Ly", "Lx"} <= set(settings):
+        raise ValueError("it holds no settings of suite2p (no Ly and Lx)")
+    return settings

@@ -1,0 +1,336 @@
+"""Which axis of a recording is which, and what of it the caller chose.
+
+Axes are letters: ``t`` time, ``c`` channel, ``z`` plane, ``y`` and ``x``; any other letter is an axis that
+the
+source names otherwise. A recording of any number of axes becomes a movie ``(t, y, x)`` by one index along
+each
+of the others: along an axis of length 1 there is nothing to choose, along a longer one the caller must.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Bounds of one read, already resolved: three slices with 0 <= start <= stop <= length and step >= 1.
+Box = tuple[slice, slice, slice]
+
+_NAMES = {
+    **dict.fromkeys(("t", "time", "frame", "frames"), "t"),
+    **dict.fromkeys(("c", "ch", "channel", "channels"), "c"),
+    **dict.fromkeys(("z", "plane", "planes", "depth", "slice", "slices"), "z"),
+    **dict.fromkeys(("y", "row", "rows", "height"), "y"),
+    **dict.fromkeys(("x", "col", "cols", "column", "columns", "width"), "x"),
+}
+# Stands for an axis whose name says nothing.
+_UNNAMED = "q"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the caller of `open_movie` said beside the source; each field is the option of that name.
+
+    `indices` are those of the ``::`` spelling of TIFF: the index along an axis, or None for the axis that is
+    time.
+    """
+
+    channel: int | str | None = None
+    plane: int | None = None
+    series: int | str | None = None
+    dataset: str | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: np.dtype[Any] | None = None
+    axes: str | None = None
+    offset: int | None = None
+    storage_options: Mapping[str, Any] | None = None
+    indices: Mapping[str, int | None] = field(default_factory=dict)
+
+    def allow(self, source: str, *options: str) -> None:
+        """Refuse the options that mean nothing for this source; those that choose along axes always do."""
+        allowed = {"channel", "plane", "axes", "indices", *options}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value is not None and entry.name not in allowed:
+                takes = ", ".join(sorted(allowed - {"indices"}))
+                raise ValueError(
+                    f"{entry.name}={value!r} means nothing for {source}; the options for it are {takes}"
+                )
+
+
+def axis_letters(names: Sequence[Any]) -> str | None:
+    """Letters of axes that have names; None if no name is known, so that the order is all there is."""
+    letters = [_NAMES.get(str(name).lower(), _UNNAMED) for name in names]
+    return "".join(letters) if set(letters) - {_UNNAMED} else None
+
+
+def parse_axes(axes: str | Sequence[str]) -> str:
+    """The option ``axes`` as letters: ``"tcyx"``, or names, ``("time", "channel", "y", "x")``."""
+    if isinstance(axes, str):
+        letters = axes.lower()
+        if not letters.isalpha():
+            raise ValueError(f'axes must be letters, one for each axis, for instance "tcyx", got {axes!r}')
+    else:
+        unknown = [name for name in axes if str(name).lower() not in _NAMES]
+        if unknown:
+            raise ValueError(f"axes has the unknown name {unknown[0]!r}; known are {', '.join(_NAMES)}")
+        letters = "".join(_NAMES[str(name).lower()] for name in axes)
+    for letter in "yx":
+        if letters.count(letter) != 1:
+            raise ValueError(f"axes must name y and x once each, got {axes!r}")
+    for letter in "tcz":
+        if letters.count(letter) > 1:
+            raise ValueError(f"axes names {letter} twice: {axes!r}")
+    return letters
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where time, y and x lie in an array of more axes, and which index is taken along each of the others.
+
+    Attributes
+    ----------
+    axes : str
+        A letter for each axis of the array.
+    lengths : tuple of int
+    time : int or None
+        Number of the axis that is time; None for one image.
+    fixed : dict of int to int
+        Index along each axis that is not time, y or x.
+    """
+
+    axes: str
+    lengths: tuple[int, ...]
+    time: int | None
+    fixed: dict[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Lengths of time, y and x."""
+        time = 1 if self.time is None else self.lengths[self.time]
+        return time, self.lengths[self.axes.index("y")], self.lengths[self.axes.index("x")]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels that the recording has."""
+        return self.lengths[self.axes.index("c")] if "c" in self.axes else 1
+
+    @property
+    def channel(self) -> int | None:
+        """Index of the channel that was taken; None for a recording without a channel axis."""
+        return self.fixed.get(self.axes.index("c")) if "c" in self.axes else None
+
+    @property
+    def plane(self) -> int | None:
+        """Index of the plane that was taken; None for a recording without a z axis."""
+        return self.fixed.get(self.axes.index("z")) if "z" in self.axes else None
+
+    def index(self, box: Box) -> tuple[int | slice, ...]:
+        """The index of the array that reads a box of the movie."""
+        index: list[int | slice] = [self.fixed.get(axis, 0) for axis in range(len(self.axes))]
+        if self.time is not None:
+            index[self.time] = box[0]
+        index[self.axes.index("y")] = box[1]
+        index[self.axes.index("x")] = box[2]
+        return tuple(index)
+
+    def arrange(self, block: Any) -> Any:
+        """Put the axes of what `index` read into the order (time, y, x)."""
+        order = [axis for axis in range(len(self.axes)) if axis not in self.fixed]
+        if self.time is None:
+            block = block[None]
+            order = [-1, *order]
+        wanted = (-1 if self.time is None else self.time, self.axes.index("y"), self.axes.index("x"))
+        places = tuple(order.index(axis) for axis in wanted)
+        return block if places == (0, 1, 2) else block.transpose(places)
+
+    def read(self, array: Any, box: Box) -> NDArray[Any]:
+        """Read a box of the movie from an array that slices."""
+        block: NDArray[Any] = self.arrange(np.asarray(array[self.index(box)]))
+        return block
+
+    def frame_numbers(self) -> range:
+        """Numbers of the movie's frames among all images of an array whose two last axes are an image."""
+        lengths = self.lengths[:-2]
+        strides = [math.prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
+        first = sum(strides[axis] * index for axis, index in self.fixed.items())
+        if self.time is None:
+            return range(first, first + 1)
+        stride = strides[self.time]
+        return range(first, first + lengths[self.time] * stride, stride)
+
+
+def described(axes: str, lengths: Sequence[int]) -> str:
+    """Axes and lengths in words, ``t 300 × c 2 × y 512 × x 512``."""
+    return " × ".join(f"{axis} {n}" for axis, n in zip(axes, lengths, strict=True))
+
+
+def default_axes(lengths: Sequence[int], source: str) -> str:
+    """Letters of axes that have no names: the last three that matter are time, y and x."""
+    leading = [axis for axis, n in enumerate(lengths[:-2]) if n != 1]
+    if len(lengths) < 2 or len(leading) > 1:
+        raise ValueError(
+            f"{source} has {len(lengths)} axes, shape {tuple(lengths)}; a movie has three, (time, y, x). "
+            + (
+                'Say what the axes are and take one channel or plane, for instance axes="tcyx", channel=0'
+                if len(leading) > 1
+                else "This is not a movie"
+            )
+        )
+    letters = [_UNNAMED] * (len(lengths) - 2) + ["y", "x"]
+    if len(lengths) > 2:
+        letters[leading[0] if leading else 0] = "t"
+    return "".join(letters)
+
+
+def select(
+    axes: str | None,
+    lengths: Sequence[int],
+    choice: Choice,
+    source: str,
+    *,
+    channel_names: Sequence[str] = (),
+    one_image: bool = False,
+) -> View:
+    """Find time, y and x among the axes of a recording, and the index along each of the others.
+
+    Parameters
+    ----------
+    axes : str or None
+        Letters that the source gives; None where it says nothing. ``choice.axes`` goes before it.
+    lengths : sequence of int
+    choice : Choice
+    source : str
+        For the errors.
+    channel_names : sequence of str
+        Names that ``choice.channel`` may have.
+    one_image : bool
+        Whether an image without a time axis is taken, as a movie of one frame.
+
+    Raises
+    ------
+    ValueError
+        There is no y, x or time, or an axis is longer than 1 and the caller didn't choose.
+    """
+    lengths = tuple(int(n) for n in lengths)
+    if choice.axes is not None:
+        axes = choice.axes
+        if len(axes) != len(lengths):
+            raise ValueError(
+                f"axes={axes!r} names {len(axes)} axes, but {source} has {len(lengths)}: shape {lengths}"
+            )
+    elif axes is None:
+        axes = default_axes(lengths, source)
+    words = described(axes, lengths)
+    if axes.count("y") != 1 or axes.count("x") != 1:
+        raise ValueError(
+            f"{source} has the axes {words}, without one y and one x. If they are known otherwise, name each "
+            'axis with the option axes, for instance axes="tyx"'
+        )
+    if any(axis == "s" and n > 1 for axis, n in zip(axes, lengths, strict=True)):
+        raise ValueError(
+            f"{source} has the axes {words}: colour or interleaved samples are not a movie (time, y, x). "
+            "Convert it to one grey value per pixel, or pass one channel as an array"
+        )
+    fixed = _fixed(axes, lengths, choice, source, channel_names)
+    free = [axis for axis, letter in enumerate(axes) if letter not in "yx" and axis not in fixed]
+    time = _time_axis(axes, free, choice)
+    rest = [axis for axis in free if axis != time]
+    if rest:
+        raise ValueError(_undecided(axes, lengths, rest, time, source, channel_names))
+    if time is None and not one_image:
+        size = lengths[axes.index("y")], lengths[axes.index("x")]
+        raise ValueError(
+            f"{source} is a single image of shape {size}, which has no time axis; a movie has the axes "
+            "(time, y, x) and at least two frames of the same scene"
+        )
+    return View(axes, lengths, time, fixed)
+
+
+def _fixed(
+    axes: str, lengths: tuple[int, ...], choice: Choice, source: str, channel_names: Sequence[str]
+) -> dict[int, int]:
+    """Index along each axis that has length 1 or for which the caller chose one."""
+    words = described(axes, lengths)
+    channel = choice.channel
+    if isinstance(channel, str):
+        if channel not in channel_names:
+            known = f"the channels {', '.join(channel_names)}" if channel_names else "no names of channels"
+            raise ValueError(f"channel={channel!r} is not in {source}, which has {known}")
+        channel = list(channel_names).index(channel)
+    wanted = {letter: index for letter, index in choice.indices.items() if index is not None}
+    for letter, option, index in (("c", "channel", channel), ("z", "plane", choice.plane)):
+        if index is None:
+            continue
+        length = lengths[axes.index(letter)] if letter in axes else 1
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise TypeError(f"{option} must be a whole number, got {index!r}")
+        if not 0 <= index < length:
+            raise ValueError(f"{option}={index} is out of range: {source} has {length} ({words})")
+        wanted[letter] = int(index)
+    for letter, number in choice.indices.items():
+        if letter not in axes or letter in "yx":
+            raise ValueError(f"{source} has the axes {words}, so {letter.upper()} selects nothing")
+        if number is not None and number >= lengths[axes.index(letter)]:
+            raise ValueError(f"{letter.upper()}={number} is out of range: {source} has the axes {words}")
+    fixed = {}
+    for axis, (letter, length) in enumerate(zip(axes, lengths, strict=True)):
+        if letter in wanted and letter not in "yx":
+            fixed[axis] = wanted[letter]
+        elif letter not in "tyx" and length == 1 and letter not in choice.indices:
+            fixed[axis] = 0
+    return fixed
+
+
+def _time_axis(axes: str, free: list[int], choice: Choice) -> int | None:
+    """The axis that is time: the one the caller says, the one called so, or the only one left."""
+    for axis in free:
+        if axes[axis] in choice.indices:
+            return axis
+    for axis in free:
+        if axes[axis] == "t":
+            return axis
+    unnamed = [axis for axis in free if axes[axis] not in "cz"]
+    return unnamed[0] if len(unnamed) == 1 else None
+
+
+def _undecided(
+    axes: str,
+    lengths: tuple[int, ...],
+    rest: list[int],
+    time: int | None,
+    source: str,
+    channel_names: Sequence[str],
+) -> str:
+    """The error about axes along which the caller has to choose."""
+    words = described(axes, lengths)
+    thing = {"c": "channels", "z": "planes"}
+    has_time = time is not None and lengths[time] > 1
+    if not has_time and len(rest) == 1 and axes[rest[0]] in "cz":
+        letter = axes[rest[0]]
+        swapped = axes.translate(str.maketrans(f"{letter}t", f"t{letter}"))
+        return (
+            f"{source} has the axes {words}: the {thing[letter]} of one image, which has no time axis. If "
+            f"they "
+            f'are frames after all, say so: axes="{swapped}"'
+        )
+    options = []
+    for axis in rest:
+        letter, last = axes[axis], lengths[axis] - 1
+        if letter == "c":
+            names = f" ({', '.join(channel_names)})" if channel_names else ""
+            options.append(f"channel=0 to {last}{names}")
+        elif letter == "z":
+            options.append(f"plane=0 to {last}")
+        else:
+            options.append(
+                f'an index of the axis {letter}, "{source.partition("::")[0]}::{letter.upper()}=0"'
+            )
+    return (
+        f"{source} has the axes {words}; a movie has three, (time, y, x). Choose {' and '.join(options)}, or "
+        "name the axes otherwise with the option axes"
+    )

@@ -1,0 +1,202 @@
+"""Movies written by Zarr, format 2 or 3: arrays, groups, OME-Zarr images and NWB files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anscombe_transform.movies.arrays import array_axes
+from anscombe_transform.movies.contents import choose
+from anscombe_transform.movies.errors import errors_named
+from anscombe_transform.movies.movie import Movie, file_movie
+from anscombe_transform.movies.nwb import NwbFile, choose_series
+from anscombe_transform.movies.recording import attributes, facts, micrometres, rate
+from anscombe_transform.movies.selection import Choice, axis_letters, select
+
+_FILES = ("zarr.json", ".zarray", ".zgroup")
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder was written by Zarr."""
+    return any((path / name).is_file() for name in _FILES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """The full resolution of an OME-Zarr image."""
+
+    array: Any
+    axes: str
+    channel_names: tuple[str, ...]
+    metadata: dict[str, Any]
+
+
+def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
+    """Open a folder, a zipped store, a URL, a store or a group of zarr."""
+    with errors_named(source):
+        node, close = _open_node(place, choice)
+        if hasattr(node, "dtype"):
+            arrays, images, is_nwb = {}, {}, False
+        else:
+            is_nwb = "nwb_version" in dict(node.attrs)
+            images = dict(_images(node))
+            inside = tuple(f"{path}/" if path else "" for path in images)
+            # Zarr lists the members of a group in no order.
+            arrays = {
+                path: array
+                for path, array in sorted(_arrays(node))
+                if not (inside and path.startswith(inside)) and (is_nwb or array.dtype.kind in "iuf")
+            }
+    channel_names: tuple[str, ...] = ()
+    if hasattr(node, "dtype"):
+        choice.allow(source, "storage_options")
+        array, axes = node, array_axes(node)
+        metadata = facts(format=_format(node), attributes=attributes(_without_ours(node)))
+    elif is_nwb:
+        choice.allow(source, "dataset", "storage_options")
+        shapes = {f"/{path}": tuple(array.shape) for path, array in arrays.items()}
+        series = choose_series(
+            NwbFile(source, shapes, _attributes_of(node), _getter(node), lambda a: a[...]), choice
+        )
+        array, axes, metadata = node[series.dataset.strip("/")], series.axes, series.metadata
+        source = f"{source}::{series.dataset}"
+    elif images and choice.dataset is None:
+        choice.allow(source, "series", "dataset", "storage_options")
+        name = _choose_image(source, images, choice)
+        image = images[name]
+        array, axes, channel_names, metadata = image.array, image.axes, image.channel_names, image.metadata
+        source = f"{source}::{name}" if name else source
+    else:
+        choice.allow(source, "dataset", "storage_options")
+        everything = arrays if choice.dataset is None else dict(sorted(_arrays(node)))
+        name = choose(source, {path: tuple(a.shape) for path, a in everything.items()}, choice, "array")
+        array = everything[name]
+        axes = array_axes(array)
+        metadata = facts(format=_format(array), attributes=attributes(_without_ours(array)))
+        source = f"{source}::{name}"
+    view = select(axes, array.shape, choice, source, channel_names=channel_names)
+    return file_movie(
+        lambda box: np.asarray(view.read(array, box)),
+        view=view,
+        dtype=array.dtype,
+        source=source,
+        close=close,
+        metadata=metadata,
+    )
+
+
+def _open_node(place: Any, choice: Choice) -> tuple[Any, Any]:
+    import zarr
+
+    close = None
+    if isinstance(place, zarr.Group):
+        return place, None
+    if isinstance(place, Path) and place.is_file():
+        place = zarr.storage.ZipStore(str(place), mode="r")
+        close = place.close
+    elif isinstance(place, Path):
+        place = str(place)
+    options: dict[str, Any] = (
+        {} if choice.storage_options is None else {"storage_options": dict(choice.storage_options)}
+    )
+    return zarr.open(place, mode="r", **options), close
+
+
+def _format(array: Any) -> str:
+    version = getattr(getattr(array, "metadata", None), "zarr_format", 2)
+    return f"Zarr V{version}"
+
+
+def _without_ours(array: Any) -> dict[str, Any]:
+    """The attributes of an array but for the record of its own compression, which is not this one's."""
+    return {name: value for name, value in dict(array.attrs).items() if name != "anscombe_transform"}
+
+
+def _arrays(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All arrays under a group with their paths, by the two methods that zarr 2 and 3 have in common."""
+    for name, array in group.arrays():
+        yield f"{prefix}{name}", array
+    for name, child in group.groups():
+        yield from _arrays(child, f"{prefix}{name}/")
+
+
+def _attributes_of(root: Any) -> Any:
+    def attributes_at(path: str) -> dict[str, Any]:
+        item = root if path.strip("/") == "" else _getter(root)(path)
+        return {} if item is None else dict(item.attrs)
+
+    return attributes_at
+
+
+def _getter(root: Any) -> Any:
+    def get(path: str) -> Any:
+        try:
+            return root[path.strip("/")]
+        except KeyError:
+            return None
+
+    return get
+
+
+def _images(group: Any, prefix: str = "") -> Iterator[tuple[str, _Image]]:
+    """The OME-Zarr images under a group; the arrays below one are its resolutions, not images too."""
+    document = dict(group.attrs)
+    document = document.get("ome", document)
+    scales = document.get("multiscales") if isinstance(document, dict) else None
+    if scales:
+        yield prefix.rstrip("/"), _image(group, document, scales[0])
+        return
+    for name, child in sorted(group.groups(), key=lambda item: str(item[0])):
+        yield from _images(child, f"{prefix}{name}/")
+
+
+def _image(group: Any, document: dict[str, Any], scales: dict[str, Any]) -> _Image:
+    """Level 0 of a multiscale image, with axes and sizes from its metadata."""
+    level = scales["datasets"][0]
+    array = group[level["path"]]
+    given = scales.get("axes") or list("tczyx"[-len(array.shape) :])  # versions before 0.3 have no axes
+    names = [axis["name"] if isinstance(axis, dict) else axis for axis in given]
+    units = [axis.get("unit") if isinstance(axis, dict) else None for axis in given]
+    axes = axis_letters(names) or "q" * len(names)
+    scale = [1.0] * len(names)
+    for transform in [
+        *level.get("coordinateTransformations", []),
+        *scales.get("coordinateTransformations", []),
+    ]:
+        if transform.get("type") == "scale" and len(transform["scale"]) == len(scale):
+            scale = [a * b for a, b in zip(scale, transform["scale"], strict=True)]
+    size = {axis: micrometres(scale[i], units[i]) for i, axis in enumerate(axes) if axis in "yx"}
+    time = axes.find("t")
+    labels = [
+        str(c.get("label", ""))
+        for c in (document.get("omero") or {}).get("channels", [])
+        if isinstance(c, dict)
+    ]
+    version = document.get("version") or scales.get("version")
+    metadata = facts(
+        format=f"OME-Zarr {version}" if version else "OME-Zarr",
+        name=scales.get("name"),
+        frame_rate=rate(scale[time], units[time]) if time >= 0 else None,
+        pixel_size=size if all(size.values()) else None,
+        channel_names=labels,
+    )
+    return _Image(array, axes, tuple(labels), metadata)
+
+
+def _choose_image(source: str, images: dict[str, _Image], choice: Choice) -> str:
+    names = list(images)
+    if choice.series is not None:
+        if choice.series in names:
+            return str(choice.series)
+        asked = str(choice.series)
+        if asked in names:
+            return asked
+        raise ValueError(f"{source} has no image {choice.series!r}; it holds {', '.join(names)}")
+    if len(names) == 1:
+        return names[0]
+    listing = ", ".join(f"{name} {tuple(image.array.shape)}" for name, image in images.items())
+    raise ValueError(f'{source} holds {len(names)} images: {listing}. Say which: series="{names[0]}"')
