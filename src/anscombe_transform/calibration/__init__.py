@@ -13,6 +13,8 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``checks``       numbers that speak for or against the line
 ``verdict``      what those numbers mean, in words
 ``estimate``     from sums to the result
+``dark``         frames without light
+``known``        what they, or a data sheet, add to the result
 ``sensitivity``  the result
 """
 

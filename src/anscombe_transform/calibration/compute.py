@@ -1,15 +1,23 @@
 """`compute_sensitivity`: a detector's constants from a movie, whatever it is stored in.
 
 The steps, each in a module of its own: bring the axes into order (`views`), look at a few frames and read
-segments of the movie (`sampling`, `distributed`), estimate (`estimate`).
+segments of the movie (`sampling`, `distributed`), estimate (`estimate`),
+and bring in what is known beside the movie (`dark`, `known`).
 """
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Literal, overload
 
+import numpy as np
+
+from anscombe_transform.calibration.dark import measure_dark
 from anscombe_transform.calibration.estimate import estimate_sensitivity
+from anscombe_transform.calibration.known import Known, with_dark, with_excess_noise, with_known
 from anscombe_transform.calibration.sampling import Progress, collect, inspect
 from anscombe_transform.calibration.sensitivity import (
     NothingToMeasure,
@@ -17,15 +25,20 @@ from anscombe_transform.calibration.sensitivity import (
     UntrustworthyCalibration,
 )
 from anscombe_transform.calibration.statistics import Bools, MovieLike
-from anscombe_transform.calibration.views import check_axes, check_mask, check_movie, view_movie
+from anscombe_transform.calibration.views import check_axes, check_mask, check_movie, is_number, view_movie
 
 OnRefusal = Literal["raise", "return"]
+Constant = float | Sequence[float] | None
 
 
 @overload
 def compute_sensitivity(
     movie: Any,
     *,
+    dark: Any = None,
+    zero_level: Constant = None,
+    read_noise: Constant = None,
+    excess_noise: Constant = None,
     axis: int = 0,
     channel_axis: None = None,
     mask: Any = None,
@@ -41,6 +54,10 @@ def compute_sensitivity(
 def compute_sensitivity(
     movie: Any,
     *,
+    dark: Any = None,
+    zero_level: Constant = None,
+    read_noise: Constant = None,
+    excess_noise: Constant = None,
     axis: int = 0,
     channel_axis: int,
     mask: Any = None,
@@ -55,6 +72,10 @@ def compute_sensitivity(
 def compute_sensitivity(
     movie: Any,
     *,
+    dark: Any = None,
+    zero_level: Constant = None,
+    read_noise: Constant = None,
+    excess_noise: Constant = None,
     axis: int = 0,
     channel_axis: int | None = None,
     mask: Any = None,
@@ -75,6 +96,16 @@ def compute_sensitivity(
         At least 2 frames of at least 10 × 10 pixels; any integer or float dtype, negative values included.
         A file that `open_movie` opens, or an array: numpy, memmap, zarr, h5py, xarray and dask are read
         piece by piece. Of a dask array the sums are formed where its chunks are, on the active scheduler.
+    dark : path or array_like, shape (time, y, x), (y, x), optional
+        Frames of the same detector without light. They give the zero level, and two or more the read noise,
+        without hot pixels; they also give a scene without contrast its gain. Frames that hold light, or
+        contradict the movie, are not used: a reason says so, and the verdict is "caution" at best.
+    zero_level, read_noise : float, optional
+        Known constants, in signal units; of one, the other follows from the variance intercept. A sequence
+        has one for each channel.
+    excess_noise : float, optional
+        Known excess noise factor F² ≥ 1: 2 for an EMCCD at high gain. ``Sensitivity.single_photon_gain`` is
+        then the mean signal of a photon; `conversion_gain` stays the effective gain. One, or one per channel.
     axis : int
         The time axis.
     channel_axis : int, optional
@@ -123,6 +154,10 @@ def compute_sensitivity(
         raise ValueError(f"on_refusal must be 'raise' or 'return', got {on_refusal!r}")
     if max_frames is not None and max_frames < 2:
         raise ValueError(f"max_frames must be >= 2 (a difference needs two frames), got {max_frames}")
+    if dark is not None and (zero_level is not None or read_noise is not None):
+        raise ValueError(
+            "dark frames measure the zero level and the read noise: give either dark= or the constants"
+        )
     options: dict[str, Any] = {"max_frames": max_frames, "full": full, "seed": seed, "progress": progress}
     if isinstance(movie, str | os.PathLike):
         if channel_axis is not None or axis != 0:
@@ -132,15 +167,31 @@ def compute_sensitivity(
         from anscombe_transform.movies import open_movie
 
         with open_movie(movie) as opened:
-            of_file: Sensitivity = compute_sensitivity(opened, mask=mask, on_refusal=on_refusal, **options)
-            return of_file
+            return compute_sensitivity(
+                opened,
+                dark=dark,
+                zero_level=zero_level,
+                read_noise=read_noise,
+                excess_noise=excess_noise,
+                mask=mask,
+                on_refusal=on_refusal,
+                max_frames=max_frames,
+                full=full,
+                seed=seed,
+                progress=progress,
+            )
 
     time, channels = check_axes(movie, axis, channel_axis)
+    number = None if channels is None else int(movie.shape[channels])
+    constants = _per_channel(number, zero_level=zero_level, read_noise=read_noise, excess_noise=excess_noise)
     found = []
-    for channel in range(1 if channels is None else movie.shape[channels]):
+    for channel, known in enumerate(constants):
         one = view_movie(movie, time, channels, channel)
         check_movie(one)
-        sensitivity = _sensitivity_of(one, check_mask(mask, one.shape[1:]), options)
+        wanted = check_mask(mask, one.shape[1:])
+        with ExitStack() as files:
+            frames = None if dark is None else _dark_movie(dark, one, time, channels, channel, files)
+            sensitivity = _with_what_is_known(_sensitivity_of(one, wanted, options), frames, wanted, **known)
         if sensitivity.verdict == "refused" and on_refusal == "raise":
             refusal = UntrustworthyCalibration(sensitivity)
             if channels is not None:
@@ -157,3 +208,67 @@ def _sensitivity_of(movie: MovieLike, mask: Bools | None, options: dict[str, Any
         return estimate_sensitivity(collect(movie, cut, mask=mask, **options))
     except NothingToMeasure as refusal:
         return Sensitivity.refused(refusal.reason)
+
+
+def _per_channel(number: int | None, **constants: Constant) -> list[dict[str, float | None]]:
+    """The constants of each channel, checked; one channel if `number` is None."""
+    channels: list[dict[str, float | None]] = [{} for _ in range(number or 1)]
+    least = {"zero_level": -math.inf, "read_noise": 0.0, "excess_noise": 1.0}
+    for name, given in constants.items():
+        values: Any = given
+        if isinstance(given, list | tuple | np.ndarray) and number is not None:
+            if len(given) != number:
+                raise ValueError(
+                    f"{name} must be one number or one for each of {number} channels, got {given!r}"
+                )
+        else:
+            values = [given] * len(channels)
+        for channel, value in zip(channels, values, strict=True):
+            if value is not None and not (is_number(value) and value >= least[name]):
+                limit = f" >= {least[name]:g}" if math.isfinite(least[name]) else ""
+                raise ValueError(f"{name} must be a finite number{limit}, got {value!r}")
+            channel[name] = None if value is None else float(value)
+    return channels
+
+
+def _dark_movie(
+    dark: Any, movie: MovieLike, axis: int, channel_axis: int | None, channel: int, files: ExitStack
+) -> MovieLike:
+    """The dark frames as a movie (time, y, x); refused unless they have the movie's frame shape."""
+    if isinstance(dark, str | os.PathLike):
+        from anscombe_transform.movies import open_movie
+
+        frames: MovieLike = files.enter_context(open_movie(dark))
+    elif len(getattr(dark, "shape", ())) == 2:
+        frames = np.asarray(dark)[None]
+    elif channel_axis is not None and len(getattr(dark, "shape", ())) == 4:
+        frames = view_movie(dark, axis, channel_axis, channel)
+    else:
+        # Of a movie with channels, a dark movie without: the time axis is where it is without them.
+        axis -= channel_axis is not None and channel_axis < axis
+        frames = view_movie(dark, check_axes(dark, axis, None, "dark")[0])
+    if tuple(frames.shape[1:]) != tuple(movie.shape[1:]):
+        raise ValueError(
+            f"dark must have frames of the movie's shape {tuple(movie.shape[1:])}, of the same region of the "
+            f"same detector, got {tuple(frames.shape[1:])}"
+        )
+    if np.dtype(frames.dtype).kind not in "iuf":
+        raise TypeError(f"dark must hold integers or floats, got dtype {frames.dtype}")
+    return frames
+
+
+def _with_what_is_known(
+    found: Sensitivity,
+    dark: MovieLike | None,
+    mask: Bools | None,
+    *,
+    zero_level: float | None,
+    read_noise: float | None,
+    excess_noise: float | None,
+) -> Sensitivity:
+    """Bring in dark frames or known constants, then the excess noise."""
+    if dark is not None:
+        found = with_dark(found, measure_dark(dark, mask))
+    elif zero_level is not None or read_noise is not None:
+        found = with_known(found, Known.of_data_sheet(zero_level, read_noise))
+    return found if excess_noise is None else with_excess_noise(found, excess_noise)

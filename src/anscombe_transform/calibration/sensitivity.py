@@ -136,7 +136,8 @@ class Sensitivity:
     method : str
         Filter that the gain was read with, "t", "ty", "tx" or "txy"; "known" for given constants.
     zero_level_method : str
-        "third cumulant", "variance intercept" (where the third cumulant says nothing) or "known".
+        "third cumulant", "variance intercept" (where the third cumulant says nothing), "dark frames",
+        "known read noise" or "known".
     used_fraction : float
         Part of the rows of the table that agreed with the line.
     variance_intercept_interval : (float, float)
@@ -144,6 +145,8 @@ class Sensitivity:
     excess_noise : float
         Excess noise factor F² as the third cumulant suggests it, 1 where it suggests none. An estimate for
         gamma-like pulses; the decode table of the codec uses it.
+    excess_noise_method : str
+        "third cumulant", or "known" where it was given.
 
     Examples
     --------
@@ -169,6 +172,7 @@ class Sensitivity:
     used_fraction: float = 1.0
     excess_noise: float = 1.0
     variance_intercept_interval: Interval = (_NAN, _NAN)
+    excess_noise_method: str = "third cumulant"
 
     @classmethod
     def from_known(cls, *, conversion_gain: float, zero_level: float, read_noise: float = 0.0) -> Sensitivity:
@@ -228,6 +232,11 @@ class Sensitivity:
             transfer_curve=TransferCurve.empty(),
             used_fraction=0.0,
         )
+
+    @property
+    def single_photon_gain(self) -> float:
+        """Mean signal of one photon, ``conversion_gain / excess_noise``; as certain as `excess_noise` is."""
+        return self.conversion_gain / self.excess_noise
 
     def codec(
         self,
@@ -353,6 +362,11 @@ class Sensitivity:
             f"gain {self.conversion_gain:.4g}{_bracket(self.conversion_gain_interval)} signal/photon",
             f"zero {self.zero_level:.4g}{_bracket(self.zero_level_interval)}",
         ]
+        if self.excess_noise != 1:
+            how = "given" if self.excess_noise_method == "known" else "estimated"
+            parts.append(
+                f"one photon {self.single_photon_gain:.4g} (excess noise {self.excess_noise:.3g}, {how})"
+            )
         if self.read_noise > 0:
             parts.append(f"read noise {self.read_noise:.3g}")
         lines = [", ".join(parts) + f"; verdict: {self.verdict}"]
