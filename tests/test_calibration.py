@@ -14,9 +14,9 @@ from anscombe_transform._statistics_kernels import (
     CLASSES,
     COLUMNS,
     TILE,
-    half_segment_rows,
     lag_energies,
     rank_classes,
+    segment_rows,
 )
 from anscombe_transform.calibration import (
     NoiseStatistics,
@@ -46,15 +46,25 @@ def filtered(frames, time, y, x):
     return out[:, :height, :width]
 
 
+def instrument(frames, halves, half):
+    """The image that sorts the pixels of a half: the mean of the other half, or of the neighbours."""
+    middle = len(frames) // 2
+    if halves == 2:
+        other = frames[middle:] if half == 0 else frames[:middle]
+        return filtered(other.mean(axis=0)[None], *np.ones((3, 1)))[0]
+    q = frames.mean(axis=0)
+    four = np.array([1.0, 0.0, 1.0]) / 4
+    one = np.array([1.0])
+    return filtered(q[None], one, four, one)[0] + filtered(q[None], one, one, four)[0]
+
+
 def numpy_rows(frames, q, order, by_colour, floor, ceiling):
-    """The rows of `half_segment_rows`, by definition."""
+    """The rows of one half of `segment_rows`, by definition; `q` sorts the pixels."""
     time = SECOND if order == 2 else FIRST
     one = np.array([1.0])
-    images = (
-        {"q": np.broadcast_to(filtered(q[None], one, one, one), (len(frames) - order, 1, 1))} if False else {}
-    )
+    images = {}
     residuals = len(frames) - order
-    images["q"] = filtered(q[None], one, one, one)[0] * residuals
+    images["q"] = (q * residuals).astype(np.float32)
     for name in ("t", "ty", "tx", "txy"):
         y, x = (SECOND if axis in name else one for axis in "yx")
         square = [w**2 / np.sum(w**2) for w in (time, y, x)]
@@ -88,7 +98,10 @@ def numpy_rows(frames, q, order, by_colour, floor, ceiling):
 
 
 def numpy_classes(q, by_colour):
-    """Class of each pixel of a tile by stable rank."""
+    """Class of each pixel of a tile by stable rank of values without their last six bits."""
+    digits = q.astype(np.float32).view(np.int32)
+    digits = digits ^ ((digits >> 31) & 0x7FFFFFFF)
+    q = digits >> 6
     colour = np.indices(q.shape).sum(axis=0) % 2 if by_colour else np.zeros(q.shape, int)
     classes = np.empty(q.shape, int)
     for c in range(2 if by_colour else 1):
@@ -101,54 +114,63 @@ def numpy_classes(q, by_colour):
 @pytest.mark.parametrize("by_colour", [False, True])
 def test_pixels_are_classed_by_rank(rng, by_colour):
     """Each of the four classes holds 16 pixels, in order of rank, ties in order of position."""
-    for q in (rng.normal(size=(8, 8)), rng.integers(0, 4, (8, 8)), np.zeros((8, 8))):
-        weights = np.empty((CLASSES, 64), np.float32)
-        rank_classes(q.astype(np.float32).ravel(), by_colour, weights)
-        np.testing.assert_array_equal(
-            weights.argmax(axis=0), numpy_classes(q.astype(np.float32), by_colour).ravel()
-        )
-        np.testing.assert_array_equal(weights.sum(axis=1), 16)
+    for q in (rng.normal(size=(8, 24)), rng.integers(-2, 2, (8, 24)), np.zeros((8, 24))):
+        weights = np.empty((CLASSES, 8, 24), np.float32)
+        rank_classes(q.astype(np.float32), 3, by_colour, weights)
+        for tile in range(3):
+            columns = slice(8 * tile, 8 * tile + 8)
+            np.testing.assert_array_equal(
+                weights[:, :, columns].argmax(axis=0), numpy_classes(q[:, columns], by_colour)
+            )
+            np.testing.assert_array_equal(weights[:, :, columns].sum(axis=(1, 2)), 16)
         np.testing.assert_array_equal(weights.sum(axis=0), 1)
 
 
 @pytest.mark.parametrize(
-    ("length", "order", "by_colour"), [(8, 2, False), (3, 2, True), (2, 1, True), (5, 1, False)]
+    ("length", "order", "halves"), [(16, 2, 2), (7, 2, 2), (3, 2, 1), (2, 1, 1), (5, 1, 1)]
 )
 @pytest.mark.parametrize("shape", [(10, 10), (27, 150)])
-def test_rows_are_the_sums_they_are_defined_as(rng, length, order, by_colour, shape):
+def test_rows_are_the_sums_they_are_defined_as(rng, length, order, halves, shape):
     """The compiled sums equal the filters' definition, to float32's rounding."""
     frames = rng.gamma(2.0, 50.0, (length, *shape)).astype(np.float32)
-    q = rng.normal(100, 30, shape).astype(np.float32)
     tiles = ((shape[0] - 2) // TILE) * ((shape[1] - 2) // TILE)
-    rows = np.zeros((tiles * CLASSES, len(COLUMNS)))
-    half_segment_rows(frames, q, order, by_colour, 10.0, 300.0, rows)
-    expected = numpy_rows(frames, q, order, by_colour, 10.0, 300.0)
+    rows = np.zeros((halves, tiles * CLASSES, len(COLUMNS)))
+    segment_rows(frames, order, 10.0, 300.0, rows)
+    parts = [frames] if halves == 1 else [frames[: length // 2], frames[length // 2 :]]
+    expected = np.stack(
+        [
+            numpy_rows(part, instrument(frames, halves, half), order, halves == 1, 10.0, 300.0)
+            for half, part in enumerate(parts)
+        ]
+    )
     for k, name in enumerate(COLUMNS):
         if name == "segment" or (order == 1 and "3" in name):
             continue
         # A thousand float32 operations on numbers of alternating sign: relative to the largest of the column.
-        scale = np.abs(expected[:, k]).max() + 1e-12
-        np.testing.assert_allclose(rows[:, k] / scale, expected[:, k] / scale, atol=3e-5, err_msg=name)
+        scale = np.abs(expected[..., k]).max() + 1e-12
+        np.testing.assert_allclose(rows[..., k] / scale, expected[..., k] / scale, atol=3e-5, err_msg=name)
 
 
-def test_lag_energies_are_the_sums_they_are_defined_as(rng):
-    """Energies at lags 1 and 2 equal their definition by slices."""
-    residual = rng.normal(size=(28, 36)).astype(np.float32)
-    out = np.zeros((3 * 4, 4))
-    lag_energies(residual, out)
-    r = residual.astype(np.float64)
-    smooth_y = np.full(r.shape, np.nan)
-    smooth_x = np.full(r.shape, np.nan)
-    smooth_y[1:-1] = r[:-2] - 2 * r[1:-1] + r[2:]
-    smooth_x[:, 1:-1] = r[:, :-2] - 2 * r[:, 1:-1] + r[:, 2:]
-    for column, (image, axis, lag) in enumerate(
-        [(smooth_y, 1, 1), (smooth_y, 1, 2), (smooth_x, 0, 1), (smooth_x, 0, 2)]
-    ):
-        energy = (np.roll(image, lag, axis) - 2 * image + np.roll(image, -lag, axis)) ** 2
-        inner = np.zeros(r.shape, bool)
-        inner[2:-2, 2:-2] = True
-        energy = np.where(inner, energy, 0)
-        tiles = energy[1:25, 1:33].reshape(3, 8, 4, 8).sum(axis=(1, 3))
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_lag_energies_are_the_sums_they_are_defined_as(rng, count):
+    """Energies at lags 1 and 2 in space, 1 and 3 in time equal their definition by slices."""
+    frames = rng.normal(size=(count, 28, 36)).astype(np.float32)
+    out = np.zeros((3 * 4, 6))
+    lag_energies(frames, out)
+    f = frames.astype(np.float64)
+    middle = count // 2
+    near = f[0] - f[1] if count == 2 else f[middle - 1] - 2 * f[middle] + f[middle + 1]
+
+    def second(image, axis, lag=1):
+        return np.roll(image, lag, axis) - 2 * image + np.roll(image, -lag, axis)
+
+    energies = [second(second(near, 1 - axis), axis, lag) for axis in (1, 0) for lag in (1, 2)]
+    if count == 5:
+        energies += [second(second(residual, 0), 1) for residual in (near, f[0] - 2 * f[2] + f[4])]
+    for column, energy in enumerate(energies):
+        inner = np.zeros((28, 36))
+        inner[2:-2, 2:-2] = energy[2:-2, 2:-2] ** 2
+        tiles = inner[1:25, 1:33].reshape(3, 8, 4, 8).sum(axis=(1, 3))
         np.testing.assert_allclose(out[:, column], tiles.ravel(), rtol=1e-4)
 
 
@@ -419,6 +441,20 @@ def test_any_split_in_any_order_gives_the_same_estimate(rng, seed, workers):
     assert estimate_sensitivity(pieces).conversion_gain == pytest.approx(
         estimate_sensitivity(whole).conversion_gain, rel=1e-12
     )
+
+
+def test_the_number_of_threads_changes_nothing(rng):
+    """Bands of a field worked on at once give the rows of one thread, bit for bit."""
+    movie = rng.poisson(rng.gamma(2.0, 5.0, (300, 1200)), (16, 300, 1200)).astype(np.float32)
+    movie[3, 100, 7] = np.nan
+    one, many = NoiseStatistics((300, 1200)), NoiseStatistics((300, 1200), threads=3)
+    for statistics in (one, many):
+        statistics.update(movie, start=0)
+    np.testing.assert_array_equal(one.table().rows, many.table().rows)
+    np.testing.assert_array_equal(one.table().lags, many.table().lags)
+    assert one.not_finite == many.not_finite == 1
+    with pytest.raises(ValueError, match="threads must be >= 1"):
+        NoiseStatistics((64, 64), threads=0)
 
 
 def test_coarser_rows_give_the_same_estimate(seed, monkeypatch):

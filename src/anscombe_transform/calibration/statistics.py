@@ -23,6 +23,7 @@ together.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, Protocol
@@ -46,7 +47,7 @@ _MOST_ROWS = 130_000
 _FEWEST_GROUPS = 2
 _MOST_PLACES = 8192
 # Memory for the float32 copy of the part of a segment that is worked on.
-_BAND_BYTES = 16 << 20
+_BAND_BYTES = 1 << 20
 _LAG_COLUMNS = 6
 
 
@@ -105,6 +106,8 @@ class NoiseStatistics:
         Values at which the detector was cut off; samples there are counted. Infinite: none.
     mask : ndarray of bool, shape (y, x), optional
         True where pixels may be used. Tiles that a pixel of False lies in, or next to, are left out.
+    threads : int
+        Parts of a frame worked on at once, ≥ 1. The sums do not depend on it.
 
     Examples
     --------
@@ -125,6 +128,7 @@ class NoiseStatistics:
         floor: float = -np.inf,
         ceiling: float = np.inf,
         mask: Bools | None = None,
+        threads: int = 1,
     ) -> None:
         height, width = frame_shape
         if min(height, width) < TILE + 2:
@@ -135,7 +139,9 @@ class NoiseStatistics:
             raise ValueError(f"segment_frames must be >= 2, got {segment_frames}")
         self.frame_shape = (int(height), int(width))
         self.segment_frames = int(segment_frames)
-        self.floor, self.ceiling = float(floor), float(ceiling)
+        if threads < 1:
+            raise ValueError(f"threads must be >= 1, got {threads}")
+        self.floor, self.ceiling, self.threads = float(floor), float(ceiling), int(threads)
         tile_rows, self._place_columns = (height - 2) // TILE, (width - 2) // TILE
         # Of a very large field, tiles that lie above one another are joined into one place.
         self._joined = -(-tile_rows * self._place_columns // _MOST_PLACES)
@@ -274,7 +280,7 @@ class NoiseStatistics:
 
     def _add_segment(self, segment: int, frames: NDArray[Any]) -> None:
         self._finished.add(segment)
-        repeats = [np.array_equal(a, b) for a, b in zip(frames[1:], frames[:-1], strict=True)]
+        repeats = [_equal(a, b) for a, b in zip(frames[1:], frames[:-1], strict=True)]
         distinct = ~np.array([False, *repeats])
         self.duplicates += int(np.count_nonzero(~distinct))
         least = _LEAST_HALVED if self.halved else self.order + 1
@@ -282,9 +288,18 @@ class NoiseStatistics:
             return
         frames = frames if distinct.all() else frames[distinct]
         pedestal = _pedestal(frames)
-        bands = [self._rows(frames, pedestal, first) for first in self._bands(len(frames))]
-        self._add_to_group(segment >> self._level, np.concatenate(bands, axis=1))
-        self._add_lags(frames, pedestal)
+        firsts = self._bands(len(frames))
+        if self.threads > 1 and len(firsts) > 1:
+            # Each band is worked out as it is without threads, so their number changes nothing.
+            with ThreadPoolExecutor(self.threads) as pool:
+                lags = pool.submit(self._add_lags, frames, pedestal)
+                bands = list(pool.map(lambda first: self._rows(frames, pedestal, first), firsts))
+                lags.result()
+        else:
+            bands = [self._rows(frames, pedestal, first) for first in firsts]
+            self._add_lags(frames, pedestal)
+        self.not_finite += sum(band.not_finite for band in bands)
+        self._add_to_group(segment >> self._level, np.concatenate([band.rows for band in bands], axis=1))
         self._coarsen()
 
     def _bands(self, frames: int) -> range:
@@ -292,57 +307,38 @@ class NoiseStatistics:
         per_place_row = 4 * frames * self._joined * TILE * self.frame_shape[1]
         return range(0, self._place_rows, max(1, _BAND_BYTES // per_place_row))
 
-    def _rows(self, frames: NDArray[Any], pedestal: float, first: int) -> Floats:
+    def _rows(self, frames: NDArray[Any], pedestal: float, first: int) -> _Band:
         """Rows (half, place, class, column) of one segment, in the band from place row `first` on."""
-        from anscombe_transform._statistics_kernels import COLUMNS, half_segment_rows
+        from anscombe_transform._statistics_kernels import COLUMNS, segment_rows
 
         first_tile_row = first * self._joined
         tile_rows = self._bands(len(frames)).step * self._joined
         tile_rows = min(tile_rows, (self.frame_shape[0] - 2) // TILE - first_tile_row)
         band = _as_float32(frames[:, first_tile_row * TILE :][:, : tile_rows * TILE + 2], pedestal)
+        not_finite = 0
         if frames.dtype.kind == "f" and not np.isfinite(band.sum(dtype=np.float64)):
-            self.not_finite += int(np.count_nonzero(~np.isfinite(band[:, 1:-1])))
-        if self.halved:
-            middle = len(band) // 2
-            early, late = band[:middle], band[middle:]
-            pairs = [(early, late.mean(axis=0)), (late, early.mean(axis=0))]
-        else:
-            pairs = [(band, _mean_of_neighbours(band.mean(axis=0)))]
-        table = np.zeros((len(pairs), tile_rows * self._place_columns * CLASSES, len(COLUMNS)))
-        floor, ceiling = self.floor - pedestal, self.ceiling - pedestal
-        for rows, (own, instrument) in zip(table, pairs, strict=True):
-            half_segment_rows(own, instrument, self.order, not self.halved, floor, ceiling, rows)
-        table[~np.isfinite(table).all(axis=-1)] = 0
+            not_finite = int(np.count_nonzero(~np.isfinite(band[:, 1:-1])))
+        table = np.zeros((self._halves, tile_rows * self._place_columns * CLASSES, len(COLUMNS)))
+        segment_rows(band, self.order, self.floor - pedestal, self.ceiling - pedestal, table)
+        if frames.dtype.kind == "f":
+            table[~np.isfinite(table).all(axis=-1)] = 0
         if self._wanted is not None:
             wanted = self._wanted[first_tile_row : first_tile_row + tile_rows].ravel()
             table[:, np.repeat(~wanted, CLASSES)] = 0
         for name in ("q", "x_t", "x_ty", "x_tx", "x_txy", "x3_t", "x3_ty", "x3_txy"):
             table[..., COLUMNS.index(name)] += pedestal * table[..., 3]
-        by_row = table.reshape(len(pairs), tile_rows, self._place_columns * CLASSES, len(COLUMNS))
+        by_row = table.reshape(self._halves, tile_rows, self._place_columns * CLASSES, len(COLUMNS))
         if self._joined > 1:
             by_row = np.add.reduceat(by_row, np.arange(0, tile_rows, self._joined), axis=1)
-        return by_row.reshape(len(pairs), -1, CLASSES, len(COLUMNS))
+        return _Band(by_row.reshape(self._halves, -1, CLASSES, len(COLUMNS)), not_finite)
 
     def _add_lags(self, frames: NDArray[Any], pedestal: float) -> None:
         """Energies at lags 1 and 2 along x and y, and 1 and 3 in time, from one residual of the segment."""
         from anscombe_transform._statistics_kernels import lag_energies
 
         middle = len(frames) // 2
-        if len(frames) < 3:
-            first, second = _as_float32(frames, pedestal)
-            lag_energies(first - second, self._lags)
-            return
-        centre = 2 * _as_float32(frames[middle], pedestal)
-        near = _as_float32(frames[middle - 1], pedestal) + _as_float32(frames[middle + 1], pedestal) - centre
-        lag_energies(near, self._lags)
-        if len(frames) >= 7:
-            far = (
-                _as_float32(frames[middle - 3], pedestal) + _as_float32(frames[middle + 3], pedestal) - centre
-            )
-            for column, residual in ((4, near), (5, far)):
-                r = residual[:-2] - 2 * residual[1:-1] + residual[2:]
-                r = r[:, :-2] - 2 * r[:, 1:-1] + r[:, 2:]
-                self._lags[:, column] += _tile_sums(r * r)
+        reach = [-3, -1, 0, 1, 3] if len(frames) >= 7 else [-1, 0, 1] if len(frames) >= 3 else [-1, 0]
+        lag_energies(_as_float32(frames[[middle + k for k in reach]], pedestal), self._lags)
 
     def _coarsen(self) -> None:
         """Add the rows of neighbouring segments together until they fit the memory set aside for them.
@@ -386,6 +382,19 @@ def _same(a: Bools | None, b: Bools | None) -> bool:
     return (a is None) == (b is None) and (a is None or b is None or np.array_equal(a, b))
 
 
+@dataclass(frozen=True)
+class _Band:
+    """Rows of part of the field, and the samples in it that are not finite."""
+
+    rows: Floats
+    not_finite: int
+
+
+def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether two frames are equal; most differ in their first row."""
+    return np.array_equal(a[0], b[0]) and np.array_equal(a, b)
+
+
 def _pedestal(frames: NDArray[Any]) -> float:
     """Level to be taken off before float32, which would round wide integers and doubles far from zero."""
     if frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2:
@@ -400,16 +409,3 @@ def _as_float32(frames: NDArray[Any], pedestal: float) -> NDArray[np.float32]:
     if pedestal:
         frames = frames.astype(np.float64) - pedestal
     return np.ascontiguousarray(frames, np.float32)
-
-
-def _mean_of_neighbours(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of the four neighbours of every pixel, which have the other colour of a checkerboard."""
-    padded = np.pad(image, 1, mode="reflect")
-    return (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / np.float32(4)
-
-
-def _tile_sums(image: NDArray[np.float32]) -> Floats:
-    """Sum of an image, already without its outermost pixels, over each tile."""
-    height, width = (side // TILE * TILE for side in image.shape)
-    tiles = image[:height, :width].reshape(height // TILE, TILE, width // TILE, TILE)
-    return np.asarray(tiles.sum(axis=(1, 3), dtype=np.float64)).ravel()
