@@ -66,10 +66,10 @@ def test_every_level_is_the_mean_of_the_one_before(movie: NDArray[Any], tmp_path
     """Each level is within the bound of its own codec, whose noise is that of averaged pixels."""
     path = tmp_path / "movie.ome.zarr"
     write_ome_zarr(movie, path, pyramid=2, sensitivity=KNOWN)
-    assert verify(movie, path).ok
+    assert verify(path, movie).ok
     for level in (1, 2):
         before = zarr.open_array(path / str(level - 1), mode="r")[:]
-        assert verify(average_frames(before), path / str(level)).ok
+        assert verify(path / str(level), average_frames(before)).ok
         codec = describe(path / str(level)).codec
         assert codec is not None
         assert codec["conversion_gain"] == pytest.approx(90 / 4**level)
@@ -170,4 +170,4 @@ def test_damage_in_a_level_is_found(movie: NDArray[Any], tmp_path: Path) -> None
     (chunk,) = (file for file in (path / "0" / "c").rglob("*") if file.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-9])
     with pytest.raises(VerificationError, match="frames 0 to 11"):
-        verify(movie, path)
+        verify(path, movie)

@@ -114,7 +114,7 @@ def write_report(
         raise ValueError(
             f"{found.path} has no Anscombe codec, so there is nothing to report: compress the movie first"
         )
-    verification = None if against is None else verify(against, stored, progress=progress)
+    verification = None if against is None else verify(stored, against, progress=progress)
     sensitivity = _noted_sensitivity(found.provenance)
     pictures = _Drawing(progress)
     sections = [
@@ -324,10 +324,10 @@ def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
 
 
 def _views(stored: Any, against: Any, pictures: _Drawing) -> _Section:
-    from anscombe_transform.compression import _codec_of, _open_array
+    from anscombe_transform.compression.arrays import codec_of, open_array
 
-    array = _open_array(stored)
-    codec = _codec_of(array)
+    array = open_array(stored)
+    codec = codec_of(array)
     with open_movie(array if against is None else against) as movie:
         figures = [pictures.codes(movie, codec)]
         if movie.shape[0] > 1:

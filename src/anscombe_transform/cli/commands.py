@@ -240,7 +240,7 @@ def verify(
     Example: anscombe verify movie.zarr --against movie.tif
     """
     with _user_errors(), _bar() as progress:
-        verification = anscombe_transform.verify(against, stored, progress=progress)
+        verification = anscombe_transform.verify(stored, against, progress=progress)
     if as_json:
         _print_json(verification.to_dict())
     elif verification.ok:

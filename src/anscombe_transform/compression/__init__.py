@@ -1,0 +1,36 @@
+"""From a recording to a Zarr array that is proven to be within its bound.
+
+`compress` streams a movie into a Zarr array in blocks of whole chunks: each is read, encoded, written, read
+back from the store and compared with the source, value by value, against what the codec promises. An
+interrupted run goes on where it stopped, and nothing looks finished before it is. What was done, with which
+constants and which result, is kept in the array's attributes under ``"anscombe_transform"``.
+
+`verify` repeats the proof later, against the source or against the checksums that were stored. `describe`
+tells what a stored array says of itself.
+"""
+
+from __future__ import annotations
+
+from anscombe_transform.compression.checking import verify
+from anscombe_transform.compression.notes import ATTRIBUTE
+from anscombe_transform.compression.progress import Progress
+from anscombe_transform.compression.results import (
+    CompressionResult,
+    StoredMovie,
+    Verification,
+    VerificationError,
+    describe,
+)
+from anscombe_transform.compression.writing import compress
+
+__all__ = [
+    "ATTRIBUTE",
+    "CompressionResult",
+    "Progress",
+    "StoredMovie",
+    "Verification",
+    "VerificationError",
+    "compress",
+    "describe",
+    "verify",
+]

@@ -1,0 +1,116 @@
+"""One block of a movie: written to the array, read back, compared with the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anscombe_transform.compression.arrays import codec_of
+from anscombe_transform.compression.comparison import Comparison, checksum
+from anscombe_transform.compression.journal import Record
+from anscombe_transform.compression.layout import Layout
+from anscombe_transform.compression.results import VerificationError, merged
+from anscombe_transform.compression.sampling import Extent
+
+__all__ = ["BlockWriter", "read_back", "stored_checksums"]
+
+
+@dataclass(slots=True)
+class BlockWriter:
+    """Writes blocks to an array; shared by threads, and sent to other machines.
+
+    Attributes
+    ----------
+    array : zarr.Array
+        Open for writing.
+    layout : Layout
+        By which the array was made.
+    verify : bool
+        Whether to read back what was written.
+    """
+
+    array: Any
+    layout: Layout
+    verify: bool
+    _comparison: Comparison | None = None
+
+    def __call__(self, block: NDArray[Any], start: int) -> Record:
+        """Write a block that begins at a frame.
+
+        Raises
+        ------
+        UnrepresentableError
+            A value has no code.
+        VerificationError
+            What was written can't be read.
+        """
+        source = tuple(checksum(frame) for frame in block)
+        stop = start + len(block)
+        stored, checked = [], []
+        for top, bottom in self.layout.bands:
+            part = block[:, top:bottom]
+            self.array[start:stop, top:bottom] = part.astype(self.array.dtype, copy=False)
+            if self.verify:
+                values = read_back(self.array, start, stop, top, bottom)
+                stored.append(checksum(values))
+                checked.append(self._compare(part, values, start, top))
+                del values
+        return Record(
+            start,
+            stop,
+            source,
+            tuple(stored) if self.verify else None,
+            Extent.of(block),
+            merged(checked) if self.verify else None,
+        )
+
+    def _compare(self, part: NDArray[Any], values: NDArray[Any], start: int, top: int) -> Any:
+        if self._comparison is None:
+            codec: Any = codec_of(self.array)
+            self._comparison = Comparison(codec.plan, self.layout)
+        return self._comparison.compare(part, values, start, top)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The tables of a comparison are made where they are used.
+        return type(self), (self.array, self.layout, self.verify)
+
+
+def stored_checksums(array: Any, layout: Layout, start: int, stop: int) -> tuple[int, ...]:
+    """Checksums of the bands of a block as they are stored."""
+    return tuple(checksum(read_back(array, start, stop, top, bottom)) for top, bottom in layout.bands)
+
+
+def read_back(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArray[Any]:
+    """Stored values of a band.
+
+    Raises
+    ------
+    VerificationError
+        A chunk is damaged or can't be read; the error names the first one.
+    """
+    try:
+        return np.asarray(array[start:stop, top:bottom])
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # each codec and store has its own kind for damaged bytes
+        chunk = _unreadable(array, start, stop, top, bottom)
+        where = "" if chunk is None else f", in chunk {chunk}"
+        raise VerificationError(
+            f"frames {start} to {stop - 1} of the stored array can't be read{where}: {error}"
+        ) from error
+
+
+def _unreadable(array: Any, start: int, stop: int, top: int, bottom: int) -> tuple[int, ...] | None:
+    """The first chunk of a band that can't be read by itself."""
+    t, y, x = array.chunks
+    for frame in range(start, stop, t):
+        for row in range(top, bottom, y):
+            for column in range(0, array.shape[2], x):
+                try:
+                    array[frame : min(frame + t, stop), row : min(row + y, bottom), column : column + x]
+                except Exception:
+                    return frame // t, row // y, column // x
+    return None

@@ -1,0 +1,192 @@
+"""Proving later that a stored movie is what it should be: against its source, or by its checksums."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from anscombe_transform.compression.arrays import codec_of, name_of, open_array
+from anscombe_transform.compression.block import read_back, stored_checksums
+from anscombe_transform.compression.comparison import Comparison
+from anscombe_transform.compression.journal import from_hex
+from anscombe_transform.compression.layout import Layout
+from anscombe_transform.compression.notes import ATTRIBUTE, CHECKSUM
+from anscombe_transform.compression.progress import Progress, reporting
+from anscombe_transform.compression.results import Verification, merged
+from anscombe_transform.compression.threads import count_workers, in_threads
+from anscombe_transform.movies import Movie, SupportsMovie, open_movie
+
+if TYPE_CHECKING:
+    from anscombe_transform.compression.arrays import Codec
+
+__all__ = ["verify"]
+
+
+def verify(
+    stored: Any,
+    against: str | os.PathLike[str] | SupportsMovie | Movie | None = None,
+    *,
+    codec: Codec | None = None,
+    progress: Progress | bool | None = None,
+    threads: int | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Verification:
+    """Compare a stored movie with its source, value by value, against the codec's bound.
+
+    Parameters
+    ----------
+    stored : path, URL, store of Zarr, or zarr.Array
+        An array with an Anscombe codec; with `codec`, decoded values as `open_movie` takes them.
+    against : path or array, optional
+        The movie that was stored, as `open_movie` takes it. Without it, the values are compared with the
+        checksums that `compress` noted when it had verified them.
+    codec : AnscombeTransformV2 or AnscombeTransformV3, optional
+        The codec that decoded the values, where they are not an array that names it; `against` is needed
+        then.
+    progress : callable or bool, optional
+        Called as ``progress(done, total, "verify")`` in frames; True draws a bar.
+    threads : int, optional
+        As in `compress`.
+    storage_options : dict, optional
+        For a URL: what fsspec takes.
+
+    Returns
+    -------
+    Verification
+        Not `ok` if a value is beyond its bound; that is a result, not an error.
+
+    Raises
+    ------
+    ValueError
+        The array has no Anscombe codec, its shape or dtype differ from the original's, or there are neither
+        checksums nor an original.
+    VerificationError
+        Stored values can't be read, as their chunk is damaged; the error names it.
+    FileNotFoundError
+        There is no such file or array.
+
+    Examples
+    --------
+    >>> import numpy as np, zarr
+    >>> from anscombe_transform import AnscombeTransformV3
+    >>> movie = 50 + 90 * np.random.default_rng(0).poisson(8, (20, 64, 64)).astype("int16")
+    >>> codec = AnscombeTransformV3(zero_level=50, conversion_gain=90)
+    >>> verification = verify(zarr.create_array({}, data=movie, filters=[codec]), movie)
+    >>> verification.ok, verification.compared
+    (True, 81920)
+    """
+    workers = count_workers(threads)
+    with reporting(progress) as report:
+        if codec is not None:
+            if against is None:
+                raise ValueError(
+                    "decoded values carry no checksums: give the original too, verify(values, movie)"
+                )
+            return _against_decoded(stored, against, codec, workers, report)
+        array = open_array(stored, storage_options)
+        if against is None:
+            return _against_checksums(array, name_of(array, stored), workers, report)
+        return _against_source(array, name_of(array, stored), against, workers, report)
+
+
+def _against_source(
+    array: Any, name: str, original: Any, workers: int, report: Progress | None
+) -> Verification:
+    codec = codec_of(array)
+    if codec is None:
+        raise ValueError(
+            f"{name} has no Anscombe codec, so nothing says how far its values may be off: compare it with "
+            "numpy.array_equal"
+        )
+    with open_movie(original) as movie:
+        if tuple(array.shape) != movie.shape:
+            raise ValueError(f"the original has shape {movie.shape}, the stored array {tuple(array.shape)}")
+        dtype = array.dtype.newbyteorder("=")
+        if dtype not in (movie.dtype, "float32"):
+            raise ValueError(f"the original has values of type {movie.dtype}, the stored array {array.dtype}")
+        layout = _layout_of(array)
+        comparison = Comparison(codec.plan, layout)
+
+        def compare(start: int, stop: int) -> Verification:
+            block = movie.frames(start, stop)
+            return merged(
+                [
+                    comparison.compare(
+                        block[:, top:bottom], read_back(array, start, stop, top, bottom), start, top
+                    )
+                    for top, bottom in layout.bands
+                ]
+            )
+
+        return merged(in_threads(compare, layout.spans, workers, report, "verify"))
+
+
+def _against_checksums(array: Any, name: str, workers: int, report: Progress | None) -> Verification:
+    noted = dict(array.attrs).get(ATTRIBUTE)
+    checksums = noted.get("checksums") if isinstance(noted, dict) else None
+    if not checksums:
+        unfinished = isinstance(noted, dict) and not noted.get("complete")
+        why = "is not complete" if unfinished else "has no checksums"
+        raise ValueError(
+            f"{name} {why}, so there is nothing to compare its values with but their source: verify(stored, "
+            "movie), --against MOVIE"
+        )
+    if checksums["algorithm"] != CHECKSUM:
+        raise ValueError(
+            f"{name} has checksums of a kind that this version doesn't know, {checksums['algorithm']!r}"
+        )
+    chunks = tuple(int(n) for n in array.chunks)
+    shape = tuple(int(n) for n in array.shape)
+    layout = Layout(shape, chunks, None, checksums["block_frames"], checksums["band_rows"])  # type: ignore[arg-type]
+    spans, bands = layout.spans, layout.bands
+    expected = dict(
+        zip([s[0] for s in spans], _parts(from_hex(checksums["values"]), len(bands)), strict=True)
+    )
+
+    def compare(start: int, stop: int) -> Verification:
+        found = stored_checksums(array, layout, start, stop)
+        parts = []
+        for (top, bottom), is_, was in zip(bands, found, expected[start], strict=True):
+            size = (stop - start) * (bottom - top) * shape[2]
+            index = None if is_ == was else (start, top, 0)
+            parts.append(
+                Verification(
+                    is_ == was,
+                    size,
+                    0 if is_ == was else size,
+                    0,
+                    0.0,
+                    0.0,
+                    index,
+                    against="checksums",
+                    chunk=None if index is None else layout.chunk_at(index),
+                )
+            )
+        return merged(parts)
+
+    return merged(in_threads(compare, spans, workers, report, "verify"))
+
+
+def _parts(values: tuple[int, ...], length: int) -> list[tuple[int, ...]]:
+    return [values[i : i + length] for i in range(0, len(values), length)]
+
+
+def _against_decoded(
+    decoded: Any, original: Any, codec: Codec, workers: int, report: Progress | None
+) -> Verification:
+    """Compare decoded values that lie elsewhere than in an array with the codec."""
+    with open_movie(original) as movie, open_movie(decoded) as values:
+        if values.shape != movie.shape:
+            raise ValueError(f"the original has shape {movie.shape}, the decoded values {values.shape}")
+        comparison = Comparison(codec.plan)
+        spans = Layout.of(movie.shape, movie.dtype, (1, -1, -1)).spans
+
+        def compare(start: int, stop: int) -> Verification:
+            return comparison.compare(movie.frames(start, stop), values.frames(start, stop), start)
+
+        return merged(in_threads(compare, spans, workers, report, "verify"))
+
+
+def _layout_of(array: Any) -> Layout:
+    """The layout of an array that is there; its shards are read whole."""
+    return Layout.of(array.shape, array.dtype, array.chunks, getattr(array, "shards", None))

@@ -1,0 +1,350 @@
+"""What compressing, verifying and describing give back, as objects that print and turn into JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from anscombe_transform.compression.arrays import (
+    codec_of,
+    local_path,
+    name_of,
+    open_array,
+    stored_bytes,
+    zarr_format_of,
+)
+from anscombe_transform.compression.notes import ATTRIBUTE, codec_summary, json_document
+
+if TYPE_CHECKING:
+    from anscombe_transform.calibration import Sensitivity
+    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
+    from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
+
+    Codec = AnscombeTransformV2 | AnscombeTransformV3
+
+__all__ = ["CompressionResult", "StoredMovie", "Verification", "VerificationError", "describe", "merged"]
+
+
+class VerificationError(ValueError):
+    """What is stored is not what was promised.
+
+    Attributes
+    ----------
+    verification : Verification or None
+        What was compared, and where it first failed; None where the stored values can't even be read.
+    """
+
+    def __init__(self, message: str, verification: Verification | None = None) -> None:
+        super().__init__(message)
+        self.verification = verification
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A stored movie compared with its source, value by value, or with the checksums of what was stored.
+
+    Attributes
+    ----------
+    ok : bool
+        Whether every value is within its bound.
+    compared : int
+        Number of values compared.
+    failed : int
+        Number of values beyond their bound.
+    clipped : int
+        Number of values that the codec was told to clip (``out_of_range="clip"``); they are compared after
+        clipping.
+    max_error : float
+        Largest ``|stored - original|``, signal units.
+    max_error_in_bounds : float
+        Largest error as a part of the bound at that value; above 1 only if not `ok`.
+    index : tuple of int or None
+        Where ``(time, y, x)`` the first value beyond its bound is.
+    original, stored : float or None
+        The two values there.
+    against : {"source", "checksums"}
+        What the stored values were compared with. Checksums tell whether values are what they were when they
+        were written, for one block of frames after the other: errors are 0 where all of them agree, `failed`
+        counts the values of the blocks that don't, and `index` is where the first of those begins.
+    chunk : tuple of int or None
+        The chunk in which `index` lies, counted in chunks along every axis.
+    """
+
+    ok: bool
+    compared: int
+    failed: int
+    clipped: int
+    max_error: float
+    max_error_in_bounds: float
+    index: tuple[int, int, int] | None = None
+    original: float | None = None
+    stored: float | None = None
+    against: Literal["source", "checksums"] = "source"
+    chunk: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.chunk is None else f", in chunk {self.chunk}"
+        if self.against == "checksums":
+            if self.ok:
+                return f"all {self.compared:,} values are those that were written, by their checksums"
+            return (
+                f"{self.failed:,} of {self.compared:,} values are in blocks that are not what was written; "
+                f"the first begins at (time, y, x) = {self.index}{where}"
+            )
+        if not self.ok:
+            return (
+                f"{self.failed:,} of {self.compared:,} values differ by more than the bound; the first is at "
+                f"(time, y, x) = {self.index}{where}: {_number(self.original)} was stored as "
+                f"{_number(self.stored)}"
+            )
+        clipped = f", {self.clipped:,} were clipped as asked" if self.clipped else ""
+        return (
+            f"all {self.compared:,} values are within the bound{clipped}; the largest error is "
+            f"{_number(self.max_error)} signal units"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types."""
+        document = asdict(self)
+        return json_document(document)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Verification:
+        """The verification that `to_dict` described; fields of a later version are passed over."""
+        known = {name: value for name, value in document.items() if name in cls.__dataclass_fields__}
+        for name in ("index", "chunk"):
+            if known.get(name) is not None:
+                known[name] = tuple(known[name])
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMovie:
+    """What a Zarr array says of itself.
+
+    Attributes
+    ----------
+    path : str
+        Where the array is.
+    shape : tuple of int
+    dtype : str
+        Type of the decoded values.
+    chunks : tuple of int
+    zarr_format : int
+        2 or 3.
+    codec : dict or None
+        Configuration of its Anscombe codec with its name, without the decode table; None if it has none.
+    provenance : dict or None
+        What `compress` noted when it wrote the array; None for an array that it didn't write.
+    raw_bytes, stored_bytes : int
+        Size of the decoded movie, and of what is stored.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[int, ...]
+    zarr_format: int
+    codec: dict[str, Any] | None
+    provenance: dict[str, Any] | None
+    raw_bytes: int
+    stored_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the stored movie is."""
+        return self.raw_bytes / self.stored_bytes if self.stored_bytes else math.nan
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing says that the writing of the array did not end."""
+        return self.provenance is None or bool(self.provenance.get("complete"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types, with `ratio` and `complete`."""
+        return json_document(asdict(self) | {"ratio": self.ratio, "complete": self.complete})
+
+    def __str__(self) -> str:
+        size = f"{_size(self.raw_bytes)} in {_size(self.stored_bytes)}, {self.ratio:.2f} times smaller"
+        lines = [
+            self.path,
+            f"  array         {' × '.join(map(str, self.shape))} {self.dtype}, "
+            f"chunks {' × '.join(map(str, self.chunks))}, Zarr format {self.zarr_format}",
+            f"  size          {size}",
+        ]
+        if not self.complete:
+            lines.append("  INCOMPLETE    its writing was interrupted: go on with it (resume=True, --resume)")
+        if self.codec is None:
+            lines.append("  codec         none of ours: the values are as they were stored")
+            return "\n".join(lines)
+        c = self.codec
+        details = [f"gain {c['conversion_gain']:g} signal/photon", f"zero level {c['zero_level']:g}"]
+        if c.get("read_noise"):
+            details.append(f"read noise {c['read_noise']:g}")
+        lines.append(f"  codec         {c['name']}, {c['encoded_dtype']} codes: {', '.join(details)}")
+        noted = self.provenance or {}
+        if bound := noted.get("bound"):
+            lines.append(f"  bound         {_bound_text(bound['noise_std'])}")
+        if sensitivity := noted.get("sensitivity"):
+            lines.append(f"  calibration   {sensitivity.get('verdict')}")
+            lines += [f"                - {reason['message']}" for reason in sensitivity.get("reasons", ())]
+        if source := noted.get("source"):
+            held = ""
+            if "minimum" in source:
+                held = f", values {_number(source['minimum'])} to {_number(source['maximum'])}"
+            lines.append(f"  source        {source['name']}{held}")
+        if checked := noted.get("verification"):
+            lines.append(f"  verification  {Verification.from_dict(checked)}")
+        elif noted:
+            lines.append("  verification  none was made")
+        if noted:
+            software = ", ".join(f"{name} {number}" for name, number in noted.get("software", {}).items())
+            lines.append(f"  written       {noted.get('date')} with {software}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class CompressionResult:
+    """What `compress` did.
+
+    Attributes
+    ----------
+    path : str
+        Where the array is.
+    array : zarr.Array
+        The array, open for reading.
+    raw_bytes, stored_bytes : int
+        Size of the movie in memory, and of what was stored.
+    seconds : float
+        How long it took, calibration and verification included.
+    sensitivity : Sensitivity
+        The constants that the codec was made of.
+    codec : AnscombeTransformV2 or AnscombeTransformV3
+    bound : float
+        Largest error that a value of the movie can have, in standard deviations of the noise at that value.
+    verification : Verification or None
+        None if it was not asked for.
+    """
+
+    path: str
+    array: Any
+    raw_bytes: int
+    stored_bytes: int
+    seconds: float
+    sensitivity: Sensitivity
+    codec: Codec
+    bound: float
+    verification: Verification | None
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the stored movie is."""
+        return self.raw_bytes / self.stored_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON types; the codec without its decode table."""
+        return json_document(
+            {
+                "path": self.path,
+                "shape": list(self.array.shape),
+                "dtype": str(self.array.dtype),
+                "raw_bytes": self.raw_bytes,
+                "stored_bytes": self.stored_bytes,
+                "ratio": self.ratio,
+                "seconds": self.seconds,
+                "sensitivity": self.sensitivity.to_dict(),
+                "codec": codec_summary(self.codec),
+                "bound": self.bound,
+                "verification": None if self.verification is None else self.verification.to_dict(),
+            }
+        )
+
+    def __str__(self) -> str:
+        plan = self.codec.plan
+        shape = " × ".join(map(str, self.array.shape))
+        checked = "not made" if self.verification is None else str(self.verification)
+        return "\n".join(
+            [
+                f"{self.path}: {shape} {self.array.dtype}, {_size(self.raw_bytes)} in "
+                f"{_size(self.stored_bytes)}, {self.ratio:.2f} times smaller, "
+                f"{self.seconds:.1f} s ({self.raw_bytes / self.seconds / 1e6:.0f} MB/s)",
+                f"  codec         {plan.configuration.format}, {plan.encoded_dtype} codes; holds "
+                f"{_number(plan.lowest)} to {_number(plan.highest)}",
+                f"  bound         {_bound_text(self.bound)}",
+                f"  verification  {checked}",
+            ]
+        )
+
+
+def describe(stored: Any) -> StoredMovie:
+    """Read what a Zarr array says of itself, whoever wrote it.
+
+    Parameters
+    ----------
+    stored : path, store of Zarr, or zarr.Array
+
+    Returns
+    -------
+    StoredMovie
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no Zarr array.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> print(describe(zarr.zeros((2, 64, 64), dtype="int16")).codec)
+    None
+    """
+    array = open_array(stored)
+    codec = codec_of(array)
+    noted = dict(array.attrs).get(ATTRIBUTE)
+    return StoredMovie(
+        path=name_of(array, stored),
+        shape=tuple(int(n) for n in array.shape),
+        dtype=str(array.dtype),
+        chunks=tuple(int(n) for n in array.chunks),
+        zarr_format=zarr_format_of(array),
+        codec=None if codec is None else codec_summary(codec),
+        provenance=noted if isinstance(noted, dict) else None,
+        raw_bytes=int(array.nbytes),
+        stored_bytes=stored_bytes(array, local_path(stored)),
+    )
+
+
+def merged(parts: Sequence[Verification]) -> Verification:
+    """One verification of several parts of a movie, in their order."""
+    wrong = next((part for part in parts if not part.ok), None)
+    return Verification(
+        wrong is None,
+        sum(part.compared for part in parts),
+        sum(part.failed for part in parts),
+        sum(part.clipped for part in parts),
+        max(part.max_error for part in parts),
+        max(part.max_error_in_bounds for part in parts),
+        *((wrong.index, wrong.original, wrong.stored) if wrong else (None, None, None)),
+        parts[0].against,
+        wrong.chunk if wrong else None,
+    )
+
+
+def _bound_text(noise_std: float) -> str:
+    return f"an error is at most {noise_std:.2f} standard deviations of the noise at its value"
+
+
+def _number(value: float | None) -> str:
+    """A signal value as text: integers in full, floats to six digits."""
+    return str(value) if value is None or isinstance(value, int) else f"{value:.6g}"
+
+
+def _size(count: int) -> str:
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"

@@ -1,0 +1,551 @@
+"""The main job: a movie into a Zarr array, block by block, in threads or on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from anscombe_transform.codec.configuration import UnrepresentableError
+from anscombe_transform.compression.arrays import check_zarr_format, codec_of, create_array
+from anscombe_transform.compression.block import BlockWriter, stored_checksums
+from anscombe_transform.compression.cluster import connected, finished_on
+from anscombe_transform.compression.destination import Destination, destination_of
+from anscombe_transform.compression.journal import Journal, Record
+from anscombe_transform.compression.layout import Layout, Span
+from anscombe_transform.compression.notes import ATTRIBUTE, fill_value, first_notes, last_notes
+from anscombe_transform.compression.progress import Progress, reporting
+from anscombe_transform.compression.results import (
+    CompressionResult,
+    Verification,
+    VerificationError,
+    merged,
+)
+from anscombe_transform.compression.sampling import WHOLE_BYTES, Extent, Sample, scan
+from anscombe_transform.compression.threads import count_workers, finished
+from anscombe_transform.movies import Movie, SupportsMovie, open_movie
+from anscombe_transform.transform import Curve
+
+if TYPE_CHECKING:
+    from anscombe_transform.calibration import Sensitivity
+    from anscombe_transform.compression.arrays import Codec
+    from anscombe_transform.presets import Preset
+
+__all__ = ["compress"]
+
+_log = logging.getLogger(__name__)
+
+
+def compress(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | SupportsMovie | Movie,
+    store: Any,
+    *,
+    sensitivity: Sensitivity | None = None,
+    preset: Preset = "fast",
+    beta: float = 0.5,
+    zarr_format: Literal[2, 3] = 3,
+    chunks: Sequence[int] | None = None,
+    shards: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+    encoded_dtype: str | None = None,
+    out_of_range: Literal["raise", "clip"] = "raise",
+    zero_code: int | None = None,
+    dimension_names: Sequence[str] = ("time", "y", "x"),
+    overwrite: bool = False,
+    resume: bool = False,
+    verify: bool = True,
+    progress: Progress | bool | None = None,
+    threads: int | None = None,
+    client: Any = None,
+    storage_options: dict[str, Any] | None = None,
+) -> CompressionResult:
+    """Calibrate a movie, store it compressed, and prove that every value is within the bound.
+
+    Parameters
+    ----------
+    source : path or array
+        The movie ``(time, y, x)``, as `open_movie` takes it. It is read block by block, never whole, and
+        once: but for a sample of it, and but for movies with rare values far beyond those of the sample,
+        whose writing is begun again with a codec that holds them.
+    store : path, URL, or store of Zarr
+        Where the array goes: a folder, which is written as ``<name>.partial`` and gets its name when it is
+        finished; or anything else that ``zarr.create_array`` takes (a URL for fsspec, a store of obstore or
+        Icechunk), where the attribute says ``complete: false`` until then.
+    sensitivity : Sensitivity, optional
+        Constants of the detector, from `compute_sensitivity` or ``Sensitivity.from_known``. By default they
+        are read from the movie itself.
+    preset : {"fast", "portable"}, optional
+        What compresses the codes, see `codec_pipeline`.
+    beta : float, optional
+        Quantisation step in standard deviations of the noise, > 0. The noise variance grows by
+        ``beta**2 / 12``: by 2 % at 0.5.
+    zarr_format : {3, 2}, optional
+        2 can be read by zarr-python 2 as well.
+    chunks : tuple of int, optional
+        ``(time, y, x)``; -1 means the whole axis. By default tiles of at most 256 × 256 pixels, and as many
+        frames as make 32 MB of movie or 8 million values of a chunk, but at least 16.
+    shards : tuple of int, optional
+        ``(time, y, x)``, whole chunks along every axis: as many chunks share one object of the store. Zarr
+        format 3 only.
+    dtype : {"float32"}, optional
+        Type of the decoded values. ``"float32"`` keeps the fractions of the decode table, which matter where
+        a photon is few signal units; by default the movie's own type, rounded.
+    encoded_dtype : {"uint8", "uint16"}, optional
+        Type of the codes; by default the narrowest that holds the movie's range.
+    out_of_range : {"raise", "clip"}, optional
+        What happens to values without a code. The codec is chosen to hold the whole range, so that there are
+        none unless `encoded_dtype` or `zero_code` is given.
+    zero_code : int, optional
+        Code of the zero level; by default enough for the smallest value.
+    dimension_names : sequence of str, optional
+        Names of the axes, which xarray and others show.
+    overwrite : bool, optional
+        Replace an array that is there, and discard what an interrupted run has left. A folder stays until the
+        new one is finished.
+    resume : bool, optional
+        Go on with an interrupted run of the same source and parameters; what it wrote is read and checked
+        first. Without one it begins; an array that is finished already is returned as it is.
+    verify : bool, optional
+        Read back what was written and compare it with the source.
+    progress : callable or bool, optional
+        Called as ``progress(done, total, stage)`` in frames, from the calling thread; True draws a bar, in a
+        terminal or a notebook.
+    threads : int, optional
+        Blocks that are in work at once; by default the number of processors, at least 2, at most 4. A block
+        is as many frames as fit in 32 MB, in whole chunks, and at least one chunk. Memory: each block in work
+        takes its own size, and about four times 32 MB for codes and what is read back.
+    client : distributed.Client or False, optional
+        Cluster whose workers do the blocks; by default the one that is connected, if any. Workers must see
+        the store and a source that is a path. False keeps the work here.
+    storage_options : dict, optional
+        For a URL: what fsspec takes.
+
+    Returns
+    -------
+    CompressionResult
+
+    Raises
+    ------
+    FileExistsError
+        There is something at `store` and neither `overwrite` nor `resume` was given, it is not a Zarr array,
+        or another process is writing it.
+    UntrustworthyCalibration
+        The constants can't be read from this movie, or the `sensitivity` that was given is a refused one. The
+        error says why; ``Sensitivity.from_known`` takes constants that are known otherwise.
+    VerificationError
+        What was read back differs by more than the bound. Nothing is left of the folder.
+    UnrepresentableError, ValueError
+        No codec holds the movie's values under the given parameters, a parameter breaks its rule, or the
+        interrupted run had another source or other parameters.
+    FileNotFoundError, TypeError, ImportError
+        From `open_movie`.
+
+    Notes
+    -----
+    A run that ends early, by an error of the source or the disk, an interrupt or a kill, leaves
+    ``<name>.partial`` with the finished blocks, if there are any; `resume` goes on from there.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from anscombe_transform import Sensitivity
+    >>> photons = np.random.default_rng(0).poisson(8, (20, 64, 64))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = compress(
+    ...         (50 + 90 * photons).astype("int16"),
+    ...         f"{folder}/movie.zarr",
+    ...         sensitivity=Sensitivity.from_known(conversion_gain=90, zero_level=50),
+    ...     )
+    ...     print(result.ratio > 4, result.verification.ok)
+    True True
+    """
+    started = time.perf_counter()
+    workers = count_workers(threads)
+    check_zarr_format(zarr_format)
+    if shards is not None and zarr_format == 2:
+        raise ValueError("shards are of Zarr format 3: leave shards out, or give zarr_format=3")
+    destination = destination_of(store, storage_options)
+    destination.check(overwrite=overwrite, resume=resume)
+    with open_movie(source) as movie, reporting(progress) as report:
+        destination.check_source(movie.source)
+        layout = Layout.of(movie.shape, movie.dtype, chunks, shards)
+        job = _Job(
+            movie=movie,
+            layout=layout,
+            destination=destination,
+            dtype=_array_dtype(dtype, movie.dtype),
+            given=sensitivity,
+            options={
+                "zarr_format": zarr_format,
+                "beta": beta,
+                "encoded_dtype": encoded_dtype,
+                "zero_code": zero_code,
+                "out_of_range": out_of_range,
+            },
+            preset=preset,
+            dimension_names=dimension_names,
+            verify=verify,
+            workers=workers,
+            client=_client(client, destination),
+            report=report,
+            storage_options=storage_options,
+        )
+        with destination.held():
+            array, notes = job.run(overwrite=overwrite, resume=resume)
+        return _result(destination, array, notes, movie.nbytes, started)
+
+
+class _Job:
+    """One movie on its way to one array."""
+
+    def __init__(
+        self,
+        *,
+        movie: Movie,
+        layout: Layout,
+        destination: Destination,
+        dtype: np.dtype[Any],
+        given: Sensitivity | None,
+        options: dict[str, Any],
+        preset: Preset,
+        dimension_names: Sequence[str],
+        verify: bool,
+        workers: int,
+        client: Any,
+        report: Progress | None,
+        storage_options: dict[str, Any] | None,
+    ) -> None:
+        self._movie = movie
+        self._layout = layout
+        self._destination = destination
+        self._dtype = dtype
+        self._given = given
+        self._options = options
+        self._preset: Preset = preset
+        self._dimension_names = dimension_names
+        self._verify = verify
+        self._workers = workers
+        self._client = client
+        self._report = report
+        self._storage_options = storage_options
+        self.parameters: dict[str, Any] = options | {
+            "chunks": list(layout.chunks),
+            "shards": None if layout.shards is None else list(layout.shards),
+            "dtype": dtype.name,
+            "preset": preset,
+            "verify": verify,
+            "sensitivity": None if given is None else _constants(given),
+        }
+
+    def run(self, *, overwrite: bool, resume: bool) -> tuple[Any, dict[str, Any]]:
+        """The finished array and its notes."""
+        if resume and not overwrite and (array := self._destination.finished()) is not None:
+            sample = Sample.of(self._movie, self._workers, self._report)
+            return array, self._same_job(array, sample)
+        if self._given is not None and self._given.verdict == "refused":
+            from anscombe_transform.calibration import UntrustworthyCalibration
+
+            raise UntrustworthyCalibration(self._given)
+        array = self._destination.begun() if resume else None
+        if array is not None and ATTRIBUTE not in array.attrs:
+            array = None
+        if array is None:
+            sensitivity = self._calibrated()
+            sample = Sample.of(self._movie, self._workers, self._report)
+            extent, known = sample.extent, sample.whole
+            if not known and self._options["out_of_range"] == "clip":
+                # A value that is clipped says nothing, so the range must be known before.
+                extent, known = self._scan(), True
+            array = self._begin(sensitivity, extent, known, sample)
+            records: list[Record] = []
+        else:
+            sample = Sample.of(self._movie, self._workers, self._report)
+            notes = self._same_job(array, sample)
+            sensitivity, known = _sensitivity_of(notes), notes["whole_range"]
+            records = self._intact(array, self._destination.journal(array).records())
+        try:
+            done = self._write(array, records)
+        except UnrepresentableError as error:
+            if known:
+                self._destination.discard()
+                raise
+            _log.warning("%s: the whole movie is looked through, and its writing begun again", error)
+            array = self._begin(sensitivity, self._scan(), True, sample)
+            try:
+                done = self._write(array, [])
+            except UnrepresentableError:
+                self._destination.discard()
+                raise
+        return self._finish(array, done)
+
+    # -- what is written ---------------------------------------------------------------------------------
+
+    def _calibrated(self) -> Sensitivity:
+        if self._given is not None:
+            return self._given
+        from anscombe_transform.calibration import compute_sensitivity
+
+        if self._report is None:
+            return compute_sensitivity(self._movie)
+        report = self._report
+
+        def frames_read(done: int, total: int) -> None:
+            report(done, total, "calibrate")
+
+        return compute_sensitivity(self._movie, progress=frames_read)
+
+    def _scan(self) -> Extent:
+        return scan(self._movie, self._layout.spans, self._workers, self._report)
+
+    def _begin(self, sensitivity: Sensitivity, extent: Extent, known: bool, sample: Sample) -> Any:
+        """A new array for the movie, whose notes say that it isn't complete."""
+        codec = self._codec(sensitivity, extent, known)
+        notes = first_notes(
+            self._movie,
+            sensitivity,
+            codec.plan,
+            parameters=self.parameters,
+            sample_checksum=sample.checksum,
+        )
+        notes["whole_range"] = known
+        self._destination.discard()
+        return create_array(
+            self._destination.place,
+            layout=self._layout,
+            dtype=self._dtype,
+            codec=codec,
+            preset=self._preset,
+            sample=self._piece(),
+            dimension_names=self._dimension_names,
+            zarr_format=self._options["zarr_format"],
+            fill_value=fill_value(codec.plan, extent),
+            attributes={ATTRIBUTE: notes},
+            # Whether an array that is there may be replaced has been settled before.
+            overwrite=True,
+            storage_options=self._storage_options,
+        )
+
+    def _piece(self) -> NDArray[Any] | None:
+        """Successive frames from the middle, for presets whose model is fitted to the movie."""
+        if self._preset in ("fast", "portable"):
+            return None
+        frames = self._movie.shape[0]
+        count = min(frames, max(16, WHOLE_BYTES * frames // self._movie.nbytes))
+        return self._movie.frames((frames - count) // 2, (frames + count) // 2)
+
+    def _codec(self, sensitivity: Sensitivity, extent: Extent, known: bool) -> Codec:
+        def holding(span: Extent) -> Codec:
+            return sensitivity.codec(
+                sample=span.values(self._movie.dtype), decoded_dtype=self._dtype, **self._options
+            )
+
+        codec = holding(extent)
+        if known or extent.minimum is None:
+            return codec
+        curve = Curve(sensitivity.conversion_gain, sensitivity.zero_level, sensitivity.read_noise)
+        try:
+            roomy = holding(extent.widened(float(curve.noise_std(extent.minimum)), self._movie.dtype))
+        except ValueError:
+            return codec
+        # Room is worth no wider codes: what has none is found, and the array begun again.
+        wider = roomy.plan.encoded_dtype.itemsize > codec.plan.encoded_dtype.itemsize
+        return codec if wider else roomy
+
+    def _write(self, array: Any, records: list[Record]) -> list[Record]:
+        """Write the blocks that are not among the records; all records, in order."""
+        layout, total = self._layout, self._movie.shape[0]
+        there = {record.start for record in records}
+        spans = [span for span in layout.spans if span[0] not in there]
+        journal = self._destination.journal(array) if self._destination.resumable else None
+        stage = "write and verify" if self._verify else "write"
+        done = total - sum(stop - start for start, stop in spans)
+        records = list(records)
+        self._tell(done, total, stage)
+        try:
+            for (start, stop), record in self._written(BlockWriter(array, layout, self._verify), spans):
+                if record.verification is not None and not record.verification.ok:
+                    raise VerificationError(
+                        f"{self._destination.name} was not written, as it would not be what was promised: "
+                        f"{record.verification}",
+                        record.verification,
+                    )
+                if journal is not None:
+                    journal.add(record)
+                records.append(record)
+                done += stop - start
+                self._tell(done, total, stage)
+        except UnrepresentableError:
+            raise
+        except BaseException as error:
+            self._stopped(error, journal, len(records))
+            raise
+        return sorted(records, key=lambda record: record.start)
+
+    def _written(self, write: BlockWriter, spans: list[Span]) -> Iterator[tuple[Span, Record]]:
+        if self._client is not None:
+            return finished_on(self._client, write, self._movie, spans)
+
+        def work(start: int, stop: int) -> Record:
+            return write(self._movie.frames(start, stop), start)
+
+        return finished(work, spans, self._workers)
+
+    def _stopped(self, error: BaseException, journal: Journal | None, count: int) -> None:
+        """Keep what another run can go on with, and say so."""
+        if isinstance(error, VerificationError) or not count or journal is None:
+            self._destination.discard()
+            return
+        note = (
+            f"{count} of {len(self._layout.spans)} blocks are written and kept: the same call with "
+            "resume=True (--resume) goes on from there"
+        )
+        error.add_note(note)
+        _log.warning("%s was interrupted: %s", self._destination.name, note)
+
+    def _tell(self, done: int, total: int, stage: str) -> None:
+        if self._report is not None:
+            self._report(done, total, stage)
+
+    # -- an interrupted run ------------------------------------------------------------------------------
+
+    def _same_job(self, array: Any, sample: Sample) -> dict[str, Any]:
+        """The notes of an array that this job has begun or finished.
+
+        Raises
+        ------
+        ValueError
+            It was begun from another source or with other parameters; the error names them.
+        """
+        notes = dict(array.attrs).get(ATTRIBUTE)
+        if not isinstance(notes, dict) or "parameters" not in notes:
+            raise ValueError(
+                f"{self._destination.name} was not written by compress: choose another name, or overwrite it "
+                "(overwrite=True, --overwrite)"
+            )
+        was = {f"source {name}": value for name, value in notes["source"].items()} | notes["parameters"]
+        movie = self._movie
+        now = {
+            "source name": movie.source,
+            "source shape": list(movie.shape),
+            "source dtype": movie.dtype.name,
+            "source sample_checksum": sample.checksum,
+        } | self.parameters
+        differ = []
+        for name, value in now.items():
+            before = was.get(name)
+            if name == "source name":
+                # A disk that is mounted elsewhere holds the same files.
+                same = before is not None and Path(before).name == Path(value).name
+            else:
+                same = before == value
+            if not same:
+                differ.append(f"{name} was {before!r} and is {value!r}")
+        if differ:
+            raise ValueError(
+                f"{self._destination.name} was begun by another job: {'; '.join(differ)}. Give the same "
+                "source and parameters, choose another name, or begin again (overwrite=True, --overwrite)"
+            )
+        return notes
+
+    def _intact(self, array: Any, records: list[Record]) -> list[Record]:
+        """The records whose blocks are still what was written."""
+        spans = set(self._layout.spans)
+        known = {(r.start, r.stop): r for r in records if (r.start, r.stop) in spans}
+        total = sum(stop - start for start, stop in known)
+        stage, done = "check what is there", 0
+        intact: list[Record] = []
+
+        def look(start: int, stop: int) -> bool:
+            try:
+                found = stored_checksums(array, self._layout, start, stop)
+            except VerificationError:
+                return False
+            noted = known[start, stop].stored
+            return noted is None or noted == found
+
+        if known:
+            self._tell(0, total, stage)
+        for span, same in finished(look, list(known), self._workers):
+            done += span[1] - span[0]
+            if same:
+                intact.append(known[span])
+            else:
+                _log.warning("frames %d to %d are damaged and written again", span[0], span[1] - 1)
+            self._tell(done, total, stage)
+        return intact
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def _finish(self, array: Any, records: list[Record]) -> tuple[Any, dict[str, Any]]:
+        codec: Any = codec_of(array)
+        checked = [record.verification for record in records if record.verification is not None]
+        notes = last_notes(
+            dict(array.attrs)[ATTRIBUTE],
+            plan=codec.plan,
+            layout=self._layout,
+            records=records,
+            extent=Extent.merged([record.extent for record in records]),
+            verification=merged(checked) if self._verify else None,
+        )
+        array.attrs[ATTRIBUTE] = notes
+        return self._destination.finish(array), notes
+
+
+def _result(
+    destination: Destination, array: Any, notes: dict[str, Any], raw_bytes: int, started: float
+) -> CompressionResult:
+    codec: Any = codec_of(array)
+    checked = notes["verification"]
+    return CompressionResult(
+        path=destination.name,
+        array=array,
+        raw_bytes=raw_bytes,
+        stored_bytes=destination.size(array),
+        seconds=time.perf_counter() - started,
+        sensitivity=_sensitivity_of(notes),
+        codec=codec,
+        bound=notes["bound"]["noise_std"],
+        verification=None if checked is None else Verification.from_dict(checked),
+    )
+
+
+def _sensitivity_of(notes: dict[str, Any]) -> Sensitivity:
+    from anscombe_transform.calibration import Sensitivity
+
+    return Sensitivity.from_dict(notes["sensitivity"])
+
+
+def _constants(sensitivity: Sensitivity) -> dict[str, float]:
+    return {
+        "conversion_gain": sensitivity.conversion_gain,
+        "zero_level": sensitivity.zero_level,
+        "read_noise": sensitivity.read_noise,
+    }
+
+
+def _array_dtype(given: DTypeLike | None, movie: np.dtype[Any]) -> np.dtype[Any]:
+    if given is None:
+        return movie
+    dtype = np.dtype(given).newbyteorder("=")
+    if dtype not in (movie, np.dtype(np.float32)):
+        raise ValueError(f'dtype must be "float32" or left out (the movie\'s own, {movie}), got {given!r}')
+    return dtype
+
+
+def _client(given: Any, destination: Destination) -> Any:
+    """The cluster that the blocks go to, or None for this process."""
+    if given is False:
+        return None
+    client = connected() if given is None else given
+    place = destination.place
+    here = isinstance(place, dict) or "Memory" in type(place).__name__ or not destination.resumable
+    if client is not None and here:
+        _log.warning("%s is in the memory of this process, so the cluster is not used", destination.name)
+        return None
+    return client
