@@ -117,6 +117,7 @@ def test_the_attributes_tell_how_the_array_was_made(
         "minimum": movie.min(),
         "maximum": movie.max(),
         "has_nan": False,
+        "metadata": {"format": "numpy"},
     }
     assert noted["beta"] == 0.5
     assert noted["bound"]["at_maximum"] == result.codec.plan.max_error(movie.max())
@@ -142,11 +143,11 @@ def test_a_new_process_opens_the_array_with_zarr_alone(
 def test_the_two_photon_recording_shrinks_more_than_fourfold(
     zarr_format: int, tmp_path: Path, recordings: Path
 ) -> None:
-    """A real calcium movie becomes at least 4.3 times smaller with stock zstd."""
+    """A real calcium movie becomes at least 4.75 times smaller."""
     path = recordings / "tp_anscombe" / "data1.npz"
     sensitivity = Sensitivity.from_known(conversion_gain=90, zero_level=50)
     result = compress(path, tmp_path / "m.zarr", sensitivity=sensitivity, zarr_format=zarr_format)
-    assert result.ratio >= 4.3
+    assert result.ratio >= 4.75
     assert result.verification.ok
 
 
