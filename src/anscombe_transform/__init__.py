@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Sensitivity,
         UntrustworthyCalibration,
         compute_sensitivity,
+        compute_sensitivity_from_flats,
     )
     from anscombe_transform.codec.anscombe import UnrepresentableError, decode, encode
     from anscombe_transform.codec.entropy import DamagedChunkError
@@ -44,6 +45,7 @@ _HOME = {
     "codec_pipeline": "anscombe_transform.presets",
     "compress": "anscombe_transform.compression",
     "compute_sensitivity": "anscombe_transform.calibration",
+    "compute_sensitivity_from_flats": "anscombe_transform.calibration",
     "decode": "anscombe_transform.codec.anscombe",
     "encode": "anscombe_transform.codec.anscombe",
     "open_movie": "anscombe_transform.movies",
@@ -69,6 +71,7 @@ __all__ = [
     "codec_pipeline",
     "compress",
     "compute_sensitivity",
+    "compute_sensitivity_from_flats",
     "decode",
     "diagnostics",
     "encode",

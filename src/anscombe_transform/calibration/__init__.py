@@ -14,12 +14,14 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``verdict``      what those numbers mean, in words
 ``estimate``     from sums to the result
 ``dark``         frames without light
+``flats``        from flat fields instead of a movie
 ``known``        what they, or a data sheet, add to the result
 ``sensitivity``  the result
 """
 
 from anscombe_transform.calibration.compute import compute_sensitivity
 from anscombe_transform.calibration.estimate import estimate_sensitivity
+from anscombe_transform.calibration.flats import compute_sensitivity_from_flats
 from anscombe_transform.calibration.sensitivity import (
     Reason,
     Sensitivity,
@@ -35,5 +37,6 @@ __all__ = [
     "TransferCurve",
     "UntrustworthyCalibration",
     "compute_sensitivity",
+    "compute_sensitivity_from_flats",
     "estimate_sensitivity",
 ]

@@ -156,7 +156,7 @@ def measure_dark(dark: MovieLike, mask: Bools | None = None) -> DarkFrames:
         raise ValueError("dark holds no pixel that is finite in all of its frames")
     hot = hot_pixels(offset, variance, sums.frames, wanted)
     good = wanted & ~hot
-    tile = _tile_of_pixel((height, width))
+    tile = tile_of_pixel((height, width))
     zero, zero_error = _mean_over_field(offset, good, tile)
     drift = float(np.std(sums.levels, ddof=1)) / math.sqrt(frames) if frames > 1 else 0.0
     read, read_error = (math.nan, math.nan) if frames < 2 else _mean_over_field(variance, good, tile)
@@ -194,7 +194,8 @@ def _standard(values: Floats, wanted: Bools, least: float = 0.0) -> Floats:
         return np.asarray(np.nan_to_num((values - centre) / spread, nan=0.0, posinf=0.0, neginf=0.0))
 
 
-def _tile_of_pixel(shape: tuple[int, int]) -> Integers:
+def tile_of_pixel(shape: tuple[int, int]) -> Integers:
+    """Number of the tile that each pixel lies in."""
     rows, columns = (np.arange(side) // TILE for side in shape)
     return np.asarray(rows[:, None] * (columns[-1] + 1) + columns, np.intp)
 

@@ -134,7 +134,8 @@ class Sensitivity:
     transfer_curve : TransferCurve
         Binned variance against mean of the samples that were used.
     method : str
-        Filter that the gain was read with, "t", "ty", "tx" or "txy"; "known" for given constants.
+        Filter that the gain was read with, "t", "ty", "tx" or "txy"; "flats" for flat fields, "known"
+        for given constants.
     zero_level_method : str
         "third cumulant", "variance intercept" (where the third cumulant says nothing), "dark frames",
         "known read noise" or "known".
