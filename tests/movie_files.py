@@ -89,6 +89,189 @@ def write_npz(path: Path, frames: NDArray[np.generic], *, compressed: bool = Fal
     return path
 
 
+def write_folder(folder: Path, frames: NDArray[np.generic], **options) -> Path:
+    """A file for each frame, numbered without leading zeros, beside a hidden file of macOS."""
+    folder.mkdir()
+    for number, frame in enumerate(frames, 8):
+        write_tiff(folder / f"frame{number}.tif", frame, **options)
+    (folder / "._frame9.tif").write_bytes(b"resource fork")
+    return folder
+
+
+def write_stacks(folder: Path, frames: NDArray[np.generic]) -> Path:
+    """A recording split into files of uneven length, as acquisition programs do."""
+    folder.mkdir()
+    for number, (start, stop) in enumerate([(0, 5), (5, 9), (9, len(frames))], 1):
+        write_pages(folder / f"run_2024_{number:05}.tif", frames[start:stop], compression="zlib")
+    return folder
+
+
+def with_other_channel(frames: NDArray[np.int16]) -> NDArray[np.int16]:
+    """``(time, channel, y, x)`` whose channel 1 is the movie."""
+    return np.stack([frames[::-1] // 2, frames], axis=1)
+
+
+SCANIMAGE = {
+    "SI.VERSION_MAJOR": "2021",
+    "SI.hChannels.channelName": "{'GCaMP' 'tdTomato' 'Channel 3'}",
+    "SI.hChannels.channelSave": "[1;2]",
+    "SI.hRoiManager.scanFrameRate": "30.5",
+    "SI.hRoiManager.scanVolumeRate": "7.625",
+    "SI.hScan2D.logAverageFactor": "1",
+    "SI.hStackManager.framesPerSlice": "Inf",
+    "SI.hStackManager.numSlices": "1",
+    "SI.hFastZ.enable": "false",
+}
+
+
+def write_scanimage(path: Path, images: NDArray[np.generic], **settings: str) -> Path:
+    """Pages one after the other with the settings in the software tag, as ScanImage writes BigTIFF."""
+    told = SCANIMAGE | {name.replace("__", "."): value for name, value in settings.items()}
+    software = "\n".join(f"{name} = {value}" for name, value in told.items())
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        for number, image in enumerate(images.reshape(-1, *images.shape[-2:]), 1):
+            writer.write(
+                image,
+                contiguous=False,
+                metadata=None,
+                software=software,
+                photometric="minisblack",
+                description=f"frameNumbers = {number}\nepoch = [2024  5 17 13  7 42.250]\n",
+            )
+    return path
+
+
+def write_nwb(path: Path, frames: NDArray[np.generic], **fields) -> Path:
+    """One two-photon series by pynwb, its frames stored (time, x, y) as the standard has them."""
+    pynwb = pytest.importorskip("pynwb")
+    from datetime import UTC, datetime
+
+    nwb = make_nwb(pynwb, datetime(2024, 5, 17, 13, 7, tzinfo=UTC), frames.transpose(0, 2, 1), **fields)
+    with pynwb.NWBHDF5IO(path, "w") as file:
+        file.write(nwb)
+    return path
+
+
+def make_nwb(pynwb, start, data, **fields):
+    """The NWB session of a recording, of which both kinds of file are written."""
+    nwb = pynwb.NWBFile("a test", "identity", start)
+    device = nwb.create_device("microscope")
+    optical = pynwb.ophys.OpticalChannel("green", "emission", 520.0)
+    plane = nwb.create_imaging_plane(
+        name="plane",
+        optical_channel=optical,
+        description="layer 2/3",
+        device=device,
+        excitation_lambda=920.0,
+        indicator="GCaMP6f",
+        location="V1",
+        grid_spacing=[1.5, 2.0],
+        grid_spacing_unit="micrometers",
+    )
+    series = {"name": "TwoPhotonSeries", "data": data, "imaging_plane": plane, "rate": 30.0, "unit": "n.a."}
+    nwb.add_acquisition(pynwb.ophys.TwoPhotonSeries(**(series | fields)))
+    return nwb
+
+
+def write_nwb_zarr(path: Path, frames: NDArray[np.generic]) -> Path:
+    """The same by hdmf-zarr."""
+    pynwb, hdmf_zarr = pytest.importorskip("pynwb"), pytest.importorskip("hdmf_zarr")
+    from datetime import UTC, datetime
+
+    nwb = make_nwb(pynwb, datetime(2024, 5, 17, 13, 7, tzinfo=UTC), frames.transpose(0, 2, 1))
+    with hdmf_zarr.NWBZarrIO(str(path), "w") as file:
+        file.write(nwb)
+    return path
+
+
+def write_ome_zarr(path: Path, frames: NDArray[np.int16], version: str) -> Path:
+    """An image of two channels and two resolutions, with axes (t, c, z, y, x)."""
+    levels = [with_other_channel(frames)[:, :, None]]
+    levels.append(levels[0][..., ::2, ::2])
+    group = zarr.open_group(
+        str(path), mode="w", **({"zarr_format": 3 if version == "0.5" else 2} if ZARR_3 else {})
+    )
+    for number, level in enumerate(levels):
+        if ZARR_3:
+            group.create_array(str(number), data=level, chunks=(4, 1, 1, 32, 32))
+        else:
+            group.create_dataset(str(number), data=level, chunks=(4, 1, 1, 32, 32))
+    units = {"t": "second", "y": "micrometer", "x": "micrometer"}
+    kinds = {"t": "time", "c": "channel"}
+    axes = [
+        {"name": a, "type": kinds.get(a, "space"), **({"unit": units[a]} if a in units else {})}
+        for a in "tczyx"
+    ]
+    scales = [[0.05, 1, 1, 0.5 * 2**n, 0.25 * 2**n] for n in range(len(levels))]
+    multiscales = [
+        {
+            "name": "movie",
+            "axes": axes,
+            "datasets": [
+                {"path": str(n), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+                for n, scale in enumerate(scales)
+            ],
+        }
+    ]
+    channels = [{"label": label, "color": "FFFFFF", "window": {}} for label in ("red", "green")]
+    document = {"multiscales": multiscales, "omero": {"channels": channels}}
+    if version == "0.5":
+        group.attrs["ome"] = {"version": version, **document}
+    else:
+        multiscales[0]["version"] = version
+        group.attrs.update(document)
+    return path
+
+
+def write_raw(path: Path, frames: NDArray[np.generic], header: int = 0) -> Path:
+    """Values and nothing else, after a header that nobody explains."""
+    path.write_bytes(bytes(header) + frames.tobytes())
+    return path
+
+
+def write_suite2p(folder: Path, frames: NDArray[np.int16]) -> Path:
+    """``data.bin`` with the ``ops.npy`` that suite2p writes beside it."""
+    write_raw(folder / "data.bin", frames)
+    settings = {"Ly": frames.shape[1], "Lx": frames.shape[2], "nframes": len(frames), "fs": np.float64(30.0)}
+    np.save(
+        folder / "ops.npy",
+        settings | {"save_path": folder, "meanImg": frames.mean(axis=0)},
+        allow_pickle=True,
+    )
+    return folder / "data.bin"
+
+
+def write_fits(path: Path, frames: NDArray[np.generic]) -> Path:
+    """A cube after an empty first unit."""
+    fits = pytest.importorskip("astropy.io.fits")
+    cube = fits.ImageHDU(np.asarray(frames), name="CUBE")
+    cube.header["DATE-OBS"] = "2024-05-17T13:07:42"
+    fits.HDUList([fits.PrimaryHDU(), cube]).writeto(path)
+    return path
+
+
+def write_xarray(path: Path, frames: NDArray[np.generic]) -> Path:
+    """A dataset whose movie has its axes in another order, by name."""
+    xarray = pytest.importorskip("xarray")
+    movie = xarray.DataArray(frames.transpose(1, 2, 0), dims=("y", "x", "time"), name="movie")
+    xarray.Dataset({"movie": movie}).to_zarr(path, **({"zarr_format": 2} if ZARR_3 else {}))
+    return path
+
+
+def write_ome_tiff(path: Path, frames: NDArray[np.int16], **options) -> Path:
+    """Two named channels with sizes, interleaved."""
+    metadata = {
+        "axes": "TCYX",
+        "Channel": {"Name": ["red", "green"]},
+        "PhysicalSizeX": 250.0,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 0.5,
+        "TimeIncrement": 50.0,
+        "TimeIncrementUnit": "ms",
+    }
+    return write_tiff(path, with_other_channel(frames), ome=True, metadata=metadata, **options)
+
+
 FILES: dict[str, Callable[[Path, NDArray[np.int16]], Any]] = {
     "tiff contiguous": lambda folder, x: write_tiff(folder / "a.tif", x),
     "tiff big-endian": lambda folder, x: write_tiff(folder / "a.tif", x, byteorder=">"),
@@ -116,12 +299,64 @@ FILES: dict[str, Callable[[Path, NDArray[np.int16]], Any]] = {
     "npy big-endian": lambda folder, x: write_npy(folder / "a.npy", x.astype(">i2")),
     "npy fortran": lambda folder, x: write_npy(folder / "a.npy", np.asfortranarray(x)),
     "npz": lambda folder, x: write_npz(folder / "a.npz", x),
+    "ome-tiff channels": lambda folder, x: write_ome_tiff(folder / "a.ome.tif", x),
+    "ome-tiff channels zlib": lambda folder, x: write_ome_tiff(folder / "a.ome.tif", x, compression="zlib"),
+    "tiff interleaved": lambda folder, x: write_pages(
+        folder / "a.tif", with_other_channel(x).reshape(-1, *x.shape[1:])
+    ),
+    "tiff transposed": lambda folder, x: write_tiff(folder / "a.tif", x.transpose(0, 2, 1)),
+    "tiff folder": lambda folder, x: write_folder(folder / "frames", x),
+    "tiff pattern": lambda folder, x: f"{write_folder(folder / 'frames', x, compression='zlib')}/frame*.tif",
+    "tiff stacks": lambda folder, x: write_stacks(folder / "run", x),
+    "tiff list": lambda folder, x: sorted(write_stacks(folder / "run", x).iterdir()),
+    "scanimage": lambda folder, x: write_scanimage(folder / "a.tif", x, SI__hChannels__channelSave="1"),
+    "scanimage channels": lambda folder, x: write_scanimage(folder / "a.tif", with_other_channel(x)),
+    "scanimage volumes": lambda folder, x: write_scanimage(
+        folder / "a.tif",
+        np.stack([with_other_channel(x), with_other_channel(x) + 1], axis=1),
+        SI__hFastZ__enable="true",
+        SI__hFastZ__numFramesPerVolume="2",
+    ),
+    "hdf5 channels": lambda folder, x: write_hdf5(folder / "a.h5", with_other_channel(x)),
+    "hdf5 transposed": lambda folder, x: write_hdf5(folder / "a.h5", x.transpose(2, 1, 0)),
+    "nwb": lambda folder, x: write_nwb(folder / "a.nwb", x),
+    "nwb zarr": lambda folder, x: write_nwb_zarr(folder / "a.nwb.zarr", x),
+    "ome-zarr 0.4": lambda folder, x: write_ome_zarr(folder / "a.ome.zarr", x, "0.4"),
+    "ome-zarr 0.5": lambda folder, x: write_ome_zarr(folder / "a.ome.zarr", x, "0.5"),
+    "xarray zarr": lambda folder, x: write_xarray(folder / "a.zarr", x),
+    "raw": lambda folder, x: write_raw(folder / "a.raw", x),
+    "raw big-endian": lambda folder, x: write_raw(folder / "a.dat", x.astype(">i2"), header=100),
+    "suite2p": lambda folder, x: write_suite2p(folder, x),
+    "fits": lambda folder, x: write_fits(folder / "a.fits", x),
+    "npy channels": lambda folder, x: write_npy(folder / "a.npy", with_other_channel(x)),
     "npz compressed": lambda folder, x: write_npz(folder / "a.npz", x, compressed=True),
 }
 
 # What `open_movie` must be told where the file doesn't say it.
-OPTIONS: dict[str, dict[str, Any]] = {"tiff volume": {"axes": "tyx"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "tiff volume": {"axes": "tyx"},
+    "ome-tiff channels": {"channel": 1},
+    "ome-tiff channels zlib": {"channel": "green"},
+    "tiff interleaved": {"shape": (-1, 2, 40, 56), "axes": "tcyx", "channel": 1},
+    "tiff transposed": {"axes": "txy"},
+    "scanimage channels": {"channel": "tdTomato"},
+    "scanimage volumes": {"channel": 1, "plane": 0},
+    "hdf5 channels": {"axes": "tcyx", "channel": 1},
+    "hdf5 transposed": {"axes": "xyt"},
+    "ome-zarr 0.4": {"channel": "green"},
+    "ome-zarr 0.5": {"channel": 1},
+    "raw": {"shape": (12, 40, 56), "dtype": "i2"},
+    "raw big-endian": {"shape": (12, 40, 56), "dtype": ">i2", "offset": 100},
+    "npy channels": {"axes": ("time", "channel", "y", "x"), "channel": 1},
+}
 
-NEEDS_ZARR_3 = {"zarr 3"}
+NEEDS_ZARR_3 = {"zarr 3", "ome-zarr 0.5"}
 
 KINDS = tuple(FILES)
+
+# Sources that are one file, which can be cut short.
+ONE_FILE = tuple(
+    kind
+    for kind in FILES
+    if "zarr" not in kind and kind not in ("tiff folder", "tiff pattern", "tiff stacks", "tiff list")
+)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
     from anscombe_transform.compression import compress, verify
+    from anscombe_transform.decompression import decompress
     from anscombe_transform.layouts import write_ome_zarr
     from anscombe_transform.movies import open_movie
     from anscombe_transform.presets import codec_pipeline
@@ -47,6 +48,7 @@ _HOME = {
     "compute_sensitivity": "anscombe_transform.calibration",
     "compute_sensitivity_from_flats": "anscombe_transform.calibration",
     "decode": "anscombe_transform.codec.anscombe",
+    "decompress": "anscombe_transform.decompression",
     "encode": "anscombe_transform.codec.anscombe",
     "open_movie": "anscombe_transform.movies",
     "simulate_movie": "anscombe_transform.simulation",
@@ -73,6 +75,7 @@ __all__ = [
     "compute_sensitivity",
     "compute_sensitivity_from_flats",
     "decode",
+    "decompress",
     "diagnostics",
     "encode",
     "open_movie",

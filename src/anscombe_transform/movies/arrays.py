@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from anscombe_transform.movies.movie import Movie, SupportsMovie
-from anscombe_transform.movies.recording import attributes, facts
-from anscombe_transform.movies.selection import Choice, axis_letters, select
+from anscombe_transform.movies.recording import dataset_facts
+from anscombe_transform.movies.selection import Choice, View, axis_letters, select
 
 
 def open_array(array: Any, choice: Choice) -> Movie:
@@ -43,7 +43,8 @@ def open_array(array: Any, choice: Choice) -> Movie:
         dtype=array.dtype,
         source=name,
         view=view,
-        metadata=facts(format=name, attributes=attributes(dict(getattr(array, "attrs", None) or {}))),
+        chunk_frames=chunk_frames(array, view),
+        metadata=dataset_facts(name, dict(getattr(array, "attrs", None) or {})),
     )
     if name.startswith("dask.") and hasattr(array, "dask"):
         box = (slice(None), slice(None), slice(None))
@@ -67,6 +68,15 @@ def array_axes(array: Any) -> str | None:
     if not isinstance(names, list | tuple) or len(names) != len(array.shape):
         return None
     return axis_letters(names)
+
+
+def chunk_frames(array: Any, view: View) -> int:
+    """How many frames an array stores together along the axis that is time; 1 where it doesn't say."""
+    chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None)
+    if view.time is None or not isinstance(chunks, tuple) or len(chunks) != len(view.axes):
+        return 1
+    frames = chunks[view.time]
+    return max(1, min(frames, view.shape[0])) if isinstance(frames, int) else 1
 
 
 def _first(dataset: Any) -> str:

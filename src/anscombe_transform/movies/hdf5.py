@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.movies.arrays import array_axes
+from anscombe_transform.movies.arrays import array_axes, chunk_frames
 from anscombe_transform.movies.contents import choose
 from anscombe_transform.movies.errors import errors_named, missing
 from anscombe_transform.movies.movie import Movie, file_movie
 from anscombe_transform.movies.nwb import NwbFile, choose_series
-from anscombe_transform.movies.recording import attributes, facts
+from anscombe_transform.movies.recording import dataset_facts
 from anscombe_transform.movies.selection import Choice, select
 
 
@@ -53,7 +53,7 @@ def open_hdf5(path: Path, choice: Choice) -> Movie:
         else:
             name = choose(path, shapes, choice, "dataset")
             axes = array_axes(file[name])
-            metadata = facts(format="HDF5", attributes=attributes(dict(file[name].attrs)))
+            metadata = dataset_facts("HDF5", dict(file[name].attrs))
         dataset = file[name]
         source = f"{path}::{name}"
         view = select(axes, dataset.shape, choice, source)
@@ -64,6 +64,7 @@ def open_hdf5(path: Path, choice: Choice) -> Movie:
             source=source,
             close=file.close,
             metadata=metadata,
+            chunk_frames=chunk_frames(dataset, view),
         )
         cleanup.pop_all()
     return movie

@@ -68,6 +68,8 @@ class Movie:
         Which channel it is; None for a recording without a channel axis.
     plane : int or None
         Which plane it is; None for a recording without a z axis.
+    chunk_frames : int
+        Frames that the source stores together: reading fewer costs as much. 1 where each frame stands alone.
     metadata : dict
         What the source tells that is worth keeping, in types of JSON: ``format``, and where it is known
         ``frame_rate`` (Hz), ``pixel_size`` (``{"y": …, "x": …}``, µm), ``acquired`` (ISO 8601),
@@ -93,6 +95,7 @@ class Movie:
         "axes",
         "channel",
         "channels",
+        "chunk_frames",
         "dtype",
         "metadata",
         "plane",
@@ -110,6 +113,7 @@ class Movie:
         close: Callable[[], object] | None = None,
         view: View | None = None,
         metadata: Mapping[str, Any] | None = None,
+        chunk_frames: int = 1,
     ) -> None:
         self.shape = checked_shape(shape, source)
         view = View("tyx", self.shape, 0, {}) if view is None else view
@@ -119,6 +123,7 @@ class Movie:
         self.channels = view.channels
         self.channel = view.channel
         self.plane = view.plane
+        self.chunk_frames = chunk_frames
         self.metadata: dict[str, Any] = json_value(dict(metadata or {}))
         if len(self.axes) > 3 or view.axes != "tyx":
             self.metadata["axes"] = described(view.axes, view.lengths)
@@ -166,8 +171,10 @@ class Movie:
                 number = _position(index, length, axis)
                 box.append(slice(number, number + 1, 1))
                 finish.append(0)
-        block = self._read((box[0], box[1], box[2]))
         expected = tuple(len(range(s.start, s.stop, s.step)) for s in box)
+        if 0 in expected:
+            return np.empty(expected, self.dtype)[tuple(finish)]
+        block = self._read((box[0], box[1], box[2]))
         if block.shape != expected:
             raise ValueError(
                 f"{self.source} gave an array of shape {block.shape} where {expected} was asked for: it does "
@@ -326,6 +333,7 @@ def file_movie(
     source: str,
     close: Callable[[], object] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    chunk_frames: int = 1,
 ) -> Movie:
     """A movie of a file, whose reading errors say which frames of which file."""
 
@@ -334,7 +342,14 @@ def file_movie(
             return read(box)
 
     return Movie(
-        named, shape=view.shape, dtype=dtype, source=source, close=close, view=view, metadata=metadata
+        named,
+        shape=view.shape,
+        dtype=dtype,
+        source=source,
+        close=close,
+        view=view,
+        metadata=metadata,
+        chunk_frames=chunk_frames,
     )
 
 

@@ -66,8 +66,6 @@ class PlainFrames:
         """Read a box of the movie."""
         frames = self._numbers[box[0]]
         rows = range(self._height)[box[1]]
-        if not frames or not rows:
-            return np.empty((len(frames), len(rows), self._width), self._dtype)[:, :, box[2]]
         height = rows[-1] + 1 - rows[0]
         block = np.empty((len(frames), height, self._width), self._dtype)
         if frames.step == 1 and height == self._height:

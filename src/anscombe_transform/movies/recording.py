@@ -7,6 +7,7 @@ The names are the same whatever the format: ``format``, ``frame_rate`` (Hz), ``p
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from datetime import date
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+# The attribute under which this package records how an array was made.
+_RECORD = "anscombe_transform"
 _LONGEST_TEXT = 300
 _MOST_ENTRIES = 40
 _MICROMETRES = {
@@ -81,6 +84,18 @@ def facts(**entries: Any) -> dict[str, Any]:
     """The entries that say something, in types that JSON has."""
     kept = {name: json_value(value) for name, value in entries.items()}
     return {name: value for name, value in kept.items() if value not in (None, "", [], {})}
+
+
+def dataset_facts(form: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Format and attributes of a dataset, and the record of an earlier compression, whose loss lies in it."""
+    told = dict(mapping)
+    record = told.pop(_RECORD, None)
+    if isinstance(record, str):
+        try:
+            record = json.loads(record)
+        except json.JSONDecodeError:
+            record = None
+    return facts(format=form, attributes=attributes(told), **{_RECORD: record})
 
 
 def attributes(mapping: Mapping[str, Any]) -> dict[str, Any]:

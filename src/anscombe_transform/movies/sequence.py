@@ -198,9 +198,6 @@ class _Sequence:
                     )
                 blocks.append(part[inside, box[1], box[2]])
             at += count
-        if not blocks:
-            with self._part(0) as part:
-                return part[0:0, box[1], box[2]]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def _close(self) -> None:

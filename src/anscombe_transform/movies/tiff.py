@@ -210,8 +210,6 @@ def _tiff_pages(series: TiffPageSeries, numbers: range) -> Callable[[Box], NDArr
     def read(box: Box) -> NDArray[Any]:
         wanted = list(numbers[box[0]])
         height, width = series.keyframe.shape[-2:]
-        if not wanted:
-            return np.empty((0, height, width), series.dtype)[box]
         with lock:
             block = series.asarray(key=wanted)
         return block.reshape(len(wanted), height, width)[:, box[1], box[2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from anscombe_transform.movies.recording import facts, json_value, micrometres, 
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
+# Under this name the package keeps how a movie was made.
+_RECORD = "anscombe_transform"
 # What of ScanImage's thousand settings bears on the numbers of a recording.
 _SCANIMAGE = (
     "SI.VERSION_MAJOR",
@@ -103,7 +106,9 @@ def read_facts(tiff: TiffFile) -> TiffFacts:
         return _ome(tiff)
     if tiff.is_imagej:
         return _imagej(tiff)
-    return TiffFacts(facts(format=_kind(tiff, "TIFF"), **_tags(tiff)))
+    shaped = tiff.shaped_metadata or ()
+    record = shaped[0].get(_RECORD) if shaped else None
+    return TiffFacts(facts(format=_kind(tiff, "TIFF"), **_tags(tiff), **{_RECORD: record}))
 
 
 def _kind(tiff: TiffFile, name: str) -> str:
@@ -138,11 +143,20 @@ def _imagej(tiff: TiffFile) -> TiffFacts:
             frame_rate=frame_rate,
             pixel_size=size if all(size.values()) else None,
             channel_names=names,
-            **{"acquired": _tags(tiff)["acquired"]},
+            **{"acquired": _tags(tiff)["acquired"], _RECORD: _record_of(told.get("Info"))},
         ),
         channel_names=tuple(names),
         plain_stack=not told.get("hyperstack", False),
     )
+
+
+def _record_of(information: Any) -> Any:
+    """The record that this package left in the text that ImageJ shows as information."""
+    try:
+        record = json.loads(information)
+    except (TypeError, json.JSONDecodeError):
+        return None
+    return record if isinstance(record, dict) and "source" in record else None
 
 
 def _per_unit(resolution: Any) -> float | None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.movies.arrays import array_axes
+from anscombe_transform.movies.arrays import array_axes, chunk_frames
 from anscombe_transform.movies.contents import choose
 from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.movie import Movie, file_movie
 from anscombe_transform.movies.nwb import NwbFile, choose_series
-from anscombe_transform.movies.recording import attributes, facts, micrometres, rate
+from anscombe_transform.movies.recording import dataset_facts, facts, micrometres, rate
 from anscombe_transform.movies.selection import Choice, axis_letters, select
 
 _FILES = ("zarr.json", ".zarray", ".zgroup")
@@ -55,7 +55,7 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
     if hasattr(node, "dtype"):
         choice.allow(source, "storage_options")
         array, axes = node, array_axes(node)
-        metadata = facts(format=_format(node), attributes=attributes(_without_ours(node)))
+        metadata = dataset_facts(_format(node), dict(node.attrs))
     elif is_nwb:
         choice.allow(source, "dataset", "storage_options")
         shapes = {f"/{path}": tuple(array.shape) for path, array in arrays.items()}
@@ -76,7 +76,7 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
         name = choose(source, {path: tuple(a.shape) for path, a in everything.items()}, choice, "array")
         array = everything[name]
         axes = array_axes(array)
-        metadata = facts(format=_format(array), attributes=attributes(_without_ours(array)))
+        metadata = dataset_facts(_format(array), dict(array.attrs))
         source = f"{source}::{name}"
     view = select(axes, array.shape, choice, source, channel_names=channel_names)
     return file_movie(
@@ -86,6 +86,7 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
         source=source,
         close=close,
         metadata=metadata,
+        chunk_frames=chunk_frames(array, view),
     )
 
 
@@ -109,11 +110,6 @@ def _open_node(place: Any, choice: Choice) -> tuple[Any, Any]:
 def _format(array: Any) -> str:
     version = getattr(getattr(array, "metadata", None), "zarr_format", 2)
     return f"Zarr V{version}"
-
-
-def _without_ours(array: Any) -> dict[str, Any]:
-    """The attributes of an array but for the record of its own compression, which is not this one's."""
-    return {name: value for name, value in dict(array.attrs).items() if name != "anscombe_transform"}
 
 
 def _arrays(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
