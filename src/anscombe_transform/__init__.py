@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anscombe_transform.codec.anscombe import UnrepresentableError, decode, encode
     from anscombe_transform.codec.entropy import DamagedChunkError
     from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
-    from anscombe_transform.codec.frames_zarr_v3 import FrameCoderV3
+    from anscombe_transform.codec.frames_zarr_v3 import FrameCoder, FrameCoderV3
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
     from anscombe_transform.compression import compress, verify
@@ -37,6 +37,7 @@ _HOME = {
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
     "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
     "DamagedChunkError": "anscombe_transform.codec.entropy",
+    "FrameCoder": "anscombe_transform.codec.frames_zarr_v3",
     "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
     "FrameCoderV3": "anscombe_transform.codec.frames_zarr_v3",
     "NoiseStatistics": "anscombe_transform.calibration",
@@ -63,6 +64,7 @@ __all__ = [
     "AnscombeTransformV2",
     "AnscombeTransformV3",
     "DamagedChunkError",
+    "FrameCoder",
     "FrameCoderV2",
     "FrameCoderV3",
     "NoiseStatistics",

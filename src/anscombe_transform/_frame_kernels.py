@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
-def _compile(function: _Function) -> _Function:
+def compiled(function: _Function) -> _Function:
     """Compile on first use; the type of the plain function stays."""
     return cast("_Function", njit(nogil=True, cache=True)(function))
 
@@ -34,7 +34,7 @@ BLOCK = 8192
 """Pixels whose state stays in the first caches while the loop runs through time."""
 
 
-@_compile
+@compiled
 def rate_at(k: int, t: int) -> int:
     """Shift of the update at frame t >= 1: a plain mean of the first frames, then an exponential one."""
     n = 1
@@ -43,7 +43,7 @@ def rate_at(k: int, t: int) -> int:
     return n
 
 
-@_compile
+@compiled
 def _first_residual(q: AnyArray, out: AnyArray) -> None:
     """Residuals of one plane (y, x): (NW + 2 N + NE + 2) >> 2; N at the sides; W in the first row."""
     height, width = q.shape
@@ -61,7 +61,7 @@ def _first_residual(q: AnyArray, out: AnyArray) -> None:
         target[width - 1] = value(np.int32(row[width - 1]) - np.int32(above[width - 1]))
 
 
-@_compile
+@compiled
 def _first_restore(r: AnyArray, q: AnyArray) -> None:
     """Inverse of `_first_residual`."""
     height, width = q.shape
@@ -79,14 +79,15 @@ def _first_restore(r: AnyArray, q: AnyArray) -> None:
         row[width - 1] = value(np.int32(source[width - 1]) + np.int32(above[width - 1]))
 
 
-@_compile
-def _begin(q: AnyArray, state: AnyArray) -> None:
+@compiled
+def begin(q: AnyArray, state: AnyArray) -> None:
+    """The state of pixels after their first frame."""
     wide = state.dtype.type
     for i in range(q.size):
         state[i] = wide(wide(q[i]) << wide(7))
 
 
-@_compile
+@compiled
 def _frame_residual(q: AnyArray, out: AnyArray, state: AnyArray, k: np.int16) -> None:
     """Residuals of some pixels of one frame, and the update of their state."""
     value, wide = out.dtype.type, state.dtype.type
@@ -100,7 +101,7 @@ def _frame_residual(q: AnyArray, out: AnyArray, state: AnyArray, k: np.int16) ->
         state[i] = wide(mean + wide(step >> wide(shift & wide(15))))
 
 
-@_compile
+@compiled
 def _frame_restore(r: AnyArray, q: AnyArray, state: AnyArray, k: np.int16) -> None:
     """Inverse of `_frame_residual`."""
     value, wide = q.dtype.type, state.dtype.type
@@ -114,7 +115,7 @@ def _frame_restore(r: AnyArray, q: AnyArray, state: AnyArray, k: np.int16) -> No
         state[i] = wide(mean + wide(step >> wide(shift & wide(15))))
 
 
-@_compile
+@compiled
 def running_residual(q: AnyArray, k: int, state: AnyArray, out: AnyArray) -> None:
     """Residuals of codes (time, plane, y, x) under the running mean of rate k; `state` is scratch."""
     frames = q.shape[0]
@@ -125,12 +126,12 @@ def running_residual(q: AnyArray, k: int, state: AnyArray, out: AnyArray) -> Non
     for start in range(0, size, BLOCK):
         stop = min(size, start + BLOCK)
         part = state[: stop - start]
-        _begin(flat[0, start:stop], part)
+        begin(flat[0, start:stop], part)
         for t in range(1, frames):
             _frame_residual(flat[t, start:stop], target[t, start:stop], part, np.int16(rate_at(k, t)))
 
 
-@_compile
+@compiled
 def running_restore(r: AnyArray, k: int, state: AnyArray, q: AnyArray) -> None:
     """Inverse of `running_residual`."""
     frames = q.shape[0]
@@ -141,12 +142,12 @@ def running_restore(r: AnyArray, k: int, state: AnyArray, q: AnyArray) -> None:
     for start in range(0, size, BLOCK):
         stop = min(size, start + BLOCK)
         part = state[: stop - start]
-        _begin(flat[0, start:stop], part)
+        begin(flat[0, start:stop], part)
         for t in range(1, frames):
             _frame_restore(source[t, start:stop], flat[t, start:stop], part, np.int16(rate_at(k, t)))
 
 
-@_compile
+@compiled
 def split(r: AnyArray, bias: Any, low: AnyArray, high: AnyArray) -> None:
     """Two-byte integers as a plane of low bytes and one of high bytes of the integer plus `bias`."""
     for i in range(r.size):
@@ -155,7 +156,7 @@ def split(r: AnyArray, bias: Any, low: AnyArray, high: AnyArray) -> None:
         high[i] = np.uint8(np.uint16(v + bias) >> np.uint16(8))
 
 
-@_compile
+@compiled
 def join(low: AnyArray, high: AnyArray, bias: Any, r: AnyArray) -> None:
     """Inverse of `split`: the low byte is signed where the bias is 128."""
     flip = np.uint16(bias)
@@ -164,7 +165,7 @@ def join(low: AnyArray, high: AnyArray, bias: Any, r: AnyArray) -> None:
         r[i] = np.uint16(signed + np.uint16(np.uint16(high[i]) << np.uint16(8)))
 
 
-@_compile
+@compiled
 def _count(r: AnyArray, counts: AnyArray) -> None:
     """Add the bytes of `r` to four interleaved histograms (4, 256), which keep equal bytes from waiting."""
     end = r.size & ~3
@@ -177,7 +178,7 @@ def _count(r: AnyArray, counts: AnyArray) -> None:
         counts[0, r[i]] += 1
 
 
-@_compile
+@compiled
 def byte_entropy(r: AnyArray) -> float:
     """Bits that the bytes of a flat array have each, at least, if coded one by one."""
     counts = np.zeros((4, 256), np.uint32)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from anscombe_transform.codec.entropy import DamagedChunkError, pack, pack_matches, scratch, unpack
+from anscombe_transform.codec.frame_model import FrameModel, fit_model, tables
 from anscombe_transform.codec.memory import pool
 
 if TYPE_CHECKING:
@@ -27,20 +28,28 @@ if TYPE_CHECKING:
 
     AnyArray = npt.NDArray[Any]
 
-__all__ = ["FRAMES", "FRAME_NAMES", "DamagedChunkError", "FrameConfiguration", "decode_chunk", "encode_chunk"]
+__all__ = [
+    "FRAMES",
+    "FRAME_NAMES",
+    "DamagedChunkError",
+    "FrameConfiguration",
+    "FrameModel",
+    "decode_chunk",
+    "encode_chunk",
+]
 
 FRAMES = "anscombe-frames-v1"
 FRAME_NAMES = (FRAMES, f"numcodecs.{FRAMES}")
 """Every name under which a configuration may be stored."""
 
-PRESETS = ("fast",)
+PRESETS = ("fast", "compact")
 CODES = ("uint8", "uint16")
 
 _VERSION = 0xF1
 _HEADER = 4
 # Low half of the second byte of the header: what the residuals are of. The high half names the entropy
 # stage: 0 is zstd, 1 is kept for an arithmetic coder.
-_STORED, _RUNNING = 0, 1
+_STORED, _RUNNING, _MODEL = 0, 1, 2
 # Third byte of a stored chunk: the bytes of the codes in their order, or all low bytes before all high ones.
 _IN_ORDER, _IN_PLANES = 0, 1
 _RATES = (1, 2, 3, 4, 5)
@@ -56,11 +65,13 @@ class FrameConfiguration:
 
     Parameters
     ----------
-    preset : {"fast"}
+    preset : {"fast", "compact"}
         How an encoder predicts; every chunk says for itself how it was stored.
     time_axis : int or None
         Axis along which frames follow each other. None where no axis is time: the last two axes are images
         and the others separate ones.
+    model : FrameModel or None
+        What ``compact`` predicts with: one for the whole array, fitted to a sample of its codes (`fit`).
 
     Raises
     ------
@@ -68,8 +79,9 @@ class FrameConfiguration:
         If a field breaks its rule.
     """
 
-    preset: Literal["fast"] = "fast"
+    preset: Literal["fast", "compact"] = "fast"
     time_axis: int | None = 0
+    model: FrameModel | None = None
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -79,6 +91,39 @@ class FrameConfiguration:
             raise TypeError(f"time_axis must be an integer or None, got {axis!r}")
         if axis is not None and not 0 <= axis < 64:
             raise ValueError(f"time_axis must be the number of an axis, counted from 0, got {axis!r}")
+        if (self.preset == "compact") != (self.model is not None):
+            raise ValueError(
+                'preset="compact" predicts with a model, and no other preset does: make the coder with '
+                f"its method fit(codes); got preset={self.preset!r} and model={self.model!r}"
+            )
+        if self.model is not None and not isinstance(self.model, FrameModel):
+            raise TypeError(f"model must be a FrameModel, got {self.model!r}")
+
+    @classmethod
+    def fit(cls, codes: npt.ArrayLike, *, time_axis: int | None = 0) -> FrameConfiguration:
+        """The configuration of preset ``compact`` with a model fitted to codes.
+
+        Parameters
+        ----------
+        codes : array_like of uint8 or uint16
+            A piece of the array as the transform leaves it, some tens of frames or more where it has time.
+        time_axis : int or None
+            Axis along which frames follow each other.
+
+        Raises
+        ------
+        TypeError
+            If the codes are of another type.
+        ValueError
+            If there are none, or they have no such axis.
+        """
+        sample = np.asarray(codes)
+        _check_dtype(sample.dtype)
+        plain = cls(time_axis=time_axis)
+        plain.check_axes(sample.ndim)
+        if not sample.size:
+            raise ValueError("codes must hold a piece of the array to fit a model to, got none")
+        return cls("compact", time_axis, fit_model(_as_frames(sample, time_axis)))
 
     def check_axes(self, dimensions: int) -> None:
         """Refuse an array that has no such time axis.
@@ -96,7 +141,10 @@ class FrameConfiguration:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON types, complete: a reader needs no default."""
-        return {"preset": self.preset, "time_axis": self.time_axis}
+        document: dict[str, Any] = {"preset": self.preset, "time_axis": self.time_axis}
+        if self.model is not None:
+            document["model"] = self.model.to_json()
+        return document
 
     @classmethod
     def from_json(cls, name: str, document: Mapping[str, Any]) -> FrameConfiguration:
@@ -110,14 +158,17 @@ class FrameConfiguration:
         if name not in FRAME_NAMES:
             raise ValueError(f"codec name must be one of {', '.join(FRAME_NAMES)}, got {name!r}")
         known = {"preset", "time_axis"}
-        if unknown := set(document) - known:
+        if unknown := set(document) - known - {"model"}:
             raise ValueError(
                 f"{FRAMES} configuration has unknown keys {sorted(unknown)}: a newer version may have "
                 "written it"
             )
         if missing := known - set(document):
             raise ValueError(f"{FRAMES} configuration lacks {sorted(missing)}")
-        return cls(**document)
+        fields = dict(document)
+        if "model" in fields:
+            fields["model"] = FrameModel.from_json(fields["model"])
+        return cls(**fields)
 
 
 # --- arrays and frames --------------------------------------------------------------------------------------
@@ -189,7 +240,9 @@ def encode_chunk(codes: AnyArray, configuration: FrameConfiguration) -> bytes:
     q.flags.writeable = False
     if not q.size:
         return _chunk(_STORED, _IN_ORDER, pack(np.empty(0, np.uint8)))
-    return _encode_fast(q)
+    if configuration.model is not None:
+        return _encode_compact(q, configuration.model)
+    return _encode_fast(q, *_best_rate(q))
 
 
 def decode_chunk(
@@ -229,6 +282,8 @@ def decode_chunk(
         _decode_stored(view[_HEADER:], parameter, q)
     elif method == _RUNNING:
         _decode_running(view[_HEADER:], parameter, q)
+    elif method == _MODEL:
+        _decode_model(view[_HEADER:], parameter, q, configuration.model)
     else:
         raise _unknown("method", method)
     axis = configuration.time_axis
@@ -310,6 +365,28 @@ def _decode_running(frame: memoryview, rate: int, q: AnyArray) -> None:
         _frame_kernels.running_restore(residuals.reshape(q.shape), rate, _state(q), q)
 
 
+def _decode_model(frame: memoryview, check: int, q: AnyArray, model: FrameModel | None) -> None:
+    from anscombe_transform import _model_kernels
+
+    if model is None or check != model.check:
+        raise DamagedChunkError(
+            "the chunk was made with a model that the array's metadata does not hold: one of the two is "
+            "damaged, or of another array"
+        )
+    payload = scratch("payload", q.nbytes)
+    unpack(frame, payload)
+    if q.size:
+        known = tables(model)
+        low, high = payload[: q.size].reshape(q.shape), payload[q.size :]
+        _model_kernels.rank_to_code(q, low, high, known.codes, *known.numbers[q.itemsize], _states(q))
+
+
+def _states(q: AnyArray) -> AnyArray:
+    """Scratch for the two running means of the model."""
+    size = q[0].size
+    return scratch("states", 2 * size, np.int16 if q.itemsize == 1 else np.int32).reshape(2, size)
+
+
 def _state(q: AnyArray) -> AnyArray:
     from anscombe_transform import _frame_kernels
 
@@ -319,12 +396,38 @@ def _state(q: AnyArray) -> AnyArray:
 # --- how a chunk is stored ----------------------------------------------------------------------------------
 
 
-def _encode_fast(q: AnyArray) -> bytes:
-    """The chunk under the running mean whose residuals are smallest, or without prediction."""
-    rate = _best_rate(q)
+def _encode_fast(q: AnyArray, rate: int, _: float) -> bytes:
+    """The chunk under a running mean, or without prediction where the rate is 0."""
     if rate == 0:
-        return _smallest(q, q, _STORED, _IN_ORDER if q.itemsize == 1 else _IN_PLANES, bias=0)
-    return _smallest(q, running_residuals(q, rate), _RUNNING, rate, bias=_CENTRED)
+        return _smallest(q, _bytes_of(q, 0), _STORED, _IN_ORDER if q.itemsize == 1 else _IN_PLANES)
+    return _smallest(q, _bytes_of(running_residuals(q, rate), _CENTRED), _RUNNING, rate)
+
+
+def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
+    """The chunk under the model, or as ``fast`` would store it where that has the smaller entropy."""
+    from anscombe_transform import _frame_kernels, _model_kernels
+
+    rate, least = _best_rate(q)
+    known = tables(model)
+    payload = scratch("ranks", q.nbytes)
+    low, high = payload[: q.size], payload[q.size :]
+    numbers = known.numbers[q.itemsize]
+    _model_kernels.code_to_rank(q, low.reshape(q.shape), high, known.ranks, *numbers, _states(q))
+    step = _odd_step(q.size)
+    skipped = q[0].size if len(q) > 2 else 0
+    found = sum(
+        _frame_kernels.byte_entropy(np.ascontiguousarray(part[skipped::step]))
+        for part in (low, high)
+        if part.size
+    )
+    if least < found:
+        return _encode_fast(q, rate, least)
+    return _smallest(q, payload, _MODEL, model.check)
+
+
+def _odd_step(size: int) -> int:
+    """Stride through a chunk that takes a sample of it and meets every column."""
+    return max(1, size // _SAMPLED) | 1
 
 
 def running_residuals(q: AnyArray, rate: int) -> AnyArray:
@@ -347,19 +450,18 @@ def _entropy(values: AnyArray, bias: int) -> float:
     return float(_frame_kernels.byte_entropy(low) + _frame_kernels.byte_entropy(high))
 
 
-def _best_rate(q: AnyArray) -> int:
-    """The rate whose residuals have the least entropy on pixels from all over the chunk; 0 for none."""
+def _best_rate(q: AnyArray) -> tuple[int, float]:
+    """The rate whose residuals have the least entropy on pixels from all over the chunk, and that; 0 for none."""
     from anscombe_transform import _frame_kernels
 
     frames = q.shape[0]
     if frames <= 2:
         # Rates differ from the third frame on.
         line = running_residuals(q, 1).reshape(-1)
-        step = max(1, q.size // _SAMPLED)
-        # An odd step meets every column.
-        step += 1 - step % 2
+        step = _odd_step(q.size)
         plain = _entropy(np.ascontiguousarray(q.reshape(-1)[::step]), 0)
-        return 1 if _entropy(np.ascontiguousarray(line[::step]), _CENTRED) < plain else 0
+        found = _entropy(np.ascontiguousarray(line[::step]), _CENTRED)
+        return (1, found) if found < plain else (0, plain)
     sample = _sampled_pixels(q)
     residuals = scratch("sample", sample.size, sample.dtype).reshape(sample.shape)
     best, least = 0, _entropy(sample[1:], 0)
@@ -368,7 +470,7 @@ def _best_rate(q: AnyArray) -> int:
         found = _entropy(residuals[1:], _CENTRED)
         if found < least:
             best, least = rate, found
-    return best
+    return best, least
 
 
 def _sampled_pixels(q: AnyArray) -> AnyArray:
@@ -379,40 +481,34 @@ def _sampled_pixels(q: AnyArray) -> AnyArray:
     frames = min(q.shape[0], _SAMPLED)
     start = (q.shape[0] - frames) // 2
     part = q[start : start + frames].reshape(frames, -1)
-    step = max(1, part.size // _SAMPLED)
-    step += 1 - step % 2
+    step = _odd_step(part.size)
     sample = np.ascontiguousarray(part[:, step // 2 :: step]).reshape(frames, 1, 1, -1)
     sample.flags.writeable = False
     return sample
 
 
-def _smallest(q: AnyArray, values: AnyArray, method: int, parameter: int, *, bias: int) -> bytes:
-    """The chunk with its values packed, unless zstd's matches make less of the values, or of the codes.
+def _smallest(q: AnyArray, payload: npt.NDArray[np.uint8], method: int, parameter: int) -> bytes:
+    """The chunk with its payload packed, unless zstd's matches make less of it, or of the codes.
 
     Matches are rare in noise and long in what repeats, such as sparse counts. Pieces of the chunk are packed
     every way; the whole only where a piece shows that it may pay.
     """
-    payload = _bytes_of(values, bias)
     raw = _in_order(q)
-    pieces = _pieces(values.size)
-    kept = sum(len(_pack_pieces(pack, payload, values, piece)) for piece in pieces)
-    repeated = sum(len(_pack_pieces(pack_matches, payload, values, piece)) for piece in pieces)
-    size = q.itemsize
-    plain = sum(len(pack_matches(raw[size * a : size * b])) for a, b in pieces)
+    pieces = _pieces(q.size)
+    kept = sum(_packed_size(pack, payload, q.size, piece) for piece in pieces)
+    repeated = sum(_packed_size(pack_matches, payload, q.size, piece) for piece in pieces)
+    plain = sum(len(pack_matches(raw[q.itemsize * a : q.itemsize * b])) for a, b in pieces)
     smallest = _chunk(method, parameter, pack(payload) if kept <= repeated else pack_matches(payload))
-    if plain < 1.02 * min(kept, repeated) and (raw is not payload or repeated >= kept):
+    if plain < 1.02 * min(kept, repeated) and (method != _STORED or q.itemsize > 1 or kept <= repeated):
         other = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
         smallest = min(smallest, other, key=len)
     return smallest
 
 
-def _pack_pieces(
-    packer: Any, payload: npt.NDArray[np.uint8], values: AnyArray, piece: tuple[int, int]
-) -> bytes:
-    """A piece of the payload packed: the same values of each of its byte planes."""
+def _packed_size(packer: Any, payload: npt.NDArray[np.uint8], size: int, piece: tuple[int, int]) -> int:
+    """Size of a piece of the payload packed: the same values of each of its byte planes."""
     start, stop = piece
-    parts = [packer(payload[at + start : at + stop]) for at in range(0, payload.size, values.size)]
-    return b"".join(parts)
+    return sum(len(packer(payload[at + start : at + stop])) for at in range(0, payload.size, size))
 
 
 def _in_order(q: AnyArray) -> npt.NDArray[np.uint8]:

@@ -13,10 +13,17 @@ from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray
 from numcodecs.registry import register_codec
 
 from anscombe_transform.codec.configuration import spelling
-from anscombe_transform.codec.frames import CODES, FRAMES, FrameConfiguration, decode_chunk, encode_chunk
+from anscombe_transform.codec.frames import (
+    CODES,
+    FRAMES,
+    FrameConfiguration,
+    FrameModel,
+    decode_chunk,
+    encode_chunk,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -34,10 +41,12 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
         Shape of the array's chunks.
     dtype : str
         Type of the codes, uint8 or uint16: the `encoded_dtype` of the transform before it.
-    preset : {"fast"}
+    preset : {"fast", "compact"}
         How frames are predicted.
     time_axis : int or None
         Axis along which frames follow each other.
+    model : FrameModel, optional
+        What ``compact`` predicts with; `fit` makes a coder with one.
 
     Raises
     ------
@@ -57,8 +66,9 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
 
     chunk_shape: tuple[int, ...]
     dtype: str = "uint8"
-    preset: Literal["fast"] = field(default="fast", kw_only=True)
+    preset: Literal["fast", "compact"] = field(default="fast", kw_only=True)
     time_axis: int | None = field(default=0, kw_only=True)
+    model: FrameModel | None = field(default=None, kw_only=True, repr=False)
     configuration: FrameConfiguration = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,8 +85,16 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
             raise ValueError(f"dtype must be uint8 or uint16 (the type of the codes), got {self.dtype!r}")
         object.__setattr__(self, "chunk_shape", shape)
         object.__setattr__(self, "dtype", spelling(dtype))
-        object.__setattr__(self, "configuration", FrameConfiguration(self.preset, self.time_axis))
+        configuration = FrameConfiguration(self.preset, self.time_axis, self.model)
+        object.__setattr__(self, "configuration", configuration)
         self.configuration.check_axes(len(shape))
+
+    @classmethod
+    def fit(cls, codes: npt.ArrayLike, chunk_shape: Sequence[int], *, time_axis: int | None = 0) -> Self:
+        """A coder of preset ``compact`` with a model fitted to a sample of codes; see `FrameConfiguration.fit`."""
+        found = FrameConfiguration.fit(codes, time_axis=time_axis)
+        dtype = np.asarray(codes).dtype.name
+        return cls(tuple(chunk_shape), dtype, preset=found.preset, time_axis=time_axis, model=found.model)
 
     @property
     def _stored_dtype(self) -> np.dtype[Any]:
@@ -174,11 +192,11 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
         if missing := {"chunk_shape", "dtype"} - set(document):
             raise ValueError(f"{FRAMES} configuration lacks {sorted(missing)}")
         shape, dtype = document.pop("chunk_shape"), document.pop("dtype")
-        FrameConfiguration.from_json(name, document)
-        return cls(tuple(shape), dtype, **document)
+        found = FrameConfiguration.from_json(name, document)
+        return cls(tuple(shape), dtype, preset=found.preset, time_axis=found.time_axis, model=found.model)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        again = partial(type(self), preset=self.preset, time_axis=self.time_axis)
+        again = partial(type(self), preset=self.preset, time_axis=self.time_axis, model=self.model)
         return again, (self.chunk_shape, self.dtype)
 
 

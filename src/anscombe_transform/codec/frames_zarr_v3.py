@@ -15,6 +15,7 @@ from anscombe_transform.codec.frames import (
     FRAME_NAMES,
     FRAMES,
     FrameConfiguration,
+    FrameModel,
     decode_chunk,
     encode_chunk,
 )
@@ -22,6 +23,7 @@ from anscombe_transform.codec.frames import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy.typing as npt
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
 
@@ -37,10 +39,12 @@ class FrameCoderV3(ArrayBytesCodec):
 
     Parameters
     ----------
-    preset : {"fast"}
+    preset : {"fast", "compact"}
         How frames are predicted.
     time_axis : int or None
         Axis along which frames follow each other.
+    model : FrameModel, optional
+        What ``compact`` predicts with; `fit` makes a coder with one.
 
     Raises
     ------
@@ -62,12 +66,27 @@ class FrameCoderV3(ArrayBytesCodec):
 
     is_fixed_size = False
 
-    preset: Literal["fast"] = "fast"
+    preset: Literal["fast", "compact"] = "fast"
     time_axis: int | None = 0
+    model: FrameModel | None = field(default=None, kw_only=True, repr=False)
     configuration: FrameConfiguration = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "configuration", FrameConfiguration(self.preset, self.time_axis))
+        object.__setattr__(self, "configuration", FrameConfiguration(self.preset, self.time_axis, self.model))
+
+    @classmethod
+    def fit(cls, codes: npt.ArrayLike, *, time_axis: int | None = 0) -> Self:
+        """A coder of preset ``compact`` with a model fitted to a sample of codes; see `FrameConfiguration.fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> codes = np.random.default_rng(0).poisson(20, (50, 64, 64)).astype("uint8")
+        >>> FrameCoderV3.fit(codes)
+        FrameCoderV3(preset='compact', time_axis=0)
+        """
+        found = FrameConfiguration.fit(codes, time_axis=time_axis)
+        return cls(found.preset, time_axis, model=found.model)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -79,8 +98,8 @@ class FrameCoderV3(ArrayBytesCodec):
             If the name or a key is unknown, or a parameter breaks its rule.
         """
         document = data.get("configuration", {})
-        FrameConfiguration.from_json(data.get("name", FRAMES), document)
-        return cls(**document)
+        found = FrameConfiguration.from_json(data.get("name", FRAMES), document)
+        return cls(found.preset, found.time_axis, model=found.model)
 
     def to_dict(self) -> dict[str, Any]:
         """The metadata of this codec as JSON types."""
@@ -119,8 +138,11 @@ class FrameCoderV3(ArrayBytesCodec):
         return await asyncio.to_thread(self._decode_sync, chunk_bytes, chunk_spec)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), preset=self.preset, time_axis=self.time_axis), ()
+        return partial(type(self), model=self.model), (self.preset, self.time_axis)
 
+
+FrameCoder = FrameCoderV3
+"""The frame coder of the current Zarr format."""
 
 for _name in FRAME_NAMES:
     register_codec(_name, FrameCoderV3)
