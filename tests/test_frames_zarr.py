@@ -19,8 +19,9 @@ from anscombe_transform import FrameCoderV2, FrameCoderV3
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.frames import DamagedChunkError
 
+NOISE = np.random.default_rng(3).poisson(20, (40, 30, 30)).astype("uint8")
 KNOWN = Sensitivity.from_known(conversion_gain=90, zero_level=50)
-PRESETS = ("fast", "portable")
+PRESETS = ("fast", "compact", "portable")
 
 
 @pytest.fixture
@@ -99,7 +100,13 @@ def test_a_chunk_above_the_inline_size(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize(
     "coder",
-    [FrameCoderV3(), FrameCoderV3(time_axis=None), FrameCoderV2((4, 5, 6), ">u2", time_axis=1)],
+    [
+        FrameCoderV3.fit(NOISE),
+        FrameCoderV2.fit(NOISE, (4, 5, 6)),
+        FrameCoderV3(),
+        FrameCoderV3(time_axis=None),
+        FrameCoderV2((4, 5, 6), ">u2", time_axis=1),
+    ],
     ids=repr,
 )
 def test_a_coder_survives_json_and_pickle(coder: Any) -> None:
@@ -147,6 +154,8 @@ def test_a_pipeline_says_what_it_needs(movie: np.ndarray) -> None:
         at.codec_pipeline(KNOWN, sample=movie, preset="best")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="zarr_format must be"):
         at.codec_pipeline(KNOWN, sample=movie, zarr_format=4)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="needs sample="):
+        at.codec_pipeline(KNOWN, preset="compact")
     with pytest.raises(ValueError, match="needs chunks="):
         at.codec_pipeline(KNOWN, sample=movie, zarr_format=2)
     with pytest.raises(ValueError, match="chunk_shape"):

@@ -161,7 +161,7 @@ def _new_innovation(q: AnyArray, level: AnyArray, decay: Any, clip: Any, s: AnyA
     low = work(-clip)
     for i in range(n):
         found = work(work(work(q[i]) << work(7)) - level[i])
-        old = wide(wide(inner[i] * decay) >> wide(2))
+        old = wide(wide(inner[i] * decay) >> wide(4))
         inner[i] = wide(wide(min(max(found, low), clip)) + old)
     s[0] = s[1] = s[2]
     s[n + 2] = s[n + 3] = s[n + 1]
@@ -266,7 +266,7 @@ def _model_loop(decode: bool) -> Callable[..., None]:
         temporal: AnyArray,
         above: AnyArray,
         first: AnyArray,
-        decay: int,
+        decay: AnyArray,
         mean: int,
         state: AnyArray,
     ) -> None:
@@ -285,9 +285,9 @@ def _model_loop(decode: bool) -> Callable[..., None]:
         codes = q.reshape(frames, planes * area)
         lows = low.reshape(frames, planes * area)
         wide = high.size > 0
-        fall = np.int32(decay)
         for t in range(frames):
             taps = first if t == 0 else above
+            fall = np.int32(decay[min(t, 1)])
             clip = work(_CLIP_FIRST if t == 0 else _CLIP)
             for plane in range(planes):
                 place = plane * area

@@ -3,7 +3,7 @@
 ``fast``
     The transform and the frame coder with a running mean: five times smaller at gigabytes per second.
 ``compact``
-    The frame coder with a prediction fitted to a sample of the movie: some percent smaller, at half the speed.
+    The frame coder with a prediction fitted to a sample of the movie: smaller, at half the speed.
 ``portable``
     The transform and stock codecs: a third larger, and readable without the frame coder.
 """

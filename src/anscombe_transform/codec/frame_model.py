@@ -51,8 +51,8 @@ class FrameModel:
         Weights of the innovations above, from two columns left to two right, in 1/1024.
     first : tuple of 7 int
         The same in the first frame, then those of the next and the second next pixel on the left.
-    decay : int
-        Fourths of the innovations that each row hands on: 0 to 3.
+    decay : (int, int)
+        Sixteenths of the innovations above that each row hands on, in the first frame and later: 0 to 15.
     mean : int
         Level that is predicted where nothing is known, 1/128 code.
     orders : tuple of bytes
@@ -68,7 +68,7 @@ class FrameModel:
     temporal: tuple[int, ...]
     above: tuple[int, ...]
     first: tuple[int, ...]
-    decay: int
+    decay: tuple[int, int]
     mean: int
     orders: tuple[bytes, ...]
 
@@ -82,10 +82,13 @@ class FrameModel:
             )
         self._numbers("above", 5, -w, w)
         self._numbers("first", 7, -w, w)
-        for name, highest in (("decay", 3), ("mean", 65535 << 7)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= highest:
-                raise ValueError(f"{name} must be an integer from 0 to {highest}, got {value!r}")
+        for name in ("above", "first"):
+            if (total := sum(map(abs, getattr(self, name)[:5]))) > w:
+                raise ValueError(f"the first five weights of {name} must sum to at most {w}, got {total}")
+        self._numbers("decay", 2, 0, 15)
+        highest = 65535 << 7
+        if isinstance(self.mean, bool) or not isinstance(self.mean, int) or not 0 <= self.mean <= highest:
+            raise ValueError(f"mean must be an integer from 0 to {highest}, got {self.mean!r}")
         if len(self.orders) != CONTEXTS:
             raise ValueError(f"orders must hold {CONTEXTS} contexts, got {len(self.orders)}")
         for order in self.orders:
@@ -106,7 +109,7 @@ class FrameModel:
     @property
     def check(self) -> int:
         """One byte that tells this model from others: a chunk names the model that it was made with."""
-        numbers = (*self.rates, *self.temporal, *self.above, *self.first, self.decay, self.mean)
+        numbers = (*self.rates, *self.temporal, *self.above, *self.first, *self.decay, self.mean)
         data = np.array(numbers, "<i4").tobytes() + _order_bytes(self.orders)
         return zlib.crc32(data) & 0xFF
 
@@ -118,7 +121,7 @@ class FrameModel:
             "temporal": list(self.temporal),
             "above": list(self.above),
             "first": list(self.first),
-            "decay": self.decay,
+            "decay": list(self.decay),
             "mean": self.mean,
             "orders": base64.b64encode(packed).decode(),
         }
@@ -190,18 +193,20 @@ def tables(model: FrameModel) -> Tables:
         rates = np.array(model.rates, np.int64)
         weights = (np.array(values, work) for values in (model.temporal, model.above, model.first))
         mean = min(model.mean, (256**itemsize - 1) << 7)
-        numbers[itemsize] = (rates, *weights, model.decay, mean)
+        numbers[itemsize] = (rates, *weights, np.array(model.decay, np.int64), mean)
     return Tables(ranks.reshape(-1), codes.reshape(-1), numbers)
 
 
 # --- fitting ------------------------------------------------------------------------------------------------
 
 # Many small patches see more of a movie than a few large ones.
-_PATCH_ROWS, _PATCH_COLUMNS, _PATCH_FRAMES = 16, 32, 48
-_PATCHED = 1 << 19
-_RATES = (2, 4)
+_PATCH_ROWS, _PATCH_COLUMNS, _PATCH_FRAMES = 32, 32, 48
+_PATCHED = 1 << 20
+_RATES = (2, 5)
+_DECAYS = (8, 12, 14, 15)
+_DECAY_FIRST = 8
 _RIDGE_TIME, _RIDGE_ABOVE, _RIDGE_FIRST = 1e-3, 3e-3, 1e-2
-_FEWEST_SEEN = 2
+_FEWEST_SEEN = 16
 
 
 def fit_model(frames: AnyArray) -> FrameModel:
@@ -217,16 +222,16 @@ def fit_model(frames: AnyArray) -> FrameModel:
     decay, above = _fit_above(codes, level)
     mean = int(np.rint(128 * patches.mean(dtype=np.float64)))
     starts = patches[:: max(1, len(patches) // 4)].astype(np.int32)
-    first = _fit_first(starts, mean, decay)
+    first = _fit_first(starts, mean, _DECAY_FIRST)
     if codes.size:
         counts = _counted(codes, _sharpened(codes, level, above, decay, _CLIP))
     else:
-        counts = _counted(starts, _sharpened_first(starts, mean, first, decay))
-    return FrameModel(_RATES, temporal, above, first, decay, mean, _orders(counts))
+        counts = _counted(starts, _sharpened_first(starts, mean, first, _DECAY_FIRST))
+    return FrameModel(_RATES, temporal, above, first, (_DECAY_FIRST, decay), mean, _orders(counts))
 
 
 def _patches(frames: AnyArray) -> AnyArray:
-    """Small patches from all over the sample, as planes of their own: (time, patch, y, x), one wider all round."""
+    """Small patches from all over the sample, one pixel wider all round: (time, patch, y, x)."""
     total, planes, height, width = frames.shape
     rows, columns = min(height, _PATCH_ROWS + 2), min(width, _PATCH_COLUMNS + 2)
     length = min(total, _PATCH_FRAMES)
@@ -236,7 +241,7 @@ def _patches(frames: AnyArray) -> AnyArray:
     count = min(wanted, places * max(1, total // length))
     found = np.empty((length, count, rows, columns), frames.dtype)
     for n in range(count):
-        # Columns are staggered from row to row and starts in time spread evenly, so that few patches see much.
+        # Columns are staggered from row to row and starts in time spread evenly: few patches see much.
         k = n * places // count if count <= places else n % places
         plane, k = divmod(k, down * across)
         y, x = divmod(k, across)
@@ -248,7 +253,7 @@ def _patches(frames: AnyArray) -> AnyArray:
 
 
 def _running_means(patches: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """The two running means before every fourth frame (2, frame, patch, y, x), and the codes of these frames."""
+    """The running means before every fourth frame (2, frame, patch, y, x), and the codes of these frames."""
     frames = len(patches)
     every = 4 if frames > 8 else 1
     kept = range(min(every, frames), frames, every)
@@ -292,8 +297,13 @@ def _solve(
     return found
 
 
-def _rounded(weights: AnyArray, scale: int, largest: int) -> tuple[int, ...]:
-    return tuple(int(v) for v in np.clip(np.rint(weights * scale), -largest, largest))
+def _taps(weights: AnyArray) -> tuple[int, ...]:
+    """Weights of innovations in 1/1024, within what the decoder's arithmetic is made for."""
+    kept = np.clip(np.rint(weights * 1024), -_LARGEST_WEIGHT, _LARGEST_WEIGHT)
+    total = np.abs(kept[:5]).sum()
+    if total > _LARGEST_WEIGHT:
+        kept[:5] = np.trunc(kept[:5] * (_LARGEST_WEIGHT / total))
+    return tuple(int(v) for v in kept)
 
 
 def _fit_temporal(means: AnyArray, codes: AnyArray) -> tuple[int, ...]:
@@ -308,7 +318,7 @@ def _fit_temporal(means: AnyArray, codes: AnyArray) -> tuple[int, ...]:
     wanted = codes[inner] - center
     constant = np.ones(wanted.shape)
     weights = _solve([*features, constant], wanted, _RIDGE_TIME, [0, 0, 0, 1, 0])
-    whole = _rounded(weights[:4], 256, 512)
+    whole = tuple(int(v) for v in np.clip(np.rint(weights[:4] * 256), -512, 512))
     # The constant takes up what rounding the others has cost.
     bias = center + weights[4] - sum(whole) / 256 * center
     return (*whole, int(np.clip(np.rint(bias * 256 * 128), -_LARGEST_BIAS, _LARGEST_BIAS)))
@@ -319,7 +329,8 @@ def _predicted(means: AnyArray, temporal: tuple[int, ...]) -> AnyArray:
     w0, w1, w2, w3, b = temporal
     wide = means.astype(np.int64)
     smooth = _smoothed((wide[0] * w2 + wide[1] * w3) >> 4)
-    return np.maximum((wide[0] * w0 + wide[1] * w1 + smooth + b) >> 8, 0)
+    level: AnyArray = np.maximum((wide[0] * w0 + wide[1] * w1 + smooth + b) >> 8, 0)
+    return level
 
 
 def _innovations(codes: AnyArray, level: AnyArray, decay: int, clip: int) -> AnyArray:
@@ -327,26 +338,27 @@ def _innovations(codes: AnyArray, level: AnyArray, decay: int, clip: int) -> Any
     own = np.clip((codes << 7) - level, -clip, clip)
     sums = np.zeros((*codes.shape[:-1], codes.shape[-1] + 4), np.int64)
     for y in range(1, codes.shape[2]):
-        fresh = own[:, :, y - 1] + (sums[:, :, y - 1, 2:-2] * decay >> 2)
+        fresh = own[:, :, y - 1] + (sums[:, :, y - 1, 2:-2] * decay >> 4)
         sums[:, :, y] = np.pad(fresh, [(0, 0), (0, 0), (2, 2)], mode="edge")
     return sums
 
 
 def _fit_above(codes: AnyArray, level: AnyArray) -> tuple[int, tuple[int, ...]]:
     """Decay and weights of the innovations above."""
-    best, decay, above = np.inf, 2, (0,) * 5
+    best, decay = np.inf, _DECAYS[0]
+    above: tuple[int, ...] = (0,) * 5
     if not codes.size or codes.shape[2] < 6 or codes.shape[3] < 6:
         return decay, above
     inner = (slice(None), slice(None), slice(3, None), slice(2, -2))
     wanted = ((codes << 7) - level)[inner] / 128
-    for tried in (2, 3):
+    for tried in _DECAYS:
         sums = _innovations(codes, level, tried, _CLIP)
         features = [sums[:, :, 3:, 2 + k : sums.shape[3] - 6 + k] / 128 for k in range(5)]
         weights = _solve(features, wanted, _RIDGE_ABOVE, [0] * 5)
         left = wanted - sum(w * f for w, f in zip(weights, features, strict=True))
         error = float(np.square(left).mean())
         if error < best:
-            best, decay, above = error, tried, _rounded(weights, 1024, 1536)
+            best, decay, above = error, tried, _taps(weights)
     return decay, above
 
 
@@ -362,7 +374,7 @@ def _fit_first(starts: AnyArray, mean: int, decay: int) -> tuple[int, ...]:
     features = [sums[:, :, top:, 2 + k : width - 2 + k] / 128 for k in range(5)]
     features += [own[:, :, top:, 2 - k : width - 2 - k] / 128 for k in (1, 2)]
     weights = _solve(features, own[:, :, top:, 2:-2] / 128, _RIDGE_FIRST, [0] * 7)
-    return _rounded(weights, 1024, 1536)
+    return _taps(weights)
 
 
 def _sharpened(codes: AnyArray, level: AnyArray, above: tuple[int, ...], decay: int, clip: int) -> AnyArray:
@@ -370,7 +382,8 @@ def _sharpened(codes: AnyArray, level: AnyArray, above: tuple[int, ...], decay: 
     sums = _innovations(codes, level, decay, clip)
     width = codes.shape[3]
     moved = sum(c * sums[..., k : k + width] for k, c in enumerate(above[:5]))
-    return np.maximum(level + ((moved + 512) >> 10), 0)
+    sharp: AnyArray = np.maximum(level + ((moved + 512) >> 10), 0)
+    return sharp
 
 
 def _sharpened_first(starts: AnyArray, mean: int, first: tuple[int, ...], decay: int) -> AnyArray:
@@ -380,7 +393,10 @@ def _sharpened_first(starts: AnyArray, mean: int, first: tuple[int, ...], decay:
     left = np.zeros_like(own)
     for k, weight in ((1, first[5]), (2, first[6])):
         left[..., k:] += weight * own[..., :-k]
-    return np.maximum(_sharpened(starts, level, first, decay, _CLIP_FIRST) + ((left + 512) >> 10), 0)
+    sharp: AnyArray = np.maximum(
+        _sharpened(starts, level, first, decay, _CLIP_FIRST) + ((left + 512) >> 10), 0
+    )
+    return sharp
 
 
 def _counted(codes: AnyArray, level: AnyArray) -> npt.NDArray[np.int64]:
@@ -396,9 +412,14 @@ def _counted(codes: AnyArray, level: AnyArray) -> npt.NDArray[np.int64]:
 
 
 def _orders(counts: npt.NDArray[np.int64]) -> tuple[bytes, ...]:
-    """Codes by how often they occur in each context, the nearer first where they tie."""
+    """Codes by how often they occur in each context, the nearer first where they tie.
+
+    Neighbouring contexts, a quarter code apart, lend each other what they have seen.
+    """
+    padded = np.pad(counts, [(2, 2), (0, 0)], mode="edge")
+    smooth = np.sum([w * padded[k : k + CONTEXTS] for k, w in enumerate((1, 4, 6, 4, 1))], axis=0)
     orders = []
-    for context, row in enumerate(counts):
+    for context, row in enumerate(smooth):
         seen = np.flatnonzero(row >= _FEWEST_SEEN)
         distance = np.abs(8 * seen - 2 * context - 1)
         order = seen[np.lexsort((distance, -row[seen]))][:_LONGEST_ORDER]

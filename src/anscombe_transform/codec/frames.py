@@ -415,11 +415,8 @@ def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
     _model_kernels.code_to_rank(q, low.reshape(q.shape), high, known.ranks, *numbers, _states(q))
     step = _odd_step(q.size)
     skipped = q[0].size if len(q) > 2 else 0
-    found = sum(
-        _frame_kernels.byte_entropy(np.ascontiguousarray(part[skipped::step]))
-        for part in (low, high)
-        if part.size
-    )
+    parts = [part[skipped::step] for part in (low, high) if part.size]
+    found = sum(_frame_kernels.byte_entropy(np.ascontiguousarray(part)) for part in parts)
     if least < found:
         return _encode_fast(q, rate, least)
     return _smallest(q, payload, _MODEL, model.check)
@@ -451,7 +448,7 @@ def _entropy(values: AnyArray, bias: int) -> float:
 
 
 def _best_rate(q: AnyArray) -> tuple[int, float]:
-    """The rate whose residuals have the least entropy on pixels from all over the chunk, and that; 0 for none."""
+    """The rate of least entropy on pixels from all over the chunk, 0 for none, and that entropy."""
     from anscombe_transform import _frame_kernels
 
     frames = q.shape[0]

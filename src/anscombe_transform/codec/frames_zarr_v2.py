@@ -91,7 +91,7 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
 
     @classmethod
     def fit(cls, codes: npt.ArrayLike, chunk_shape: Sequence[int], *, time_axis: int | None = 0) -> Self:
-        """A coder of preset ``compact`` with a model fitted to a sample of codes; see `FrameConfiguration.fit`."""
+        """A coder of preset ``compact`` fitted to a sample of codes; see `FrameConfiguration.fit`."""
         found = FrameConfiguration.fit(codes, time_axis=time_axis)
         dtype = np.asarray(codes).dtype.name
         return cls(tuple(chunk_shape), dtype, preset=found.preset, time_axis=time_axis, model=found.model)

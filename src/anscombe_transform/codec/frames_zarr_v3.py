@@ -76,7 +76,7 @@ class FrameCoderV3(ArrayBytesCodec):
 
     @classmethod
     def fit(cls, codes: npt.ArrayLike, *, time_axis: int | None = 0) -> Self:
-        """A coder of preset ``compact`` with a model fitted to a sample of codes; see `FrameConfiguration.fit`.
+        """A coder of preset ``compact`` fitted to a sample of codes; see `FrameConfiguration.fit`.
 
         Examples
         --------
