@@ -240,7 +240,7 @@ def test_a_chunk_of_another_model_is_refused(rng: np.random.Generator) -> None:
     """A chunk names its model: with none, or another, it is refused instead of misread."""
     codes = noise(rng, (20, 40, 50), "uint8") + np.arange(50, dtype="uint8")
     other = FrameConfiguration.fit(rng.integers(0, 9, (20, 30, 30)).astype("uint8"))
-    data = encode_chunk(codes, COMPACT)
+    data = encode_chunk(codes, FrameConfiguration.fit(codes))
     assert data[1] == 2
     for wrong in (FAST, other):
         with pytest.raises(DamagedChunkError, match="model"):
