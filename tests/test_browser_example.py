@@ -30,7 +30,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("node") is None:
         pytest.skip("node is not on this machine")
     folder = tmp_path_factory.mktemp("browser")
-    for file in ("anscombe.js", "read.js", "package.json"):
+    for file in ("anscombe.js", "frames.js", "read.js", "package.json"):
         shutil.copy(EXAMPLE / file, folder)
     installed = Path(os.environ.get("ANSCOMBE_NODE_MODULES", EXAMPLE / "node_modules"))
     if (installed / "zarrita").is_dir():
@@ -156,6 +156,86 @@ def test_v2_arrays_read_equal(example: Path, tmp_path: Path, rng: np.random.Gene
     assert_equal_in_node(example, paths, tmp_path)
 
 
+def codes_of(
+    rng: np.random.Generator, dtype: str, shape: tuple[int, ...], kind: str, axis: int | None
+) -> np.ndarray:
+    """Codes of a dim movie, of a bright one over the type's whole range, of sparse counts, or of anything."""
+    top = np.iinfo(dtype).max
+    if kind == "anything":
+        return rng.integers(0, top, shape, endpoint=True).astype(dtype)
+    if kind == "sparse":
+        return (rng.random(shape) < 0.02).astype(dtype)
+    levels = rng.uniform(0, 30 if kind == "dim" else top, shape)
+    if axis is not None:
+        levels = np.broadcast_to(levels.mean(axis, keepdims=True), shape)
+    return np.clip(np.rint(rng.normal(levels, 2.0)), 0, top).astype(dtype)
+
+
+@pytest.mark.skipif(not V3, reason="zarr-python 2 has no Zarr V3")
+def test_frames_read_equal(example: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    """The frame coder in V3 and V2: both widths, any time axis and shape, every way a chunk is stored."""
+    from anscombe_transform import FrameCoderV2, FrameCoderV3
+
+    paths = {}
+    shapes: list[tuple[tuple[int, ...], int | None]] = [
+        ((40, 24, 32), 0),
+        ((24, 40, 20), 1),
+        ((12, 2, 10, 16), 0),
+        ((6, 8, 30), 2),
+        ((5, 17, 9), None),
+        ((50, 1, 1), 0),
+        ((300,), 0),
+    ]
+    for dtype in ("uint8", "uint16"):
+        for kind in ("dim", "bright", "sparse", "anything"):
+            for shape, axis in shapes:
+                codes = codes_of(rng, dtype, shape, kind, axis)
+                few: dict[str, Any] = {"chunks": shape, "dtype": dtype, "shape": shape}
+                for version in (2, 3):
+                    path = tmp_path / f"{dtype}-{kind}-{len(paths)}.zarr"
+                    if version == 3:
+                        few |= {"serializer": FrameCoderV3(time_axis=axis), "compressors": None}
+                        if len(paths) % 5 == 0:
+                            few |= {"shards": shape}
+                    else:
+                        few |= {"compressors": [FrameCoderV2(shape, dtype, time_axis=axis)], "zarr_format": 2}
+                    array = zarr.create_array(str(path), **few)
+                    array[...] = codes
+                    paths[path.stem] = path
+                    few = {"chunks": shape, "dtype": dtype, "shape": shape}
+    assert_equal_in_node(example, paths, tmp_path)
+
+
+@pytest.mark.skipif(not V3, reason="zarr-python 2 has no Zarr V3")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_compressed_movie_reads_equal(
+    example: Path, tmp_path: Path, rng: np.random.Generator, zarr_format: int
+) -> None:
+    """Transform and frame coder together, codes of one and of two bytes, with missing chunks."""
+    from anscombe_transform import AnscombeTransformV3
+    from anscombe_transform.presets import pipeline_for
+
+    paths = {}
+    for dtype in ("int16", "uint16", "float32"):
+        for name, options in parameters(dtype).items():
+            movie = make_movie(dtype, rng, negatives="v2" in name and dtype != "uint16")
+            path = tmp_path / f"{dtype}-{name}.zarr"
+            codec = (AnscombeTransformV3 if zarr_format == 3 else AnscombeTransformV2)(**options)
+            pipeline = pipeline_for(codec, zarr_format=zarr_format, chunks=(3, 16, 16))
+            fill = 100 if zarr_format == 2 else 0
+            array = zarr.create_array(
+                str(path),
+                shape=(9, 20, 30),
+                dtype=dtype,
+                zarr_format=zarr_format,
+                fill_value=fill,
+                **pipeline,
+            )
+            array[:5] = movie[:5]
+            paths[path.stem] = path
+    assert_equal_in_node(example, paths, tmp_path)
+
+
 @pytest.mark.skipif(not V3, reason="zarr-python 2 has no Zarr V3")
 def test_portable_arrays_read_equal_without_the_decoder(
     example: Path, tmp_path: Path, rng: np.random.Generator
@@ -271,13 +351,40 @@ def test_a_damaged_code_is_an_error(example: Path, tmp_path: Path) -> None:
     assert "the data are damaged" in done.stderr
 
 
+@pytest.mark.skipif(not V3, reason="zarr-python 2 has no Zarr V3")
+def test_damaged_frames_are_an_error(example: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    """A flipped byte in a chunk of the frame coder, or an unknown preset, is refused."""
+    from anscombe_transform import FrameCoderV3
+
+    codes = codes_of(rng, "uint8", (20, 16, 16), "dim", 0)
+    path = tmp_path / "a.zarr"
+    zarr.create_array(str(path), data=codes, chunks=codes.shape, serializer=FrameCoderV3(), compressors=None)
+    chunk, document = path / "c" / "0" / "0" / "0", path / "zarr.json"
+    good, metadata = chunk.read_bytes(), document.read_text()
+    script = (
+        'import * as zarr from "zarrita"; import { readFile } from "node:fs/promises";'
+        'import { register } from "./anscombe.js"; register(zarr.registry);'
+        "const store = { get: (key) => readFile(process.argv[1] + key).catch(() => undefined) };"
+        "const chain = (e) => e ? e.message + ' ' + chain(e.cause) : '';"
+        'let said = "nothing"; try { await zarr.get(await zarr.open(store, { kind: "array" })); }'
+        "catch (error) { said = chain(error); } console.log(JSON.stringify(said));"
+    )
+    for at in (0, 1, 2, 3, 4, len(good) // 2, len(good) - 1):
+        chunk.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+        said = node(example, "--input-type=module", "-e", script, str(path))
+        assert said != "nothing", at
+    chunk.write_bytes(good)
+    document.write_text(metadata.replace('"fast"', '"compact"'))
+    assert "knows the preset fast" in node(example, "--input-type=module", "-e", script, str(path))
+
+
 def test_every_module_of_the_page_is_there(example: Path) -> None:
     """The page's import map names files that zarrita's packages have, and its own scripts."""
     text = (EXAMPLE / "index.html").read_text()
     imports = json.loads(text.split('<script type="importmap">')[1].split("</script>")[0])["imports"]
     assert "zarrita" in imports
     assert all((example / path).is_file() for path in imports.values())
-    assert all((EXAMPLE / name).is_file() for name in ("page.js", "anscombe.js"))
+    assert all((EXAMPLE / name).is_file() for name in ("page.js", "anscombe.js", "frames.js"))
 
 
 @pytest.mark.skipif(not V3, reason="the script writes Zarr V3")

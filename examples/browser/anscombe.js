@@ -4,6 +4,10 @@
 //   import * as zarr from "zarrita";
 //   import { register } from "./anscombe.js";
 //   register(zarr.registry);
+//
+// The frame coder (anscombe-frames-v1) that may follow the transform is in frames.js.
+
+import { registerFrames } from "./frames.js";
 
 const VALUES = {
   int8: [Int8Array, -(2 ** 7), 2 ** 7 - 1],
@@ -112,8 +116,9 @@ class AnscombeCodec {
   }
 }
 
-/** Teach zarrita's codec registry the two formats, in Zarr V3 and (as zarrita names them) in Zarr V2. */
+/** Teach zarrita's codec registry the formats, in Zarr V3 and (as zarrita names them) in Zarr V2. */
 export function register(registry) {
+  registerFrames(registry);
   for (const name of ["anscombe-v1", "anscombe-v2"]) {
     const codec = { fromConfig: (configuration, meta) => new AnscombeCodec(name, configuration, meta) };
     for (const alias of [name, `numcodecs.${name}`]) registry.set(alias, () => codec);
