@@ -175,6 +175,88 @@ def test_demo_does_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert gain["found"] == document["sensitivity"]["conversion_gain"]
 
 
+def test_dark_frames_give_the_zero_level(folder: Path, tmp_path: Path, seed: int) -> None:
+    """``--dark`` and known constants reach the calibration, in `calibrate` and in `compress`."""
+    dark = np.random.default_rng(seed).normal(50, 20, (20, 96, 96)).round().astype("int16")
+    np.save(tmp_path / "dark.npy", dark)
+    found = json.loads(
+        _run("calibrate", folder / "movie.npy", "--dark", tmp_path / "dark.npy", "--json").stdout
+    )
+    assert found["zero_level"] == pytest.approx(50, abs=0.5)
+    _run("compress", folder / "movie.npy", tmp_path / "a.zarr", "--zero-level=48", NEWEST)
+    about = json.loads(_run("info", tmp_path / "a.zarr", "--json").stdout)
+    assert about["provenance"]["sensitivity"]["zero_level"] == 48
+    assert about["provenance"]["sensitivity"]["conversion_gain"] == pytest.approx(90, rel=0.1)
+
+
+def test_calibrate_takes_several_movies(folder: Path, tmp_path: Path) -> None:
+    """Each movie is printed under its name, a bad one is passed over, and the exit code says so."""
+    result = _run("calibrate", folder / "movie.npy", folder / "flat.npy", folder / "movie.h5::red", code=4)
+    assert result.stdout.count("signal/photon") == 2
+    assert f"error: {folder / 'flat.npy'}: the calibration was refused" in result.stderr
+    found = json.loads(_run("calibrate", folder / "movie.npy", folder / "movie.tif", "--json").stdout)
+    assert found[str(folder / "movie.npy")] == found[str(folder / "movie.tif")]
+    page = tmp_path / "page.html"
+    _run("calibrate", folder / "flat.npy", "--report", page, code=3)
+    assert "refused" in page.read_text(encoding="utf-8")
+
+
+def test_a_folder_is_compressed_past_a_bad_file(folder: Path, tmp_path: Path) -> None:
+    """A night's folder gives an archive, the bad files are named at the end, and the exit code is 4."""
+    result = _run("compress", folder, tmp_path / "archive", *KNOWN, "--overwrite", code=4)
+    assert "3 compressed, 2 failed" in result.stdout
+    assert "movie.h5" in result.stdout.splitlines()[-1] or "image.npy" in result.stdout.splitlines()[-1]
+    names = {path.name for path in (tmp_path / "archive").iterdir()}
+    assert names == {"flat.zarr", "movie.npy.zarr", "movie.tif.zarr"}
+    sources = [folder / "movie.npy", f"{folder / 'movie.h5'}::/red"]
+    document = json.loads(_run("compress", *sources, tmp_path / "two", *KNOWN, "--json").stdout)
+    assert document["ok"] is True
+    assert [Path(item["store"]).name for item in document["items"]] == ["movie.zarr", "movie_red.zarr"]
+    again = _run("compress", *sources, tmp_path / "two", *KNOWN, "--resume").stdout
+    assert "2 skipped" in again
+    stored = [item["store"] for item in document["items"]]
+    assert _run("verify", *stored).stdout.count("by their checksums") == 2
+    about = json.loads(_run("info", *stored, "--json").stdout)
+    assert list(about) == stored
+
+
+def test_compress_takes_the_array_apart_as_told(folder: Path, tmp_path: Path) -> None:
+    """Chunks, shards, preset, type and layout are those of the command line."""
+    if not ZARR_3:
+        pytest.skip("needs zarr-python 3")
+    options = ("--chunks=16,48,48", "--shards=32,96,96", "--preset=portable", "--dtype=float32")
+    _run("compress", folder / "movie.npy", tmp_path / "a.zarr", *KNOWN, *options)
+    array = zarr.open_array(tmp_path / "a.zarr", mode="r")
+    assert (array.chunks, array.shards, array.dtype) == ((16, 48, 48), (32, 96, 96), np.float32)
+    options = ("--layout=ome-zarr", "--pyramid=1")
+    _run("compress", folder / "movie.npy", tmp_path / "b.ome.zarr", *KNOWN, *options)
+    assert sorted(zarr.open_group(tmp_path / "b.ome.zarr", mode="r").array_keys()) == ["0", "1"]
+    image = ("verify", tmp_path / "b.ome.zarr", "--against", folder / "movie.tif")
+    assert "within the bound" in _run(*image).stdout
+
+
+def test_decompress_gives_the_movie_back(folder: Path, tmp_path: Path) -> None:
+    """`decompress` writes the stored values; an existing file is kept unless told otherwise."""
+    _run("compress", folder / "movie.npy", tmp_path / "a.zarr", *KNOWN)
+    _run("decompress", tmp_path / "a.zarr", tmp_path / "a.tif")
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "a.tif"), zarr.open_array(str(tmp_path / "a.zarr"), mode="r")[:]
+    )
+    assert "exists" in _error("decompress", tmp_path / "a.zarr", tmp_path / "a.tif", code=2)
+    made = _run("decompress", tmp_path / "a.zarr", tmp_path / "a.tif", "--overwrite", "--json").stdout
+    assert json.loads(made)["path"] == str(tmp_path / "a.tif")
+
+
+def test_bench_measures_each_preset(folder: Path) -> None:
+    """`bench` tells size and speed of each preset, and that the values came back."""
+    if not ZARR_3:
+        pytest.skip("needs zarr-python 3")
+    found = json.loads(_run("bench", folder / "movie.npy", "--json").stdout)
+    assert {one["preset"] for one in found["presets"]} >= {"fast", "portable"}
+    assert all(one["verified"] and one["ratio"] > 3 for one in found["presets"])
+    assert "of copying" in _run("bench", folder / "movie.npy", "--megabytes=1", *KNOWN[:2]).stdout
+
+
 # --- mistakes --------------------------------------------------------------------------------------------
 
 
@@ -224,9 +306,12 @@ def test_an_existing_output_needs_overwrite(folder: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--gain=90",), "give both or neither"),
-        (("--zero-level=50",), "give both or neither"),
-        (("--read-noise=5",), "give --gain and --zero-level too"),
+        (("--gain=90",), "--gain needs --zero-level"),
+        (("--gain=90", "--zero-level=50", "--dark=dark.npy"), "leave one of them out"),
+        (("--excess-noise=0.5",), "excess_noise must be"),
+        (("--chunks=100,256",), "--chunks must be three numbers"),
+        (("--preset=tiny",), "preset must be one of"),
+        (("--pyramid=2",), "belongs to --layout ome-zarr"),
         (("--gain=-3", "--zero-level=50"), "conversion_gain must be a finite number > 0"),
         (("--gain=3", "--zero-level=50", "--beta=0"), "beta must be"),
     ],
@@ -263,7 +348,8 @@ def test_usage_mistakes_are_exit_code_2(folder: Path) -> None:
     """Unknown commands and options out of range are answered by the usage, with exit code 2."""
     assert "No such command" in _run("bogus", code=2).stderr
     assert "--zarr-format" in _run("compress", "a", "b", "--zarr-format=5", code=2).stderr
-    assert "--against" in _run("verify", "a.zarr", code=2).stderr
+    assert "single OUT.zarr" in _error("verify", "a.zarr", "b.zarr", "--against", "c.tif", code=2)
+    assert "single FILE" in _error("calibrate", "a.tif", "b.tif", "--plot", "c.png", code=2)
 
 
 def test_a_traceback_is_there_for_who_asks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +362,9 @@ def test_a_traceback_is_there_for_who_asks(folder: Path, monkeypatch: pytest.Mon
 # --- the program -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["demo", "calibrate", "compress", "info", "verify"])
+@pytest.mark.parametrize(
+    "command", ["demo", "calibrate", "compress", "info", "verify", "report", "bench", "decompress"]
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     """The help of each command shows how it is used."""
     assert f"Example: anscombe {command}" in " ".join(_run(command, "--help").stdout.split())

@@ -104,16 +104,30 @@ def test_averages_are_means(dtype: str, shape: tuple[int, ...], rng: np.random.G
             np.testing.assert_allclose(found[:, y, x], expected, rtol=1e-6)
 
 
-def test_an_interrupted_image_leaves_nothing(movie: NDArray[Any], tmp_path: Path) -> None:
-    """An error in the middle of the pyramid leaves neither the image nor a part of it."""
+def test_an_interrupted_image_can_be_finished(movie: NDArray[Any], tmp_path: Path) -> None:
+    """An error in the middle of the pyramid leaves no image but what a second run goes on from."""
 
     def stop(done: int, total: int, stage: str) -> None:
         if "level 1" in stage:
             raise KeyboardInterrupt
 
+    whole, path = tmp_path / "whole.zarr", tmp_path / "a.zarr"
+    write_ome_zarr(movie, whole, pyramid=2, name="a", sensitivity=KNOWN)
+    options: dict[str, Any] = {"pyramid": 2, "name": "a", "sensitivity": KNOWN}
     with pytest.raises(KeyboardInterrupt):
-        write_ome_zarr(movie, tmp_path / "a.zarr", pyramid=1, sensitivity=KNOWN, progress=stop)
-    assert list(tmp_path.iterdir()) == []
+        write_ome_zarr(movie, path, progress=stop, **options)
+    assert not path.exists()
+    with pytest.raises(FileExistsError, match="--resume"):
+        write_ome_zarr(movie, path, **options)
+    for _ in range(2):  # the second finds it finished
+        result = write_ome_zarr(movie, path, resume=True, **options)
+        assert result.path == str(path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.zarr", "whole.zarr"]
+    for file in (file for file in whole.rglob("*") if file.is_file()):
+        if file.name != "zarr.json":
+            assert (path / file.relative_to(whole)).read_bytes() == file.read_bytes()
+    groups = [dict(zarr.open_group(place, mode="r").attrs) for place in (whole, path)]
+    assert groups[0] == groups[1]
 
 
 def test_an_image_is_replaced_only_when_asked(movie: NDArray[Any], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anscombe_transform import codec as codec
     from anscombe_transform import diagnostics as diagnostics
+    from anscombe_transform.batch import compress_all, find_recordings
     from anscombe_transform.calibration import (
         NoiseStatistics,
         Sensitivity,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from anscombe_transform.presets import codec_pipeline
     from anscombe_transform.report import write_calibration_report, write_report
     from anscombe_transform.simulation import simulate_movie
+    from anscombe_transform.speed import measure_speed
 
 _HOME = {
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
@@ -46,11 +48,14 @@ _HOME = {
     "UntrustworthyCalibration": "anscombe_transform.calibration",
     "codec_pipeline": "anscombe_transform.presets",
     "compress": "anscombe_transform.compression",
+    "compress_all": "anscombe_transform.batch",
     "compute_sensitivity": "anscombe_transform.calibration",
     "compute_sensitivity_from_flats": "anscombe_transform.calibration",
     "decode": "anscombe_transform.codec.anscombe",
     "decompress": "anscombe_transform.decompression",
     "encode": "anscombe_transform.codec.anscombe",
+    "find_recordings": "anscombe_transform.batch",
+    "measure_speed": "anscombe_transform.speed",
     "open_movie": "anscombe_transform.movies",
     "simulate_movie": "anscombe_transform.simulation",
     "verify": "anscombe_transform.compression",
@@ -74,12 +79,15 @@ __all__ = [
     "codec",
     "codec_pipeline",
     "compress",
+    "compress_all",
     "compute_sensitivity",
     "compute_sensitivity_from_flats",
     "decode",
     "decompress",
     "diagnostics",
     "encode",
+    "find_recordings",
+    "measure_speed",
     "open_movie",
     "simulate_movie",
     "verify",

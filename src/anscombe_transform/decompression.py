@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +90,10 @@ class DecompressionResult:
     def __str__(self) -> str:
         checked = "every frame read back" if self.verified else "first and last frames read back"
         return f"{self.path}: {self.format}, {self.shape} {self.dtype}, {self.file_bytes:,} bytes, {checked}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types."""
+        return asdict(self) | {"shape": list(self.shape)}
 
 
 def decompress(

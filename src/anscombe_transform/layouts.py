@@ -98,7 +98,8 @@ def write_ome_zarr(
     ValueError
         `pyramid` is negative, or a size or an interval is not a finite number > 0.
     FileExistsError, UntrustworthyCalibration, VerificationError, …
-        As from `compress`; what was finished remains in ``<store>.partial`` only with ``resume=True``.
+        As from `compress`. What an interrupted run has written remains in ``<store>.partial``, from where
+        ``resume=True`` goes on.
 
     Examples
     --------
@@ -121,39 +122,56 @@ def write_ome_zarr(
         raise ValueError(f"pyramid must be a number of levels, 0 or more, got {pyramid!r}")
     path = Path(store)
     partial = path.with_name(path.name + _PARTIAL)
-    _check_place(path, overwrite)
-    if not options.get("resume"):
-        shutil.rmtree(partial, ignore_errors=True)
+    resume = bool(options.get("resume"))
+    if not (resume and path.exists()):
+        _check_place(path, partial, overwrite, resume)
     with open_movie(source) as movie:
         if path.exists() and Path(movie.source.partition("::")[0]).resolve() == path.resolve():
             raise ValueError(f"source and store are both {path}: the original would be gone")
         scales = _scales(movie, pixel_size, frame_interval)
         shared = options | {"zarr_format": zarr_format, "dimension_names": AXES}
+        if resume and path.exists():
+            return _whole(compress(movie, path / "0", progress=progress, **shared), path)
         try:
             full = compress(movie, partial / "0", progress=progress, **shared)
-            sensitivity, levels = full.sensitivity, [full.array]
-            shared |= {"sensitivity": None}
-            for level in range(1, pyramid + 1):
-                previous = levels[-1]
-                if max(previous.shape[1:]) == 1:
-                    break
-                sensitivity = _averaged(sensitivity, previous.shape)
-                result = compress(
-                    _half(previous, f"{movie.source}, level {level}"),
-                    partial / str(level),
-                    progress=_named(progress, level),
-                    **shared | {"sensitivity": sensitivity, "chunks": None},
-                )
-                levels.append(result.array)
-            shapes = [tuple(int(n) for n in array.shape) for array in levels]
-            _write_group(partial, zarr_format, _multiscale(name or path.name, shapes, scales))
+            shapes = _write_pyramid(full, partial, pyramid, movie.source, progress, shared)
         except BaseException:
-            if not options.get("resume"):
-                shutil.rmtree(partial, ignore_errors=True)
+            if partial.is_dir() and not any(partial.iterdir()):
+                partial.rmdir()
             raise
+    _write_group(partial, zarr_format, _multiscale(name or path.name, shapes, scales))
     _put_in_place(partial, path)
-    array = _open_level(path)
+    return _whole(full, path)
+
+
+def _write_pyramid(
+    full: CompressionResult,
+    folder: Path,
+    pyramid: int,
+    source: str,
+    progress: Callable[[int, int, str], object] | None,
+    options: dict[str, Any],
+) -> list[tuple[int, ...]]:
+    """Write the coarse levels; shapes of all levels."""
+    array, sensitivity = full.array, full.sensitivity
+    shapes = [tuple(int(n) for n in array.shape)]
+    for level in range(1, pyramid + 1):
+        if max(shapes[-1][1:]) == 1:
+            break
+        sensitivity = _averaged(sensitivity, shapes[-1])
+        given = options | {"sensitivity": sensitivity, "chunks": None, "shards": None}
+        half = _half(array, f"{source}, level {level}")
+        array = compress(half, folder / str(level), progress=_named(progress, level), **given).array
+        shapes.append(half.shape)
+    return shapes
+
+
+def _whole(full: CompressionResult, path: Path) -> CompressionResult:
+    """The result of the full resolution, with name and size of the whole image."""
+    import zarr
+
     stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    array = zarr.open_array(str(path / "0"), mode="r")
     return replace(full, path=str(path), array=array, stored_bytes=stored)
 
 
@@ -228,15 +246,16 @@ def _scales(
     """Steps of time (s), y and x (µm); None where nobody knows."""
     sizes: tuple[float | None, float | None]
     if pixel_size is None:
-        sizes = getattr(movie, "pixel_size", None) or (None, None)
+        known = movie.metadata.get("pixel_size") or {}
+        sizes = (known.get("y"), known.get("x"))
     elif isinstance(pixel_size, int | float):
         sizes = (pixel_size, pixel_size)
     elif len(pixel_size) == 2:
         sizes = (pixel_size[0], pixel_size[1])
     else:
         raise ValueError(f"pixel_size must be one number or two, (y, x), got {pixel_size!r}")
-    if frame_interval is None:
-        frame_interval = getattr(movie, "frame_interval", None)
+    if frame_interval is None and (rate := movie.metadata.get("frame_rate")):
+        frame_interval = 1 / rate
     for parameter, value in (("frame_interval", frame_interval), *(("pixel_size", n) for n in sizes)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"{parameter} must be a finite number > 0, got {value!r}")
@@ -293,24 +312,25 @@ def _write_group(path: Path, zarr_format: int, multiscale: dict[str, Any]) -> No
         zarr.open_group(str(path), mode="a").attrs.put(attributes)
 
 
-def _open_level(path: Path) -> Any:
-    import zarr
-
-    return zarr.open_array(str(path / "0"), mode="r")
-
-
 # --- the folder ---------------------------------------------------------------------------------------------
 
 
-def _check_place(path: Path, overwrite: bool) -> None:
-    if not (path.exists() or path.is_symlink()):
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
-        )
-    if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
-        raise FileExistsError(f"{path} exists and was not written by Zarr, so it is not overwritten")
+def _check_place(path: Path, partial: Path, overwrite: bool, resume: bool) -> None:
+    """Refuse to replace what is there unasked; with `overwrite`, discard what an interrupted run has left."""
+    if path.exists() or path.is_symlink():
+        if not overwrite:
+            raise FileExistsError(
+                f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
+            )
+        if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
+            raise FileExistsError(f"{path} exists and was not written by Zarr, so it is not overwritten")
+    if partial.exists() and not resume:
+        if not overwrite:
+            raise FileExistsError(
+                f"{partial} was left by an interrupted run: go on with it (resume=True, --resume), or "
+                "discard it (overwrite=True, --overwrite)"
+            )
+        shutil.rmtree(partial)
 
 
 def _put_in_place(partial: Path, path: Path) -> None:

@@ -1,44 +1,39 @@
-"""The commands: arguments become one library call each, results are printed, mistakes become one line.
-
-With ``--json`` standard output is a single JSON document. Progress and errors go to standard error.
-"""
+"""The commands: arguments become one library call each, and results are printed."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import anscombe_transform
-from anscombe_transform.calibration import Sensitivity, UntrustworthyCalibration
-from anscombe_transform.compression import VerificationError
-
-
-class ExitCode(IntEnum):
-    """What the exit status says."""
-
-    FAILED_VERIFICATION = 1
-    USAGE = 2
-    REFUSED_CALIBRATION = 3
-
+from anscombe_transform.batch import BatchItem, compress_all, compress_recording, is_folder_of_recordings
+from anscombe_transform.calibration import Sensitivity
+from anscombe_transform.cli.output import (
+    ExitCode,
+    bar,
+    each,
+    one_line_errors,
+    print_json,
+    print_results,
+    refused,
+    stop,
+)
+from anscombe_transform.compression import VerificationError, describe
 
 _EXIT_CODES = (
     "Exit codes: 0 done, 1 stored values are not within their bound, 2 wrong usage or input, "
-    "3 the calibration was refused. With ANSCOMBE_TRACEBACK=1 in the environment an error shows where in the "
-    "program it arose."
+    "3 the calibration was refused, 4 some of several inputs failed. With ANSCOMBE_TRACEBACK=1 in the "
+    "environment an error shows where in the program it arose."
 )
 _SOURCES = (
-    "TIFF, .npy, .npz, HDF5 (movie.h5, or movie.h5::/dataset where it holds several) or a Zarr array; "
-    "one channel of a TIFF: movie.tif::C=0"
+    "TIFF, HDF5 and NWB (movie.h5, or movie.h5::/dataset where it holds several), .npy, .npz, FITS, a Zarr "
+    "array or OME-Zarr image; one channel of a TIFF: movie.tif::C=0; many files of one movie: 'run1/*.tif'"
 )
 
 app = typer.Typer(
@@ -51,9 +46,30 @@ app = typer.Typer(
 )
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-_Source = Annotated[str, typer.Argument(metavar="FILE", help=f"The movie (time, y, x): {_SOURCES}.")]
-_Stored = Annotated[
-    str, typer.Argument(metavar="OUT.zarr", help="A Zarr array; group.zarr::name for one in a group.")
+_Movie = Annotated[str, typer.Argument(metavar="FILE", help=f"The movie (time, y, x): {_SOURCES}.")]
+_Movies = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help=f"Movies (time, y, x): {_SOURCES}.", show_default=False)
+]
+_StoredName = "A Zarr array or an OME-Zarr image; group.zarr::name for an array in a group."
+_Stored = Annotated[str, typer.Argument(metavar="OUT.zarr", help=_StoredName)]
+_AllStored = Annotated[list[str], typer.Argument(metavar="OUT.zarr...", help=_StoredName, show_default=False)]
+_Against = Annotated[
+    str | None, typer.Option("--against", metavar="FILE", help="The movie that was stored: compare again.")
+]
+_Gain = Annotated[
+    float | None,
+    typer.Option(help="Known gain in signal units per photon, with --zero-level; no calibration then."),
+]
+_ZeroLevel = Annotated[float | None, typer.Option(help="Known signal without light.")]
+_ReadNoise = Annotated[
+    float | None, typer.Option(help="Known standard deviation of the signal without light.")
+]
+_ExcessNoise = Annotated[
+    float | None, typer.Option(help="Known excess noise factor F², 2 for an EMCCD, >= 1.")
+]
+_Dark = Annotated[
+    str | None,
+    typer.Option("--dark", metavar="FILE", help="Frames taken without light, for zero level and read noise."),
 ]
 
 
@@ -82,18 +98,18 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder with files.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Do the whole job on a simulated movie: calibrate, compress, verify, plot.
+    """Do the whole job on a simulated movie: calibrate, compress, verify, plot, report.
 
     Each figure that was found is printed beside the truth.
 
     Example: anscombe demo -o demo
     """
-    with _user_errors(), _bar() as progress:
+    with one_line_errors(), bar() as progress:
         from anscombe_transform.cli.demo import run_demo
 
         done = run_demo(folder, seed=seed, overwrite=overwrite, progress=progress)
     if as_json:
-        _print_json(done.to_dict())
+        print_json(done.to_dict())
         return
     table = Table("", "truth", "found", "95 % interval", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for c in done.comparisons:
@@ -112,12 +128,20 @@ def demo(
 
 @app.command()
 def calibrate(
-    file: _Source,
+    files: _Movies,
+    dark: _Dark = None,
+    zero_level: _ZeroLevel = None,
+    read_noise: _ReadNoise = None,
+    excess_noise: _ExcessNoise = None,
     plot: Annotated[
         Path | None,
         typer.Option(
             "--plot", metavar="FILE.png", help="Draw noise variance against mean (.png, .pdf, .svg)."
         ),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Write a page with constants, reasons and plots."),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read the whole movie, not a sample spread over it.")
@@ -130,46 +154,99 @@ def calibrate(
 
     Example: anscombe calibrate movie.tif --plot noise.png
     """
-    with _user_errors(), _bar() as progress:
-        from anscombe_transform.calibration import compute_sensitivity
-        from anscombe_transform.movies import open_movie
+    documents: dict[str, Any] = {}
 
-        with open_movie(file) as movie:
-            sensitivity = compute_sensitivity(
-                movie,
-                on_refusal="return",
-                full=full,
-                progress=lambda done, total: progress(done, total, "calibrate"),
-            )
+    def work(file: str) -> None:
+        sensitivity = _calibrated(file, dark, zero_level, read_noise, excess_noise, full=full)
         if plot is not None:
             from anscombe_transform.diagnostics import plot_noise_transfer
 
             figure: Any = plot_noise_transfer(sensitivity).figure
             figure.savefig(plot, dpi=150)
-    if as_json:
-        _print_json(sensitivity.to_dict())
-    elif sensitivity.verdict != "refused":
-        typer.echo(str(sensitivity))
-    if sensitivity.verdict == "refused":
-        _refused(sensitivity, "")
+        if page is not None:
+            anscombe_transform.write_calibration_report(sensitivity, page, movie=file)
+        if as_json:
+            documents[file] = sensitivity.to_dict()
+        if sensitivity.verdict == "refused":
+            raise refused(sensitivity)
+        documents.setdefault(file, str(sensitivity))
+
+    with one_line_errors():
+        if len(files) > 1 and (plot or page):
+            raise ValueError("--plot and --report are for one movie: give them with a single FILE")
+    code = each(files, work)
+    print_results(documents, len(files), as_json=as_json)
+    stop(code)
+
+
+def _calibrated(
+    file: str,
+    dark: str | None,
+    zero_level: float | None,
+    read_noise: float | None,
+    excess_noise: float | None,
+    *,
+    full: bool = False,
+) -> Sensitivity:
+    with bar() as progress:
+        return anscombe_transform.compute_sensitivity(
+            file,
+            dark=dark,
+            zero_level=zero_level,
+            read_noise=read_noise,
+            excess_noise=excess_noise,
+            full=full,
+            on_refusal="return",
+            progress=lambda done, total: progress(done, total, "calibrate"),
+        )
 
 
 @app.command()
 def compress(
-    file: _Source,
-    out: Annotated[str, typer.Argument(metavar="OUT.zarr", help="The array to write.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help=f"Movies (time, y, x): {_SOURCES}. A folder stands for all recordings in it.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT", help="The array to write, OUT.zarr; for several movies, the folder to write to."
+        ),
+    ],
+    preset: Annotated[
+        str | None, typer.Option(help="fast, portable (readable with stock tools) or compact (smallest).")
+    ] = None,
+    layout: Annotated[
+        Literal["array", "ome-zarr"], typer.Option(help="A bare array, or an OME-Zarr image.")
+    ] = "array",
+    pyramid: Annotated[
+        int, typer.Option(min=0, help="Coarse levels beside the full resolution, with --layout ome-zarr.")
+    ] = 0,
+    chunks: Annotated[
+        str | None, typer.Option(metavar="T,Y,X", help="Shape of a chunk; -1 is the whole axis.")
+    ] = None,
+    shards: Annotated[
+        str | None, typer.Option(metavar="T,Y,X", help="Shape of a shard: whole chunks in one file.")
+    ] = None,
     zarr_format: Annotated[
         int, typer.Option(min=2, max=3, help="2 can be read by zarr-python 2 as well.")
     ] = 3,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an array that is there.")] = False,
-    gain: Annotated[
-        float | None,
-        typer.Option(help="Known gain in signal units per photon, with --zero-level; no calibration then."),
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of the stored array's values: float32 keeps fractions.")
     ] = None,
-    zero_level: Annotated[float | None, typer.Option(help="Known signal without light, with --gain.")] = None,
-    read_noise: Annotated[
-        float, typer.Option(help="Known standard deviation of the signal without light, with --gain.")
-    ] = 0.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an array that is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run stopped; leave finished arrays.")
+    ] = False,
+    gain: _Gain = None,
+    zero_level: _ZeroLevel = None,
+    read_noise: _ReadNoise = None,
+    excess_noise: _ExcessNoise = None,
+    dark: _Dark = None,
     beta: Annotated[
         float,
         typer.Option(help="Step of the codes in standard deviations of the noise; an error is at most half."),
@@ -178,75 +255,181 @@ def compress(
         bool, typer.Option("--verify/--no-verify", help="Read back and compare every value.")
     ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="Blocks in work at once.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--dask", metavar="ADDRESS", help="Work on the Dask cluster of this scheduler."),
+    ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Calibrate a movie, write it as a compressed Zarr array, and verify every value.
+    """Calibrate movies, write them as compressed Zarr arrays, and verify every value.
 
-    Any program that reads Zarr through zarr-python opens the array once this package is installed.
+    Any program that reads Zarr through zarr-python opens the arrays once this package is installed.
 
-    A refused calibration stops with exit code 3, unless --gain and --zero-level are given.
+    A refused calibration stops with exit code 3, unless --gain and --zero-level are given. Of several movies
+    each is calibrated for itself, a bad one is passed over, and the end says which; the exit code is 4 then.
 
     Example: anscombe compress movie.tif movie.zarr
+
+    Example: anscombe compress /data/night /archive/night --resume
     """
-    with _user_errors(), _bar() as progress:
-        if (gain is None) != (zero_level is None):
-            raise ValueError("--gain and --zero-level go together: give both or neither")
-        if gain is None and read_noise:
-            raise ValueError("--read-noise is one of the known constants: give --gain and --zero-level too")
-        known = None
-        if gain is not None and zero_level is not None:
-            known = Sensitivity.from_known(conversion_gain=gain, zero_level=zero_level, read_noise=read_noise)
-        result = anscombe_transform.compress(
-            file,
-            out,
-            sensitivity=known,
-            beta=beta,
-            zarr_format=2 if zarr_format == 2 else 3,
+    several = len(files) > 1 or out.endswith("/") or is_folder_of_recordings(files[0])
+    with one_line_errors(), bar() as progress, _cluster(scheduler):
+        options = _given(
+            chunks=_lengths("--chunks", chunks),
+            shards=_lengths("--shards", shards),
+            preset=preset,
+            dtype=dtype,
             overwrite=overwrite,
-            verify=verify,
+            resume=resume,
+            pyramid=pyramid,
             threads=threads,
-            progress=progress,
+            sensitivity=_known(gain, zero_level, read_noise, excess_noise, dark),
         )
-    if as_json:
-        _print_json(result.to_dict())
-    else:
-        typer.echo(f"{result.sensitivity}\n{result}")
+        if gain is None:
+            options["calibration"] = _given(
+                dark=dark, zero_level=zero_level, read_noise=read_noise, excess_noise=excess_noise
+            )
+        if pyramid and layout != "ome-zarr":
+            raise ValueError("--pyramid belongs to --layout ome-zarr")
+        options |= {"beta": beta, "zarr_format": zarr_format, "verify": verify, "layout": layout}
+        if not several:
+            result = compress_recording(files[0], out, progress=progress, **options)
+        else:
+
+            def done(item: BatchItem) -> None:
+                progress.clear()
+                if not as_json:
+                    typer.echo(item)
+
+            batch = compress_all(files, out, progress=progress, done=done, **options)
+    if not several:
+        print_json(result.to_dict()) if as_json else typer.echo(f"{result.sensitivity}\n{result}")
+        return
+    print_json(batch.to_dict()) if as_json else typer.echo(f"\n{batch}")
+    stop(None if batch.ok else ExitCode.SOME_FAILED)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the library has the defaults."""
+    return {name: value for name, value in options.items() if value not in (None, False, 0, {})}
+
+
+def _lengths(option: str, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        lengths = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        lengths = ()
+    if len(lengths) != 3:
+        raise ValueError(f"{option} must be three numbers, T,Y,X, such as 100,256,256, got {text!r}")
+    return lengths
+
+
+def _known(
+    gain: float | None,
+    zero_level: float | None,
+    read_noise: float | None,
+    excess_noise: float | None,
+    dark: str | None,
+) -> Sensitivity | None:
+    """Constants that need no calibration."""
+    if gain is None:
+        return None
+    if zero_level is None:
+        raise ValueError("--gain needs --zero-level: give both, or leave the gain to the calibration")
+    if dark is not None:
+        raise ValueError("--dark is for the calibration, which --gain replaces: leave one of them out")
+    return Sensitivity.from_known(
+        conversion_gain=gain,
+        zero_level=zero_level,
+        **_given(read_noise=read_noise, excess_noise=excess_noise),
+    )
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Be a client of a Dask scheduler, which the library then finds by itself."""
+    if address is None:
+        yield
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ModuleNotFoundError(
+            '--dask needs distributed, which is not installed: pip install "dask[distributed]"'
+        ) from None
+    with Client(address):  # type: ignore[no-untyped-call]
+        yield
 
 
 @app.command()
-def info(stored: _Stored, as_json: _Json = False) -> None:
-    """Tell what a Zarr array says of itself: size, gain, zero level, verdict, bound, how it was verified.
+def info(stored: _AllStored, as_json: _Json = False) -> None:
+    """Tell what a stored array says of itself: codec, bound, calibration, source, verification.
 
     Example: anscombe info movie.zarr
     """
-    with _user_errors():
-        from anscombe_transform.compression import describe
+    documents: dict[str, Any] = {}
 
-        found = describe(stored)
-    if as_json:
-        _print_json(found.to_dict())
-    else:
-        typer.echo(str(found))
+    def work(name: str) -> None:
+        found = describe(name)
+        documents[name] = found.to_dict() if as_json else str(found)
+
+    code = each(stored, work)
+    print_results(documents, len(stored), as_json=as_json)
+    stop(code)
 
 
 @app.command()
-def verify(
-    stored: _Stored,
-    against: Annotated[str, typer.Option("--against", metavar="FILE", help="The movie that was stored.")],
-    as_json: _Json = False,
-) -> None:
-    """Compare every value of a stored array with its source; exit code 1 if one is beyond the bound.
+def verify(stored: _AllStored, against: _Against = None, as_json: _Json = False) -> None:
+    """Compare every value of stored arrays with the source, or with the checksums that were noted.
+
+    Exit code 1 if a value is beyond its bound.
 
     Example: anscombe verify movie.zarr --against movie.tif
     """
-    with _user_errors(), _bar() as progress:
-        verification = anscombe_transform.verify(stored, against, progress=progress)
-    if as_json:
-        _print_json(verification.to_dict())
-    elif verification.ok:
-        typer.echo(str(verification))
-    if not verification.ok:
-        _stop(str(verification), ExitCode.FAILED_VERIFICATION)
+    with one_line_errors():
+        if against is not None and len(stored) > 1:
+            raise ValueError("--against is the source of one array: give it with a single OUT.zarr")
+    documents: dict[str, Any] = {}
+
+    def work(name: str) -> None:
+        with bar() as progress:
+            found = anscombe_transform.verify(name, against, progress=progress)
+        if as_json:
+            documents[name] = found.to_dict()
+        if not found.ok:
+            raise VerificationError(str(found), found)
+        documents.setdefault(name, str(found))
+
+    code = each(stored, work)
+    print_results(documents, len(stored), as_json=as_json)
+    stop(code)
+
+
+@app.command()
+def decompress(
+    stored: _Stored,
+    destination: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="The file to write: .tif, .btf, .h5 (.h5::/name), .npy or .raw."),
+    ],
+    compression: Annotated[
+        str | None,
+        typer.Option(help="Lossless compression: zlib, zstd, lzw for TIFF; gzip for HDF5."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Write a stored movie as a file that any program opens.
+
+    Example: anscombe decompress movie.zarr movie.tif
+    """
+    with one_line_errors(), bar() as progress:
+        result = anscombe_transform.decompress(
+            stored, destination, compression=compression, overwrite=overwrite, progress=progress
+        )
+    print_json(result.to_dict()) if as_json else typer.echo(result)
 
 
 @app.command()
@@ -255,10 +438,7 @@ def report(
     page: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE.html", help="The page to write.")
     ] = Path("report.html"),
-    against: Annotated[
-        str | None,
-        typer.Option("--against", metavar="FILE", help="The movie that was stored: compare again."),
-    ] = None,
+    against: _Against = None,
     as_json: _Json = False,
 ) -> None:
     """Write one HTML page about a stored array: calibration, sizes, bound, verification and plots.
@@ -267,73 +447,29 @@ def report(
 
     Example: anscombe report movie.zarr -o report.html
     """
-    with _user_errors(), _bar() as progress:
-        from anscombe_transform.report import write_report
-
-        path = write_report(stored, page, against=against, progress=progress)
-    if as_json:
-        _print_json({"report": str(path)})
-    else:
-        typer.echo(f"written to {path}")
+    with one_line_errors(), bar() as progress:
+        path = anscombe_transform.write_report(stored, page, against=against, progress=progress)
+    print_json({"report": str(path)}) if as_json else typer.echo(f"written to {path}")
 
 
-# --- what all commands share ----------------------------------------------------------------------------
+@app.command()
+def bench(
+    file: _Movie,
+    megabytes: Annotated[float, typer.Option(help="Most of the movie to use, held in memory.")] = 128,
+    gain: _Gain = None,
+    zero_level: _ZeroLevel = None,
+    read_noise: _ReadNoise = None,
+    as_json: _Json = False,
+) -> None:
+    """Measure how fast this machine stores this movie, and how small, with each preset.
 
+    The first frames are written to memory and read again, beside a plain copy.
 
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Print a user's mistake as one line and exit with the code of its kind."""
-    try:
-        yield
-    except UntrustworthyCalibration as error:
-        _refused(error.sensitivity, "; known constants can be given with --gain and --zero-level")
-    except VerificationError as error:
-        _stop(str(error), ExitCode.FAILED_VERIFICATION)
-    except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
-        if os.environ.get("ANSCOMBE_TRACEBACK"):
-            raise
-        _stop(str(error) or type(error).__name__, ExitCode.USAGE)
+    Example: anscombe bench movie.tif
+    """
+    with one_line_errors(), bar() as progress:
+        from anscombe_transform.speed import measure_speed
 
-
-def _refused(sensitivity: Sensitivity, remedy: str) -> None:
-    refusals = [reason for reason in sensitivity.reasons if reason.severity == "refusal"]
-    reasons = " ".join(reason.message for reason in refusals or sensitivity.reasons)
-    _stop(
-        f"the calibration was refused: {reasons.rstrip('.')}{remedy}",
-        ExitCode.REFUSED_CALIBRATION,
-    )
-
-
-def _stop(message: str, code: ExitCode) -> None:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
-    raise typer.Exit(code)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(json.dumps(document, indent=2, allow_nan=False))
-
-
-class _Bar:
-    """A progress bar on standard error that counts the frames of one stage after the other."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, done: int, total: int, stage: str) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
-
-
-@contextmanager
-def _bar() -> Iterator[_Bar]:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", justify="left"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield _Bar(progress)
+        known = _known(gain, zero_level, read_noise, None, None)
+        speed = measure_speed(file, sensitivity=known, megabytes=megabytes, progress=progress)
+    print_json(speed.to_dict()) if as_json else typer.echo(speed)

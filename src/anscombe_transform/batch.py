@@ -1,0 +1,386 @@
+"""Many recordings, one after the other: find them, compress each, go on past a bad one, say so at the end."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from anscombe_transform.calibration import UntrustworthyCalibration, compute_sensitivity
+from anscombe_transform.compression import compress, describe
+from anscombe_transform.layouts import write_ome_zarr
+
+if TYPE_CHECKING:
+    from anscombe_transform.compression import CompressionResult
+
+__all__ = ["BatchItem", "BatchResult", "compress_all", "compress_recording", "find_recordings"]
+
+Outcome = Literal["compressed", "skipped", "refused", "failed"]
+Layout = Literal["array", "ome-zarr"]
+
+_SUFFIXES = (
+    *(".tif", ".tiff", ".btf", ".tf2", ".tf8"),
+    *(".h5", ".hdf5", ".hdf", ".he5", ".nwb"),
+    *(".npy", ".npz"),
+    *(".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz"),
+)
+_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """What became of one recording.
+
+    Attributes
+    ----------
+    source, store : str
+        The recording, and where its array is or would have been.
+    outcome : {"compressed", "skipped", "refused", "failed"}
+        "skipped" is an array that was finished before; "refused" a recording that can't be calibrated.
+    result : CompressionResult or None
+        Of a compressed one.
+    message : str
+        Why it was skipped, refused or failed, as one line.
+    """
+
+    source: str
+    store: str
+    outcome: Outcome
+    result: CompressionResult | None = None
+    message: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a finished array now."""
+        return self.outcome in ("compressed", "skipped")
+
+    def __str__(self) -> str:
+        if self.result is None:
+            return f"{self.outcome}: {self.source}: {self.message}"
+        checked = self.result.verification
+        proof = "not verified" if checked is None else f"all {checked.compared:,} values within the bound"
+        return f"{self.source} → {self.store}: {self.result.ratio:.2f} times smaller, {proof}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The item as JSON types."""
+        return {
+            "source": self.source,
+            "store": self.store,
+            "outcome": self.outcome,
+            "message": self.message,
+            "result": None if self.result is None else self.result.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of all of them.
+
+    Attributes
+    ----------
+    items : tuple of BatchItem
+        In the order in which they were taken.
+    """
+
+    items: tuple[BatchItem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every recording has a finished array."""
+        return all(item.ok for item in self.items)
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the movies that were compressed."""
+        return sum(item.result.raw_bytes for item in self.items if item.result is not None)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of what was stored of them."""
+        return sum(item.result.stored_bytes for item in self.items if item.result is not None)
+
+    def __str__(self) -> str:
+        counts = Counter(item.outcome for item in self.items)
+        outcomes: tuple[Outcome, ...] = ("compressed", "skipped", "refused", "failed")
+        parts = [f"{counts[outcome]} {outcome}" for outcome in outcomes if counts[outcome]]
+        lines = [f"{len(self.items)} recordings: {', '.join(parts)}"]
+        if self.stored_bytes:
+            raw, stored = self.raw_bytes, self.stored_bytes
+            lines[0] += f"; {raw / 1e6:,.0f} MB in {stored / 1e6:,.0f} MB, {raw / stored:.2f} times smaller"
+        lines += [f"  {item}" for item in self.items if not item.ok]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The batch as JSON types."""
+        return {
+            "ok": self.ok,
+            "raw_bytes": self.raw_bytes,
+            "stored_bytes": self.stored_bytes,
+            "items": [item.to_dict() for item in self.items],
+        }
+
+
+def is_folder_of_recordings(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder that stands for the recordings in it: one that Zarr didn't write."""
+    return Path(path).is_dir() and not _is_zarr(Path(path))
+
+
+def find_recordings(folder: str | os.PathLike[str]) -> list[Path]:
+    """Find the recordings below a folder, in order of their names.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    list of Path
+        Files that `open_movie` knows by their suffix, and folders written by Zarr. Hidden ones are left out,
+        and what `compress` wrote, finished or not; links to folders are not followed.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        There is no such folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.tif", "a.npy", "notes.txt"):
+    ...         Path(folder, name).touch()
+    ...     print([path.name for path in find_recordings(folder)])
+    ['a.npy', 'b.tif']
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"no such folder: {folder}")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; a folder of recordings was expected")
+    return list(_recordings(folder))
+
+
+def compress_all(
+    sources: Sequence[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    *,
+    layout: Layout = "array",
+    calibration: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    done: Callable[[BatchItem], object] | None = None,
+    progress: Callable[[int, int, str], object] | None = None,
+    **options: Any,
+) -> BatchResult:
+    """Compress many recordings into a folder, each with its own calibration, and go on past a bad one.
+
+    Parameters
+    ----------
+    sources : sequence of paths
+        Recordings, and folders whose recordings are taken (`find_recordings`).
+    folder : path
+        Where the arrays go: ``a.tif`` becomes ``folder/a.zarr``, ``sub/a.tif`` of a source folder
+        ``folder/sub/a.zarr``. Recordings that would have the same name keep their suffix: ``a.tif.zarr``.
+    layout : {"array", "ome-zarr"}, optional
+        What is written of each: an array (`compress`), or an image ``a.ome.zarr`` (`write_ome_zarr`).
+    calibration : mapping, optional
+        Options of `compute_sensitivity` for each of them: `dark`, `zero_level`, …
+    resume : bool, optional
+        Leave out what was finished before, and go on with what was interrupted.
+    done : callable, optional
+        Called with each item when it is done.
+    progress : callable, optional
+        Called as ``progress(done, total, stage)``; the stage begins with the recording's name.
+    **options
+        For each of them, as for `compress` or `write_ome_zarr`.
+
+    Returns
+    -------
+    BatchResult
+
+    Raises
+    ------
+    ValueError
+        There is no recording, or a parameter is wrong for all of them.
+    FileNotFoundError
+        A source doesn't exist.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from anscombe_transform import Sensitivity
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     night = Path(folder, "night")
+    ...     night.mkdir()
+    ...     photons = np.random.default_rng(0).poisson(8, (20, 64, 64))
+    ...     np.save(night / "good.npy", (50 + 90 * photons).astype("int16"))
+    ...     (night / "torn.npy").write_bytes(b"no movie")
+    ...     known = Sensitivity.from_known(conversion_gain=90, zero_level=50)
+    ...     result = compress_all([night], Path(folder, "archive"), sensitivity=known)
+    ...     print(result.ok, [item.outcome for item in result.items])
+    8
+    False ['compressed', 'failed']
+    """
+    _check_layout(layout)
+    pairs = _pairs(sources, Path(folder), ".ome.zarr" if layout == "ome-zarr" else ".zarr")
+    items = []
+    for source, store in pairs:
+        named = _named(progress, Path(source).name)
+        wanted = options | {"layout": layout, "calibration": calibration, "progress": named}
+        item = _compress_one(source, store, resume, wanted)
+        items.append(item)
+        if done is not None:
+            done(item)
+    return BatchResult(tuple(items))
+
+
+def compress_recording(
+    source: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    *,
+    layout: Layout = "array",
+    calibration: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int, str], object] | None = None,
+    **options: Any,
+) -> CompressionResult:
+    """Compress one recording in a layout, with what is known of its detector.
+
+    Parameters
+    ----------
+    source : path
+        As `open_movie` takes it.
+    store : path
+        The array or the image to write.
+    layout : {"array", "ome-zarr"}, optional
+        An array (`compress`) or an image (`write_ome_zarr`).
+    calibration : mapping, optional
+        Options of `compute_sensitivity`: `dark`, `zero_level`, …
+    progress : callable, optional
+        Called as ``progress(done, total, stage)``.
+    **options
+        As for `compress` or `write_ome_zarr`.
+
+    Returns
+    -------
+    CompressionResult
+
+    Raises
+    ------
+    ValueError
+        `layout` is none of the two, or as the functions named above raise it.
+    """
+    _check_layout(layout)
+    if calibration:
+
+        def report(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done, total, "calibrate")
+
+        options["sensitivity"] = compute_sensitivity(source, progress=report, **calibration)
+    write = write_ome_zarr if layout == "ome-zarr" else compress
+    return write(source, store, progress=progress, **options)
+
+
+def _check_layout(layout: str) -> None:
+    if layout not in ("array", "ome-zarr"):
+        raise ValueError(f"layout must be 'array' or 'ome-zarr', got {layout!r}")
+
+
+def _compress_one(source: str, store: Path, resume: bool, options: dict[str, Any]) -> BatchItem:
+    try:
+        if resume and _is_finished(store):
+            return BatchItem(source, str(store), "skipped", message=f"{store} is finished")
+        store.parent.mkdir(parents=True, exist_ok=True)
+        result = compress_recording(source, store, resume=resume, **options)
+    except UntrustworthyCalibration as error:
+        reasons = [r.message for r in error.sensitivity.reasons if r.severity == "refusal"]
+        return BatchItem(source, str(store), "refused", message=_one_line(" ".join(reasons)))
+    except Exception as error:  # a bad file has its own kind of error in every reader; the next may be good
+        return BatchItem(source, str(store), "failed", message=_one_line(str(error) or type(error).__name__))
+    return BatchItem(source, str(store), "compressed", result)
+
+
+def _is_finished(store: Path) -> bool:
+    return store.exists() and describe(store).complete
+
+
+def _pairs(sources: Sequence[str | os.PathLike[str]], folder: Path, suffix: str) -> list[tuple[str, Path]]:
+    """Each recording with the array that it becomes."""
+    named: list[tuple[str, Path]] = []
+    for source in sources:
+        path = Path(source)
+        if is_folder_of_recordings(path):
+            named += [(str(found), found.relative_to(path)) for found in find_recordings(path)]
+        else:
+            named.append((os.fspath(source), _plain_name(os.fspath(source))))
+    if not named:
+        raise ValueError(
+            f"there is no recording in {', '.join(map(str, sources)) or 'nothing'}; known suffixes are "
+            f"{', '.join(_SUFFIXES)} and .zarr"
+        )
+    seen = Counter(_stem(name) for _, name in named)
+    pairs = []
+    for source, name in named:
+        stem = _stem(name) if seen[_stem(name)] == 1 else name
+        pairs.append((source, folder / stem.with_name(stem.name + suffix)))
+    twice = [str(store) for store, count in Counter(store for _, store in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"several recordings would become {twice[0]}: give them to separate calls")
+    return pairs
+
+
+def _plain_name(source: str) -> Path:
+    """A name for ``file.h5::/green/0`` (``file_green_0.h5``) or ``run/frame*.tif`` (``frame.tif``)."""
+    file, _, inner = source.partition("::")
+    path = Path(file)
+    stem = _stem(Path(path.name)).name
+    parts = [stem, *(part for part in inner.replace("/", " ").replace(",", " ").split())]
+    name = "_".join(parts) + path.name[len(stem) :]
+    return Path("".join(letter for letter in name if letter not in "*?[]") or "movie")
+
+
+def _stem(name: Path) -> Path:
+    lower = name.name.lower()
+    for suffix in sorted((*_SUFFIXES, ".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr"), key=len, reverse=True):
+        if lower.endswith(suffix) and len(lower) > len(suffix):
+            return name.with_name(name.name[: -len(suffix)])
+    return name
+
+
+def _recordings(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or ".partial" in path.suffixes:
+            continue
+        if path.is_dir():
+            if _is_zarr(path):
+                if not _is_ours(path):
+                    yield path
+            elif not path.is_symlink():
+                yield from _recordings(path)
+        elif path.name.lower().endswith(_SUFFIXES):
+            yield path
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return describe(path).provenance is not None
+    except ValueError:  # a group of arrays, or a damaged one: compressing it says what it is
+        return False
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in _ZARR_FILES)
+
+
+def _named(
+    progress: Callable[[int, int, str], object] | None, name: str
+) -> Callable[[int, int, str], object] | None:
+    if progress is None:
+        return None
+    return lambda done, total, stage: progress(done, total, f"{name}: {stage}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,159 @@
+"""What all commands share: exit codes, mistakes as one line, JSON, and the progress bar.
+
+With ``--json`` standard output is a single JSON document. Progress and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from anscombe_transform.calibration import Sensitivity, UntrustworthyCalibration
+from anscombe_transform.compression import VerificationError
+
+
+class ExitCode(IntEnum):
+    """What the exit status says."""
+
+    FAILED_VERIFICATION = 1
+    USAGE = 2
+    REFUSED_CALIBRATION = 3
+    SOME_FAILED = 4
+
+
+class Failure(Exception):
+    """A mistake of the user's as one line, with the exit code of its kind."""
+
+    def __init__(self, message: str, code: ExitCode) -> None:
+        super().__init__(" ".join(message.split()))
+        self.code = code
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Print a user's mistake as one line and exit with the code of its kind."""
+    try:
+        with _as_failure():
+            yield
+    except Failure as failure:
+        say(failure)
+        raise typer.Exit(failure.code) from None
+
+
+def each(inputs: Sequence[str], work: Callable[[str], object]) -> ExitCode | None:
+    """Do the work on every input and go on past a bad one.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+    work : callable
+        Called with each of them.
+
+    Returns
+    -------
+    ExitCode or None
+        The code to exit with, that of the mistake where there is a single input.
+    """
+    code: ExitCode | None = None
+    for name in dict.fromkeys(inputs):
+        try:
+            with _as_failure():
+                work(name)
+        except Failure as failure:
+            say(failure, "" if len(inputs) == 1 or name in str(failure) else f"{name}: ")
+            code = failure.code if len(inputs) == 1 else ExitCode.SOME_FAILED
+    return code
+
+
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    try:
+        yield
+    except UntrustworthyCalibration as error:
+        remedy = "; known constants can be given with --gain and --zero-level"
+        raise refused(error.sensitivity, remedy) from error
+    except VerificationError as error:
+        raise Failure(str(error), ExitCode.FAILED_VERIFICATION) from error
+    except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
+        if os.environ.get("ANSCOMBE_TRACEBACK"):
+            raise
+        raise Failure(str(error) or type(error).__name__, ExitCode.USAGE) from error
+
+
+def refused(sensitivity: Sensitivity, remedy: str = "") -> Failure:
+    """The failure that a refused calibration is, with its reasons."""
+    refusals = [reason for reason in sensitivity.reasons if reason.severity == "refusal"]
+    reasons = " ".join(reason.message for reason in refusals or sensitivity.reasons)
+    return Failure(
+        f"the calibration was refused: {reasons.rstrip('.')}{remedy}", ExitCode.REFUSED_CALIBRATION
+    )
+
+
+def say(failure: Failure, about: str = "") -> None:
+    """Print a mistake."""
+    typer.echo(f"error: {about}{failure}", err=True)
+
+
+def stop(code: ExitCode | None) -> None:
+    """Exit, if there is a code."""
+    if code is not None:
+        raise typer.Exit(code)
+
+
+def print_json(document: Any) -> None:
+    """Print the one document of a command."""
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def print_results(found: dict[str, Any], count: int, *, as_json: bool) -> None:
+    """Print results by input: one of them as it is, several with their names."""
+    if as_json and count == 1:
+        for document in found.values():
+            print_json(document)
+    elif as_json:
+        print_json(found)
+    else:
+        for name, text in found.items():
+            typer.echo(text if count == 1 else f"{name}\n{text}\n")
+
+
+class Bar:
+    """A progress bar on standard error that counts the frames of one stage after the other."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, done: int, total: int, stage: str) -> None:
+        """Show how far a stage is."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def clear(self) -> None:
+        """Forget the stages so far, when another input begins."""
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks.clear()
+
+
+@contextmanager
+def bar() -> Iterator[Bar]:
+    """Show progress while something is done, where there is a terminal to show it on."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", justify="left"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress)

@@ -1,0 +1,65 @@
+"""The examples run, and other programs open what they wrote."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+zarr = pytest.importorskip("zarr")
+if int(zarr.__version__.partition(".")[0]) < 3:
+    pytest.skip("needs zarr-python 3", allow_module_level=True)
+
+from anscombe_transform.calibration import Sensitivity  # noqa: E402
+from anscombe_transform.layouts import write_ome_zarr  # noqa: E402
+from anscombe_transform.simulation import simulate_movie  # noqa: E402
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def test_nwb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    """The NWB example writes a file that pynwb reads, with every value within its bound."""
+    pytest.importorskip("pynwb", reason="needs the extra nwb")
+    # Where only an old hdmf-zarr fits, it looks for zarr 2.
+    pytest.importorskip("hdmf_zarr", reason="needs hdmf-zarr for zarr 3", exc_type=ImportError)
+    movie, _ = simulate_movie(
+        (60, 96, 128), conversion_gain=90, zero_level=50, read_noise=20, mean_photons=8, rng=seed
+    )
+    np.save(tmp_path / "movie.npy", movie)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["write_nwb.py", "movie.npy", "movie.nwb.zarr"])
+    runpy.run_path(str(EXAMPLES / "nwb" / "write_nwb.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "(time, x, y) = (60, 128, 96) int16" in said
+    assert "all 737,280 values are within the bound" in said
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_napari_opens_an_image(zarr_format: int, tmp_path: Path, seed: int) -> None:
+    """Napari shows an OME-Zarr image as one layer of all levels, with units, and the values are ours."""
+    napari = pytest.importorskip("napari", reason="needs napari and napari-ome-zarr")
+    pytest.importorskip("napari_ome_zarr", reason="needs napari and napari-ome-zarr")
+    npe2 = pytest.importorskip("npe2")
+    movie, _ = simulate_movie((8, 40, 30), conversion_gain=90, zero_level=50, rng=seed)
+    path = tmp_path / "movie.ome.zarr"
+    write_ome_zarr(
+        movie,
+        path,
+        pyramid=1,
+        pixel_size=(0.8, 0.9),
+        frame_interval=0.1,
+        zarr_format=zarr_format,
+        sensitivity=Sensitivity.from_known(conversion_gain=90, zero_level=50),
+    )
+    npe2.PluginManager.instance().discover()
+    # The viewer without its window: a test needs no screen.
+    (layer,) = napari.components.ViewerModel().open(path, plugin="napari-ome-zarr")
+    assert [level.shape for level in layer.data] == [(8, 40, 30), (8, 20, 15)]
+    np.testing.assert_allclose(layer.scale, [0.1, 0.8, 0.9])
+    assert [str(unit) for unit in layer.units] == ["second", "micrometer", "micrometer"]
+    np.testing.assert_array_equal(np.asarray(layer.data[0][3]), zarr.open_array(path / "0", mode="r")[3])
