@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ def open_fits(path: Path, choice: Choice) -> Movie:
         raise missing("astropy", path, "astro") from error
     choice.allow(str(path), "series", "dataset")
     with ExitStack() as cleanup:
-        with errors_named(str(path)):
+        with errors_named(str(path)), warnings.catch_warnings():
+            # A file that was cut short is a warning of astropy, and its pixels would be read as they come.
+            warnings.filterwarnings("error", message=".*truncated.*")
             file = cleanup.enter_context(fits.open(path, mode="readonly", memmap=False, lazy_load_hdus=True))
             images = {
                 number: tuple(int(n) for n in hdu.shape)

@@ -178,7 +178,8 @@ def _metadata(file: NwbFile, parent: str) -> dict[str, Any]:
 
 def _linked(file: NwbFile, parent: str, name: str) -> str:
     """The path of a linked object: HDF5 follows links by itself, Zarr files keep them as an attribute."""
-    for link in dict(file.attributes(parent)).get("zarr_link", []):
+    told = dict(file.attributes(parent))
+    for link in told.get("_LINKS") or told.get("zarr_link") or []:
         if isinstance(link, Mapping) and link.get("name") == name and link.get("source") in (".", None):
             return str(link["path"])
     return f"{parent}/{name}"

@@ -248,6 +248,8 @@ def select(
             f"{source} is a single image of shape {size}, which has no time axis; a movie has the axes "
             "(time, y, x) and at least two frames of the same scene"
         )
+    if time is not None and "t" not in axes:
+        axes = f"{axes[:time]}t{axes[time + 1 :]}"
     return View(axes, lengths, time, fixed)
 
 

@@ -170,6 +170,9 @@ def _layout(series: TiffPageSeries, facts: TiffFacts, choice: Choice, source: st
         # Axes of length 1 that only the file's own scheme has need no name.
         axes, lengths = "".join(a for a, _ in kept), tuple(n for _, n in kept)
     free = [a for a, _ in kept[:-2] if a != "t" or dict(kept)["t"] > 1]
+    if choice.axes is None and axes == "syx" and facts.untold and series.dtype.name != "uint8":
+        # Earlier versions of tifffile called three or four images colours where the writer had not told.
+        axes = "tyx"
     unlabelled = series.kind == "imagej" and "t" not in dict(kept) and choice.axes is None
     if unlabelled and free == ["c"] and "c" not in choice.indices and dict(kept)["c"] > _MOST_CHANNELS:
         axes = axes.replace("t", "q").replace("c", "t")

@@ -90,12 +90,14 @@ class TiffFacts:
     """What a file tells: metadata worth keeping, names of channels, what bears on the order of images.
 
     `plain_stack` is an ImageJ stack that is no hyperstack: the images have no meaning but their order.
+    `untold` is a file by tifffile whose writer gave a shape and no axes.
     """
 
     metadata: dict[str, Any]
     channel_names: tuple[str, ...] = ()
     scan: ScanImage | None = None
     plain_stack: bool = False
+    untold: bool = False
 
 
 def read_facts(tiff: TiffFile) -> TiffFacts:
@@ -108,7 +110,10 @@ def read_facts(tiff: TiffFile) -> TiffFacts:
         return _imagej(tiff)
     shaped = tiff.shaped_metadata or ()
     record = shaped[0].get(_RECORD) if shaped else None
-    return TiffFacts(facts(format=_kind(tiff, "TIFF"), **_tags(tiff), **{_RECORD: record}))
+    return TiffFacts(
+        facts(format=_kind(tiff, "TIFF"), **_tags(tiff), **{_RECORD: record}),
+        untold=bool(shaped) and set(shaped[0]) == {"shape"},
+    )
 
 
 def _kind(tiff: TiffFile, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,12 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
             arrays, images, is_nwb = {}, {}, False
         else:
             is_nwb = "nwb_version" in dict(node.attrs)
-            images = dict(_images(node))
+            images = {} if is_nwb else dict(_images(node))
             inside = tuple(f"{path}/" if path else "" for path in images)
             # Zarr lists the members of a group in no order.
             arrays = {
                 path: array
-                for path, array in sorted(_arrays(node))
+                for path, array in sorted(_nwb_arrays(place, node) if is_nwb else _arrays(node))
                 if not (inside and path.startswith(inside)) and (is_nwb or array.dtype.kind in "iuf")
             }
     channel_names: tuple[str, ...] = ()
@@ -104,7 +105,11 @@ def _open_node(place: Any, choice: Choice) -> tuple[Any, Any]:
     options: dict[str, Any] = (
         {} if choice.storage_options is None else {"storage_options": dict(choice.storage_options)}
     )
-    return zarr.open(place, mode="r", **options), close
+    try:
+        return zarr.open(place, mode="r", **options), close
+    except TypeError:
+        # Zarr 3 refuses the consolidated metadata of stores in which Zarr 2 wrote texts; the rest is sound.
+        return zarr.open_group(place, mode="r", use_consolidated=False, **options), close
 
 
 def _format(array: Any) -> str:
@@ -120,6 +125,25 @@ def _arrays(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _arrays(child, f"{prefix}{name}/")
 
 
+def _nwb_arrays(place: Any, group: Any) -> Iterator[tuple[str, Any]]:
+    """The arrays of an NWB file, without those of texts that zarr cannot open."""
+    if not isinstance(place, Path) or not place.is_dir():
+        yield from _arrays(group)
+        return
+    get = _getter(group)
+    for folder, folders, files in os.walk(place):
+        folders.sort()
+        path = Path(folder).relative_to(place).as_posix()
+        if path == "specifications":
+            folders.clear()
+        elif ".zarray" in files or "zarr.json" in files:
+            item = get(path) if path != "." else None
+            if hasattr(item, "dtype"):
+                yield path, item
+            if ".zarray" in files or hasattr(item, "dtype"):
+                folders.clear()
+
+
 def _attributes_of(root: Any) -> Any:
     def attributes_at(path: str) -> dict[str, Any]:
         item = root if path.strip("/") == "" else _getter(root)(path)
@@ -132,7 +156,8 @@ def _getter(root: Any) -> Any:
     def get(path: str) -> Any:
         try:
             return root[path.strip("/")]
-        except KeyError:
+        except (KeyError, TypeError, ValueError):
+            # Zarr 3 refuses some arrays of texts that Zarr 2 wrote; nothing but metadata lies in them.
             return None
 
     return get
