@@ -221,7 +221,7 @@ def test_the_fitted_prediction_is_better(rng: np.random.Generator) -> None:
     codes = np.rint(4 * (np.sqrt(rng.poisson(scene, (60, *scene.shape)) + 0.375) - 0.6)).astype("uint8")
     fitted = FrameConfiguration.fit(codes)
     for part in (codes, codes[:1]):
-        assert len(round_trip(part, fitted)) < 0.98 * len(round_trip(part))
+        assert len(round_trip(part, fitted)) < 0.99 * len(round_trip(part))
 
 
 @pytest.mark.parametrize("dtype", CODES)
