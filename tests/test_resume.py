@@ -428,3 +428,16 @@ def test_a_bar_is_drawn_when_asked_for(
     monkeypatch.setitem(sys.modules, "rich.console", None)
     with pytest.raises(ModuleNotFoundError, match=r"anscombe-transform\[cli\]"):
         compress(movie, tmp_path / "b.zarr", **OPTIONS, progress=True)
+
+
+def test_the_compact_preset_is_fitted_to_a_piece_of_the_movie(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """``preset="compact"`` takes its model from the movie itself, and resumes with the same one."""
+    pytest.importorskip("zarr", minversion="3")
+    movie = (50 + 90 * rng.poisson(8, (64, 48, 48))).astype(np.int16)
+    options = OPTIONS | {"chunks": (16, 48, 48), "preset": "compact"}
+    _begin(movie, tmp_path / "a.zarr", 32, **options)
+    assert compress(movie, tmp_path / "a.zarr", **options, resume=True).verification.ok
+    compress(movie, tmp_path / "b.zarr", **options)
+    assert _contents(tmp_path / "a.zarr") == _contents(tmp_path / "b.zarr")
