@@ -19,8 +19,10 @@ from scipy.spatial import cKDTree
 
 from anscombe_transform import AnscombeTransformV3, Sensitivity, compute_sensitivity, simulate_movie
 from anscombe_transform.diagnostics import (
+    plot_calibration_report,
     plot_code_histogram,
     plot_noise_transfer,
+    plot_pixel_maps,
     plot_residuals,
     plot_stabilization,
     plot_summary,
@@ -65,6 +67,29 @@ def counts() -> np.ndarray:
         (120, 256, 256), conversion_gain=1, zero_level=0, mean_photons=3, dtype="uint8", rng=5
     )
     return movie
+
+
+def moving() -> np.ndarray:
+    """A field that jitters, with active cells."""
+    return simulate_movie((160, 128, 128), jitter=1.0, activity=0.2, rng=1)[0]
+
+
+def uneven_camera() -> tuple[np.ndarray, np.ndarray]:
+    """A movie and dark frames of a camera whose pixels and columns differ, with hot ones among them."""
+    rng = np.random.default_rng(7)
+    shape = (96, 96)
+    offset = 100 + 2 * rng.standard_normal(shape) + 2 * rng.standard_normal(shape[1])
+    read = 3.5 * np.exp(0.25 * rng.standard_normal(shape))
+    gain = 2.2 * (1 + 0.05 * rng.standard_normal(shape) + 0.05 * rng.standard_normal(shape[1]))
+    hot = np.where(rng.random(shape) < 0.001, 800.0, 0.0)
+    scene = simulate_movie((2, *shape), mean_photons=150, rng=7)[1].photons
+
+    def frames(count: int, light: float) -> np.ndarray:
+        photons = rng.poisson(light * scene, (count, *shape))
+        noise = (read + 0.3 * hot) * rng.standard_normal(photons.shape)
+        return np.rint(offset + hot + gain * photons + noise).astype("int16")
+
+    return frames(512, 1.0), frames(100, 0.0)
 
 
 def smoothed() -> np.ndarray:
@@ -123,7 +148,12 @@ def main() -> None:
     for name, other in (("camera", camera()), ("counts", counts())):
         found = compute_sensitivity(other, on_refusal="return")
         save(plot_summary(other, found, found.codec(sample=other)), f"summary_{name}")
-    save(plot_noise_transfer(compute_sensitivity(smoothed(), on_refusal="return")).figure, "refused")
+    refused = compute_sensitivity(smoothed(), on_refusal="return")
+    save(plot_noise_transfer(refused).figure, "refused")
+    save(plot_calibration_report(refused), "calibration_report_refused")
+    save(plot_calibration_report(moving()), "calibration_report")
+    lit, dark = uneven_camera()
+    save(plot_pixel_maps(compute_sensitivity(lit, dark=dark, per_pixel=True)), "pixel_maps")
 
 
 if __name__ == "__main__":

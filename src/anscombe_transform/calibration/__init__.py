@@ -16,14 +16,18 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``dark``         frames without light
 ``flats``        from flat fields instead of a movie
 ``known``        what they, or a data sheet, add to the result
+``maps``         the constants of every pixel
 ``sensitivity``  the result
 """
 
 from anscombe_transform.calibration.compute import compute_sensitivity
 from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.flats import compute_sensitivity_from_flats
+from anscombe_transform.calibration.maps import PixelMaps
 from anscombe_transform.calibration.sensitivity import (
+    Evidence,
     Reason,
+    Rejected,
     Sensitivity,
     TransferCurve,
     UntrustworthyCalibration,
@@ -31,8 +35,11 @@ from anscombe_transform.calibration.sensitivity import (
 from anscombe_transform.calibration.statistics import NoiseStatistics
 
 __all__ = [
+    "Evidence",
     "NoiseStatistics",
+    "PixelMaps",
     "Reason",
+    "Rejected",
     "Sensitivity",
     "TransferCurve",
     "UntrustworthyCalibration",

@@ -11,13 +11,15 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
 
-from anscombe_transform.calibration.dark import measure_dark
+from anscombe_transform.calibration.dark import DarkFrames, measure_dark
 from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.known import Known, with_dark, with_excess_noise, with_known
+from anscombe_transform.calibration.maps import pixel_maps
 from anscombe_transform.calibration.sampling import Progress, collect, inspect
 from anscombe_transform.calibration.sensitivity import (
     NothingToMeasure,
@@ -44,6 +46,7 @@ def compute_sensitivity(
     mask: Any = None,
     max_frames: int | None = None,
     full: bool = False,
+    per_pixel: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
     on_refusal: OnRefusal = "raise",
@@ -63,6 +66,7 @@ def compute_sensitivity(
     mask: Any = None,
     max_frames: int | None = None,
     full: bool = False,
+    per_pixel: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
     on_refusal: OnRefusal = "raise",
@@ -81,6 +85,7 @@ def compute_sensitivity(
     mask: Any = None,
     max_frames: int | None = None,
     full: bool = False,
+    per_pixel: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
     on_refusal: OnRefusal = "raise",
@@ -118,6 +123,9 @@ def compute_sensitivity(
         frames, spread over the movie.
     full : bool
         Read the whole movie, front to back; memory stays constant.
+    per_pixel : bool
+        Also map zero level and read noise of every pixel, from dark frames, and its gain, from a movie in
+        which nothing moves: `Sensitivity.maps`. The gain map reads 1024 frames by default.
     seed : int, optional
         Draw the segments at random, one from each of equal parts of the movie; by default they are spaced
         evenly.
@@ -177,6 +185,7 @@ def compute_sensitivity(
                 on_refusal=on_refusal,
                 max_frames=max_frames,
                 full=full,
+                per_pixel=per_pixel,
                 seed=seed,
                 progress=progress,
             )
@@ -190,8 +199,13 @@ def compute_sensitivity(
         check_movie(one)
         wanted = check_mask(mask, one.shape[1:])
         with ExitStack() as files:
-            frames = None if dark is None else _dark_movie(dark, one, time, channels, channel, files)
-            sensitivity = _with_what_is_known(_sensitivity_of(one, wanted, options), frames, wanted, **known)
+            measured = None
+            if dark is not None:
+                measured = measure_dark(_dark_movie(dark, one, time, channels, channel, files), wanted)
+        sensitivity = _with_what_is_known(_sensitivity_of(one, wanted, options), measured, **known)
+        if per_pixel:
+            maps = pixel_maps(one, sensitivity, measured, max_frames=max_frames, full=full, seed=seed)
+            sensitivity = replace(sensitivity, maps=maps)
         if sensitivity.verdict == "refused" and on_refusal == "raise":
             refusal = UntrustworthyCalibration(sensitivity)
             if channels is not None:
@@ -259,8 +273,7 @@ def _dark_movie(
 
 def _with_what_is_known(
     found: Sensitivity,
-    dark: MovieLike | None,
-    mask: Bools | None,
+    dark: DarkFrames | None,
     *,
     zero_level: float | None,
     read_noise: float | None,
@@ -268,7 +281,7 @@ def _with_what_is_known(
 ) -> Sensitivity:
     """Bring in dark frames or known constants, then the excess noise."""
     if dark is not None:
-        found = with_dark(found, measure_dark(dark, mask))
+        found = with_dark(found, dark)
     elif zero_level is not None or read_noise is not None:
         found = with_known(found, Known.of_data_sheet(zero_level, read_noise))
     return found if excess_noise is None else with_excess_noise(found, excess_noise)

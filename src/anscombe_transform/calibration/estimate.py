@@ -23,6 +23,7 @@ from anscombe_transform.calibration.checks import (
     curvature,
     whiteness,
 )
+from anscombe_transform.calibration.evidence import rejected_curves, tile_evidence, transfer_curve
 from anscombe_transform.calibration.line import (
     T_QUANTILE,
     Bools,
@@ -37,7 +38,6 @@ from anscombe_transform.calibration.sensitivity import (
     NothingToMeasure,
     Reason,
     Sensitivity,
-    TransferCurve,
     verdict_of,
 )
 from anscombe_transform.calibration.statistics import (
@@ -128,6 +128,15 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         verdict=verdict_of(tuple(reasons)),
         reasons=tuple(reasons),
         transfer_curve=transfer_curve(samples, line),
+        rejected=rejected_curves(samples, line, usable, linear_up_to),
+        evidence=tile_evidence(
+            samples,
+            line,
+            usable,
+            white,
+            {name: (f.gain, f.gain_error) for name, f in lines.items()},
+            statistics.grid,
+        ),
         method=chosen,
         zero_level_method=zero.method,
         used_fraction=line.used_fraction,
@@ -351,25 +360,6 @@ def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> flo
     left = max([0.0, *(line.gain - lines[f].gain for f in _STRONGER[chosen] if f in lines)])
     taken = max(0.0, lines["t"].gain - line.gain) if "t" in lines else 0.0
     return math.hypot(0.002, min(0.5 * left / gain, 0.02), min(0.1 * taken / gain, 0.02))
-
-
-def transfer_curve(samples: Samples, line: Line, bins: int = 32) -> TransferCurve:
-    """Variance against mean of the accepted rows, in bins of equal width in the square root of brightness."""
-    used = line.used
-    q, x, y, n = line.instrument[used], samples.x[used], samples.y[used], samples.n[used]
-    root = np.sqrt(np.maximum(q - q.min(), 0))
-    darkest, brightest = (float(v) for v in np.quantile(root, [0.002, 0.998]))
-    edges = np.linspace(darkest, brightest, bins + 1)
-    group = np.clip(np.searchsorted(edges, root, side="right") - 1, 0, bins - 1)
-    law = samples.variance_of_variance(line.variance[used], line.gain)
-    count = np.asarray(np.bincount(group, n, bins), np.float64)
-    full = np.bincount(group, minlength=bins) >= 5
-    if not full.any():
-        full = count > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean, variance = (np.bincount(group, n * v, bins) / count for v in (x, y))
-        error = np.sqrt(np.bincount(group, n * law, bins)) / count
-    return TransferCurve(mean[full], variance[full], error[full], count[full])
 
 
 def _samples(statistics: NoiseStatistics, table: Table, name: Filter, kept: float = 1.0) -> Samples:

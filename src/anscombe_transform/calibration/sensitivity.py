@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from anscombe_transform.transform import beta_for
 
 if TYPE_CHECKING:
+    from anscombe_transform.calibration.maps import PixelMaps
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 
@@ -96,6 +97,15 @@ class TransferCurve:
         """No bins, for constants that were not measured."""
         return cls(*(np.zeros(0) for _ in range(4)))
 
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return the columns as lists."""
+        return {name: array.tolist() for name, array in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, columns: Mapping[str, Any]) -> TransferCurve:
+        """Rebuild a curve from `to_dict`; None becomes NaN."""
+        return cls(**{name: np.array([_number(v) for v in column]) for name, column in columns.items()})
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TransferCurve):
             return NotImplemented
@@ -105,6 +115,49 @@ class TransferCurve:
 
     def __hash__(self) -> int:
         return hash(tuple(array.tobytes() for array in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Rows that were left out of the line.
+
+    Attributes
+    ----------
+    reason : str
+        "cut off" (saturated, or cut at a smallest value), "beyond the straight part" of a bent curve, or
+        "not noise alone" (motion, activity, defective pixels).
+    share : float
+        Part of all rows.
+    curve : TransferCurve
+        Their binned variance against mean.
+    """
+
+    reason: str
+    share: float
+    curve: TransferCurve
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the verdict was read from, for plots; it is not part of `Sensitivity.to_dict`.
+
+    Attributes
+    ----------
+    whiteness : (float, float, float)
+        Noise variance between neighbours over that between samples farther apart, along x, y and time: 1 for
+        white noise, less for smoothed.
+    gains : dict of str to (float, float)
+        Gain and its standard error by every filter that was tried.
+    variance_ratio : ndarray of float64, shape (tile rows, tile columns)
+        Noise variance of each tile over that of the line at its brightness; NaN where nothing was measured.
+    used : ndarray of float64, shape (tile rows, tile columns)
+        Share of the tile's rows that the line rests on.
+    """
+
+    whiteness: tuple[float, float, float]
+    gains: dict[str, tuple[float, float]]
+    variance_ratio: NDArray[np.float64]
+    used: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +201,13 @@ class Sensitivity:
         gamma-like pulses; the decode table of the codec uses it.
     excess_noise_method : str
         "third cumulant", or "known" where it was given.
+    rejected : tuple of Rejected
+        What was left out of the line, by reason.
+    evidence : Evidence or None
+        Maps and ratios for `diagnostics.plot_calibration_report`. They live in memory only: `to_dict` leaves
+        them out, and comparison does.
+    maps : PixelMaps or None
+        Constants of every pixel, if they were asked for; they live in memory only, too.
 
     Examples
     --------
@@ -174,6 +234,9 @@ class Sensitivity:
     excess_noise: float = 1.0
     variance_intercept_interval: Interval = (_NAN, _NAN)
     excess_noise_method: str = "third cumulant"
+    rejected: tuple[Rejected, ...] = field(default=(), repr=False)
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
+    maps: PixelMaps | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_known(cls, *, conversion_gain: float, zero_level: float, read_noise: float = 0.0) -> Sensitivity:
@@ -321,9 +384,13 @@ class Sensitivity:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as plain JSON values; NaN becomes None."""
-        values = asdict(self)
-        values["transfer_curve"] = {name: array.tolist() for name, array in values["transfer_curve"].items()}
-        values["reasons"] = [asdict(reason) for reason in self.reasons]
+        values = asdict(replace(self, evidence=None, maps=None))
+        del values["evidence"], values["maps"]
+        values["transfer_curve"] = self.transfer_curve.to_dict()
+        values["rejected"] = [
+            {"reason": part.reason, "share": part.share, "curve": part.curve.to_dict()}
+            for part in self.rejected
+        ]
         return {name: _to_json(value) for name, value in values.items()}
 
     @classmethod
@@ -350,11 +417,10 @@ class Sensitivity:
                 low, high = given[name]
                 given[name] = (_number(low), _number(high))
         given["reasons"] = tuple(Reason(**reason) for reason in given["reasons"])
-        given["transfer_curve"] = TransferCurve(
-            **{
-                name: np.array([_number(v) for v in column])
-                for name, column in given["transfer_curve"].items()
-            }
+        given["transfer_curve"] = TransferCurve.from_dict(given["transfer_curve"])
+        given["rejected"] = tuple(
+            Rejected(part["reason"], part["share"], TransferCurve.from_dict(part["curve"]))
+            for part in given.get("rejected", ())
         )
         return cls(**given)
 

@@ -158,6 +158,11 @@ class NoiseStatistics:
         self._pending: dict[int, dict[int, NDArray[Any]]] = {}
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tiles; of a very large field, of tiles joined along y."""
+        return self._place_rows, self._place_columns
+
+    @property
     def halved(self) -> bool:
         """Whether segments are cut into two halves."""
         return self.segment_frames >= _LEAST_HALVED

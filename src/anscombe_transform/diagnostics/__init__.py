@@ -9,7 +9,11 @@
 `plot_code_histogram`
     which codes are used, and how many bits a pixel needs at least;
 `plot_summary`
-    all of it on one page.
+    all of it on one page;
+`plot_calibration_report`
+    what a calibration rests on: verdict and reasons, curve, residuals, whiteness, and maps of the field;
+`plot_pixel_maps`
+    zero level, read noise and gain of every pixel.
 
 Every function draws into the Axes (or Figure) that it is given or makes a Figure of its own, returns what it
 drew on and shows nothing: ``ax.figure.savefig("plot.png")`` needs neither a display nor pyplot. Movies are
@@ -23,14 +27,18 @@ J. R. Janesick, *Photon Transfer* (SPIE Press, 2007): noise variance against mea
 """
 
 from anscombe_transform.diagnostics.codes import plot_code_histogram
+from anscombe_transform.diagnostics.pixel_maps import plot_pixel_maps
+from anscombe_transform.diagnostics.report import plot_calibration_report
 from anscombe_transform.diagnostics.residuals import plot_residuals
 from anscombe_transform.diagnostics.stabilization import plot_stabilization
 from anscombe_transform.diagnostics.summary import plot_summary
 from anscombe_transform.diagnostics.transfer import plot_noise_transfer
 
 __all__ = [
+    "plot_calibration_report",
     "plot_code_histogram",
     "plot_noise_transfer",
+    "plot_pixel_maps",
     "plot_residuals",
     "plot_stabilization",
     "plot_summary",

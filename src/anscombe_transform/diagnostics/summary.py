@@ -118,14 +118,14 @@ def plot_summary(
         if plan is None or tools is None:
             axes = list(figure.subplots(1, 2, width_ratios=(1, 1.4)))
             _draw_mean_image(axes[0], mean)
-            crowded.append(draw_noise_transfer(axes[1], sensitivity))
+            crowded.append(draw_noise_transfer(axes[1], sensitivity, brief=plan is not None))
         else:
             noise, residuals, use = tools
             grid = figure.add_gridspec(3, 3, width_ratios=(1, 1.2, 1.2))
             cells = [*(grid[i // 3, i % 3] for i in range(7)), grid[2, 1:]]
             axes = [figure.add_subplot(cell) for cell in cells]
             _draw_mean_image(axes[0], mean)
-            crowded.append(draw_noise_transfer(axes[1], sensitivity))
+            crowded.append(draw_noise_transfer(axes[1], sensitivity, brief=plan is not None))
             if noise.empty:
                 say_instead(axes[2], "Stabilisation", "Noise is measured between\nconsecutive frames")
             else:

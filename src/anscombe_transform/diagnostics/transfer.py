@@ -24,7 +24,7 @@ from anscombe_transform.diagnostics.page import (
     settle,
     text_entry,
 )
-from anscombe_transform.diagnostics.text import all_finite, short, with_interval
+from anscombe_transform.diagnostics.text import all_finite, in_percent, short, with_interval
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
 
     FloatArray = npt.NDArray[np.float64]
+
+
+_FILTERS = {
+    "t": "differences in time",
+    "ty": "differences in time and along y",
+    "tx": "differences in time and along x",
+    "txy": "differences in time, along y and x",
+    "flats": "frames of equal light",
+}
 
 
 def plot_noise_transfer(sensitivity: Sensitivity, *, ax: Axes | None = None) -> Axes:
@@ -50,7 +59,8 @@ def plot_noise_transfer(sensitivity: Sensitivity, *, ax: Axes | None = None) -> 
     -------
     matplotlib.axes.Axes
         Variance in signal units², mean in signal units. The band is the line's 95 % interval: the gain's,
-        turning about the weighted centre of the bins, and that of the centre's height.
+        turning about the weighted centre of the bins, and that of the centre's height. In grey is what was
+        left out of the line, by reason, with its share.
 
     Raises
     ------
@@ -70,12 +80,12 @@ def plot_noise_transfer(sensitivity: Sensitivity, *, ax: Axes | None = None) -> 
     return ax
 
 
-def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity) -> tuple[Axes, ...]:
-    """Draw the curve, the line, the zero level and the verdict."""
+def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity, *, brief: bool = False) -> tuple[Axes, ...]:
+    """Draw the curve, the line, the zero level and the verdict; `brief` is for a small panel."""
     gain, zero = sensitivity.conversion_gain, sensitivity.zero_level
     intercept, read_noise = sensitivity.variance_intercept, sensitivity.read_noise
     handles: list[Any] = []
-    mean, variance, error = _measured(sensitivity)
+    mean, variance, error = measured_bins(sensitivity)
     if mean.size:
         handles.append(
             ax.errorbar(
@@ -83,6 +93,8 @@ def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity) -> tuple[Axes, ...]:
                 elinewidth=0.8, zorder=3, label="measured, ± standard error",
             )
         )  # fmt: skip
+    ceiling = 2 * float(np.max(variance + error)) if mean.size else math.inf
+    rejected = _draw_rejected(ax, sensitivity, ceiling)
     if math.isfinite(gain) and math.isfinite(intercept):
         handles += _draw_fit(ax, sensitivity, mean, variance, error)
     if all_finite(zero, intercept, gain):
@@ -97,17 +109,42 @@ def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity) -> tuple[Axes, ...]:
         handles.append(Line2D([], [], marker="s", ms=4, lw=0, color=BLUE, label=label))
         if read_noise > 0:
             handles.append(text_entry(f"read noise {read_noise:.3g} signal units"))
+    if brief and rejected:
+        share = sum(part.share for part in sensitivity.rejected)
+        rejected = [
+            Line2D(
+                [], [], marker="x", ms=4, mew=0.9, color=GREY, lw=0, label=f"left out: {in_percent(share)}"
+            )
+        ]
+    elif mean.size and sensitivity.method in _FILTERS:
+        handles.append(text_entry(f"noise told by {_FILTERS[sensitivity.method]}"))
+    handles += rejected
     dress(ax, "Noise transfer", "Mean signal (signal units)")
     if not handles:
         ax.set_xticks([])
         ax.set_yticks([])
     top = float(np.max(variance + error)) if mean.size else ax.get_ylim()[1]
+    shown = np.concatenate([[top], *(np.minimum(p.curve.variance, ceiling) for p in sensitivity.rejected)])
+    top = max(top, float(np.nanmax(shown)))
     if top > 0:
         ax.set_ylim(min(0, float(np.min(variance - error)) if mean.size else 0) - 0.03 * top, 1.08 * top)
     scale_variance(ax, "Noise variance")
     legend = add_legend(ax, handles, title=_verdict(sensitivity), loc="upper left")
     legend.get_title().set_color(VERDICT.get(sensitivity.verdict, INK))
     return (ax,)
+
+
+def _draw_rejected(ax: Axes, sensitivity: Sensitivity, ceiling: float) -> list[Any]:
+    """Bins of what was left out, in grey, by reason; those above `ceiling` as arrows at that height."""
+    handles: list[Any] = []
+    for marker, part in zip("xv+", sensitivity.rejected, strict=False):
+        mean, variance = part.curve.mean, part.curve.variance
+        below = variance <= ceiling
+        ax.plot(mean[below], variance[below], marker, ms=4, mew=0.9, color=GREY, lw=0, zorder=2)
+        ax.plot(mean[~below], np.full((~below).sum(), ceiling), "^", ms=3.5, color=GREY, lw=0, zorder=2)
+        label = f"left out, {part.reason}: {in_percent(part.share)}"
+        handles.append(Line2D([], [], marker=marker, ms=4, mew=0.9, color=GREY, lw=0, label=label))
+    return handles
 
 
 def _verdict(sensitivity: Sensitivity) -> str:
@@ -124,7 +161,7 @@ def _verdict(sensitivity: Sensitivity) -> str:
     return text
 
 
-def _measured(sensitivity: Sensitivity) -> tuple[FloatArray, FloatArray, FloatArray]:
+def measured_bins(sensitivity: Sensitivity) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean, variance and standard error of the bins that have all three."""
     curve = sensitivity.transfer_curve
     columns = np.array([curve.mean, curve.variance, curve.standard_error], np.float64)
