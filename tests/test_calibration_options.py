@@ -70,10 +70,10 @@ def test_statistics_of_other_masks_do_not_mix(seed):
     """Statistics know their mask, and merge only with those of the same."""
     mask = np.ones((32, 32), bool)
     mask[0, 0] = False
-    movie, _ = simulate_movie((32, 32, 32), rng=seed)
+    movie, _ = simulate_movie((48, 32, 32), rng=seed)
     first, second = NoiseStatistics((32, 32), mask=mask), NoiseStatistics((32, 32))
-    first.update(movie[:16], start=0)
-    second.update(movie[16:], start=16)
+    first.update(movie[:24], start=0)
+    second.update(movie[24:], start=24)
     assert (second.table().label("tile") == 0).any()
     assert not (first.table().label("tile") == 0).any()
     with pytest.raises(ValueError, match="another mask"):
@@ -153,7 +153,7 @@ def test_dask_gives_the_estimate_of_memory(seed, full):
             da.from_array(movie, chunks=chunks), full=full, progress=lambda *a, to=heard: to.append(a)
         )
         assert close(found, expected)
-        assert heard[-1] == (25, 25)
+        assert heard[-1] == (16, 16)
 
 
 def test_a_cluster_gives_the_estimate_of_memory(seed):

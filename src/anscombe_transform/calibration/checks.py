@@ -16,39 +16,64 @@ from anscombe_transform.calibration.line import (
     jackknife_error,
     jackknife_groups,
 )
+from anscombe_transform.calibration.statistics import Table
 
 
 @dataclass(frozen=True)
 class Whiteness:
     """Noise variance at lag 1 over that at a longer lag, 2 along x and y, 3 in time.
 
-    1 for white noise, less for smoothed.
+    1 for white noise, less for smoothed. `error` is the largest standard error of the three ratios.
     """
 
     x: float
     y: float
     time: float
+    error: float = 0.0
 
 
-def whiteness(lags: Floats) -> Whiteness:
-    """Whiteness of the noise from the lag energies of the tiles.
+def whiteness(lags: Floats, quiet: Bools) -> Whiteness:
+    """Whiteness of the noise from the lag energies of the tiles, of which some are `quiet`.
 
-    Structure that moves raises the energy at the longer lag and looks like correlation, but only in some
-    tiles: the ratio is the median over tiles, or, where that is more, their 0.7 quantile less what chance
-    adds to it.
+    Structure that moves raises the energy at the longer lag and looks like correlation, but less so in quiet
+    tiles than in all: the higher ratio counts. Each is the median over tiles, or, where that is more, their
+    0.7 quantile less what chance adds to it.
     """
-    return Whiteness(*(_lag_ratio(lags[:, k], lags[:, k + 1]) for k in (0, 2, 4)))
+    ratios, errors = [], [0.0]
+    for near, far in ((0, 1), (2, 3), (4, 5)):
+        everywhere = _lag_ratio(lags[:, near], lags[:, far])
+        where_quiet = _lag_ratio(lags[quiet, near], lags[quiet, far])
+        ratios.append(float(np.fmax(everywhere[0], where_quiet[0])))
+        errors.append(float(np.fmax(everywhere[1], where_quiet[1])))
+    x, y, time = ratios
+    return Whiteness(x, y, time, error=float(np.nanmax(errors)))
 
 
-def _lag_ratio(near: Floats, far: Floats) -> float:
+def quiet_tiles(table: Table) -> Bools:
+    """The third of the tiles in which the weaker filters see least more than the strongest."""
+    tile = table.label("tile")
+    strongest, weaker = (
+        np.bincount(tile, sum(table.mean(name) * table.n for name in names), table.tiles)
+        for names in (("y_txy",), ("y_ty", "y_tx"))
+    )
+    seen = strongest > 0
+    excess = np.where(seen, weaker / np.where(seen, strongest, 1.0), np.inf)
+    return np.asarray(excess <= np.quantile(excess[seen], 1 / 3) if seen.any() else seen)
+
+
+def _lag_ratio(near: Floats, far: Floats) -> tuple[float, float]:
+    """Ratio and its standard error."""
     good = (near > 0) & (far > 0)
     if np.count_nonzero(good) < 8:
-        return float("nan")
+        return float("nan"), float("nan")
     log_ratio = np.log(near[good] / far[good])
     median, centre, upper = np.quantile(log_ratio, [0.5, 0.7, 0.95])
     # 0.524 and 1.645 are the 0.7 and 0.95 quantiles of a standard normal law.
     chance = 0.524 * (upper - centre) / (1.645 - 0.524)
-    return float(np.exp(max(median, centre - chance)))
+    # 1.25 σ / √n is the standard error of a median; the scatter is taken below it, where no structure is.
+    scatter = 1.4826 * float(np.median(median - log_ratio[log_ratio <= median]))
+    error = 1.25 * scatter / float(np.sqrt(len(log_ratio)))
+    return float(np.exp(max(median, centre - chance))), error
 
 
 def curvature(samples: Samples, line: Line) -> tuple[float, float]:

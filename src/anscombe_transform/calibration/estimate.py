@@ -21,12 +21,15 @@ from anscombe_transform.calibration.checks import (
     Whiteness,
     clipped_groups,
     curvature,
+    quiet_tiles,
     whiteness,
 )
 from anscombe_transform.calibration.evidence import rejected_curves, tile_evidence, transfer_curve
 from anscombe_transform.calibration.line import (
     T_QUANTILE,
     Bools,
+    Floats,
+    Integers,
     Line,
     NoLine,
     Samples,
@@ -47,7 +50,7 @@ from anscombe_transform.calibration.statistics import (
     Table,
 )
 from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range
-from anscombe_transform.calibration.zero import find_zero_level
+from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 
 # Largest share of a brightness group that may be cut off. Less at the bright end, where half a percent
 # takes more than 1 % of the variance and pulls at the end of the line.
@@ -58,7 +61,10 @@ _WHITE = 0.97
 _STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
 # Standard errors by which a weaker filter must exceed a stronger one to be given up. Low, since to stay
 # with a filter that leaves structure costs more than the precision that the stronger one loses.
-_DOUBT_FIRST, _DOUBT_SECOND = 1.8, 2.5
+_DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
+_DOUBT_STRONGEST = 3.0
+# Part of the rows that is kept where the scene moves: those of the quietest tiles.
+_QUIET_SHARE = 0.6
 _STRONGER: dict[Filter, tuple[Filter, ...]] = {
     "t": ("ty", "tx"),
     "ty": ("txy",),
@@ -96,20 +102,30 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         )
     floor_is_zero = _floor_is_zero_photons(statistics, table)
     usable, clip_reasons = usable_rows(statistics, table, floor_is_zero=floor_is_zero)
-    white = whiteness(table.lags)
+    white = whiteness(table.lags, quiet_tiles(table))
     along = correlated_axes(white, statistics)
     lines = fit_filters(statistics, table, usable, along)
     lines = {name: _for_whole_variance(line, name, white) for name, line in lines.items()}
     chosen = choose_filter(lines)
     samples = _samples(statistics, table, chosen, kept_variance(chosen, white))
-    line, linear_up_to = straight_part(samples, lines[chosen], usable)
+    quiet = quiet_rows(statistics, table, lines, chosen, _rows_for(chosen, lines, usable))
+    line, linear_up_to = straight_part(samples, fit_quiet(samples, lines[chosen], quiet), quiet)
 
     third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
-    third = None
-    if statistics.order == 2 and not _mostly_moving(lines, chosen):
-        third = table.mean(f"x3_{third_filter}"), table.mean(f"y3_{third_filter}")
     left = structure_left(line, lines, chosen)
-    zero = find_zero_level(samples, line, third, third_filter, correlated=any(along), systematic=left)
+
+    def zero_by(third_filter: str | None) -> ZeroLevel:
+        third = None
+        if third_filter is not None:
+            third = table.mean(f"x3_{third_filter}"), table.mean(f"y3_{third_filter}")
+        return find_zero_level(
+            samples, line, third, third_filter or "t", correlated=any(along), systematic=left
+        )
+
+    skewed = statistics.order == 2 and not _mostly_moving(lines, chosen)
+    zero = zero_by(third_filter if skewed else None)
+    if zero.multiplied and third_filter != "t" and _skewed_by_structure(zero_by("t"), zero):
+        zero = zero_by(None)
     half = T_QUANTILE * math.hypot(1.15 * line.gain_error, left * line.gain)
     reasons = [
         *judge(samples, line, zero, white, along),
@@ -227,7 +243,7 @@ def usable_rows(
 
 def correlated_axes(white: Whiteness, statistics: NoiseStatistics) -> tuple[bool, bool]:
     """Whether neighbours along y, and along x, share noise."""
-    limit = 0.9 if statistics.halved else 0.75
+    limit = min(0.9 if statistics.halved else 0.75, 1 - 3 * white.error)
     return white.y < limit, white.x < limit
 
 
@@ -239,7 +255,7 @@ def kept_variance(name: Filter, white: Whiteness) -> float:
     """
     kept = 1.0
     for axis, ratio in (("x", white.x), ("y", white.y)):
-        if axis in name and ratio < _WHITE:
+        if axis in name and ratio < min(_WHITE, 1 - 3 * white.error):
             kept *= ratio
     return kept
 
@@ -266,11 +282,8 @@ def fit_filters(
         if not fine:
             continue
         samples = _samples(statistics, table, name)
-        rows = usable
-        if "t" in lines and _covers_most(lines["t"], usable):
-            rows = lines["t"].used
         try:
-            lines[name] = fit_line(samples, rows)
+            lines[name] = fit_line(samples, _rows_for(name, lines, usable))
         except NoLine as error:
             failure = error
     if not lines:
@@ -278,6 +291,11 @@ def fit_filters(
             "no_contrast", f"no line of variance against brightness can be drawn: {failure}."
         )
     return lines
+
+
+def _rows_for(name: Filter, lines: dict[Filter, Line], usable: Bools) -> Bools:
+    """Rows that a filter's fit may use: those that the weakest filter accepted, if they suffice."""
+    return lines["t"].used if name != "t" and "t" in lines and _covers_most(lines["t"], usable) else usable
 
 
 def _covers_most(line: Line, usable: Bools) -> bool:
@@ -301,14 +319,25 @@ def choose_filter(lines: dict[Filter, Line]) -> Filter:
     best = axes[0]
     if len(axes) == 2 and _exceeds(lines[axes[0]], lines[axes[1]], _DOUBT_FIRST):
         best = axes[1]
-    poor = lines[chosen].used_fraction < 0.5
-    if chosen != best and (poor or _exceeds(lines[chosen], lines[best], _DOUBT_FIRST)):
+    doubted = _gives_way(lines[chosen], lines[best], _DOUBT_FIRST) or (
+        "txy" in lines and _gives_way(lines[chosen], lines["txy"], _DOUBT_STRONGEST)
+    )
+    if chosen != best and doubted:
+        # Where structure is proven, what the second filter leaves of it likely explains a difference.
+        proven = _exceeds(lines[chosen], lines[best], _PROVEN)
         chosen = best
-        if "txy" in lines and (
-            lines[best].used_fraction < 0.5 or _exceeds(lines[best], lines["txy"], _DOUBT_SECOND)
+        if "txy" in lines and _gives_way(
+            lines[best], lines["txy"], _DOUBT_IF_PROVEN if proven else _DOUBT_SECOND
         ):
             chosen = "txy"
     return chosen
+
+
+def _gives_way(weak: Line, strong: Line, errors: float) -> bool:
+    """Whether the weaker filter is to be given up: for structure, or because structure spoils its fit."""
+    spoilt = weak.used_fraction < 0.5 or weak.gain_error > 2 * strong.gain_error
+    apart = abs(weak.gain - strong.gain) > 5 * jackknife_error(weak.gains - strong.gains)
+    return spoilt or apart or _exceeds(weak, strong, errors)
 
 
 def _exceeds(weak: Line, strong: Line, errors: float) -> bool:
@@ -317,6 +346,52 @@ def _exceeds(weak: Line, strong: Line, errors: float) -> bool:
     return difference > errors * jackknife_error(weak.gains - strong.gains) and difference > 0.002 * abs(
         strong.gain
     )
+
+
+def quiet_rows(
+    statistics: NoiseStatistics, table: Table, lines: dict[Filter, Line], chosen: Filter, usable: Bools
+) -> Bools:
+    """Rows of the tiles that move least, judged by the other half segments of the same tile.
+
+    Where the scene moves, even the strongest filter leaves something at the sharpest edges. What a tile's
+    weaker filters see tells where that is; taken from other frames, it is independent of the row's own noise
+    and selects no row for being low by chance. All are kept where no more is seen than chance explains.
+    """
+    weaker: list[Filter] = [name for name in ("ty", "tx") if name in lines]
+    tile, segment = table.label("tile"), np.unique(table.label("segment"), return_inverse=True)[1]
+    if chosen == "t" or not weaker or not statistics.halved or segment.max() < 1:
+        return usable
+    line = lines[chosen]
+    seen, law = np.zeros(len(table)), np.zeros(len(table))
+    for name in weaker:
+        seen += table.mean(f"y_{name}") - line.gain * (table.mean(f"x_{name}") - line.x0)
+        # The filters see much the same noise, so their errors add up like their values.
+        law += np.sqrt(_samples(statistics, table, name).variance_of_variance(line.variance, line.gain))
+    seen, variance, law = (_of_other_segments(v, table.n, tile, segment) for v in (seen, line.variance, law))
+    rest = np.bincount(tile, table.n)[tile] - table.n
+    chance = law / np.sqrt(np.maximum(rest, 1.0))
+    least = float(np.quantile((seen / variance)[usable], _QUIET_SHARE))
+    return np.asarray(usable & (seen / variance <= np.maximum(least, 2 * chance / variance)))
+
+
+def _of_other_segments(values: Floats, n: Floats, tile: Integers, segment: Integers) -> Floats:
+    """Mean over a tile's rows in all half segments but the row's own."""
+    own = segment * (int(tile.max()) + 1) + tile
+    of_tile, of_own = (np.bincount(k, n * values)[k] for k in (tile, own))
+    n_tile, n_own = (np.bincount(k, n)[k] for k in (tile, own))
+    rest = n_tile - n_own
+    return np.where(rest > 0, (of_tile - of_own) / np.where(rest > 0, rest, 1.0), np.inf)
+
+
+def fit_quiet(samples: Samples, line: Line, quiet: Bools) -> Line:
+    """Fit the line to quiet rows only, unless they are too few to tell."""
+    if quiet.all():
+        return line
+    try:
+        found = fit_line(samples, quiet)
+    except NoLine:
+        return line
+    return found if found.gain_error < max(0.022 * abs(found.gain), 1.5 * line.gain_error) else line
 
 
 def straight_part(samples: Samples, line: Line, usable: Bools) -> tuple[Line, float]:
@@ -346,9 +421,18 @@ def _bent(samples: Samples, line: Line) -> bool:
     return departure > 0.02 and abs(significance) > 4
 
 
+def _skewed_by_structure(weak: ZeroLevel, strong: ZeroLevel) -> bool:
+    """Whether the weaker filter finds more skewness: then what flashes made it, and the rest is in doubt."""
+    difference = weak.excess[0] - strong.excess[0]
+    return difference > max(3 * strong.excess[1], 0.1)
+
+
 def _mostly_moving(lines: dict[Filter, Line], chosen: Filter) -> bool:
     """Whether structure was so strong that its third moment would drown that of the photons."""
-    return chosen != "t" and "t" in lines and lines["t"].gain > 1.5 * lines[chosen].gain
+    limits: dict[Filter, float] = {"t": 1.5, "ty": 1.1, "tx": 1.1}
+    return chosen != "t" and any(
+        lines[name].gain > limit * lines[chosen].gain for name, limit in limits.items() if name in lines
+    )
 
 
 def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> float:

@@ -14,7 +14,7 @@ structure of the scene they cancel:
     tx   the same along x
     txy  along both
 
-The movie is cut into segments of 16 frames, each into two halves, the field into tiles of 8 × 8 pixels, and
+The movie is cut into segments of 24 frames, each into two halves, the field into tiles of 8 × 8 pixels, and
 a tile's pixels into 4 classes by their mean in the *other* half: an instrument whose noise is independent of
 the residuals'. One row of sums per (tile, half, class) is all that the estimate needs, so statistics of
 parts of a movie, from chunks of a file or from workers of a cluster, are merged by putting their rows
@@ -38,7 +38,7 @@ Integers = NDArray[np.intp]
 
 TILE = 8
 CLASSES = 4
-SEGMENT_FRAMES = 16
+SEGMENT_FRAMES = 24
 
 # A half needs three frames for [1, −2, 1].
 _LEAST_HALVED = 6
@@ -270,7 +270,11 @@ class NoiseStatistics:
         rows[..., 2] = np.arange(CLASSES)
         flat = rows.reshape(-1, len(COLUMNS))
         filled = flat[:, 3] > 0
-        lags = self._lags if self._wanted is None else self._lags[self._wanted.ravel()]
+        lags = self._lags if self._wanted is None else self._lags * self._wanted.ravel()[:, None]
+        if self._joined > 1:
+            by_row = lags.reshape(-1, self._place_columns, _LAG_COLUMNS)
+            by_row = np.add.reduceat(by_row, np.arange(0, len(by_row), self._joined), axis=0)
+            lags = by_row.reshape(-1, _LAG_COLUMNS)
         return Table(flat if filled.all() else flat[filled], lags, self.tiles)
 
     def _add_pending(self, segment: int, frames: dict[int, NDArray[Any]]) -> None:
@@ -287,6 +291,8 @@ class NoiseStatistics:
         self._finished.add(segment)
         repeats = [_equal(a, b) for a, b in zip(frames[1:], frames[:-1], strict=True)]
         distinct = ~np.array([False, *repeats])
+        # A lost frame, stored as zeros, would be a jump of the whole field.
+        distinct &= ~np.array([_blank(frame) for frame in frames])
         self.duplicates += int(np.count_nonzero(~distinct))
         least = _LEAST_HALVED if self.halved else self.order + 1
         if np.count_nonzero(distinct) < least:
@@ -398,6 +404,14 @@ class _Band:
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
     """Whether two frames are equal; most differ in their first row."""
     return np.array_equal(a[0], b[0]) and np.array_equal(a, b)
+
+
+def _blank(frame: NDArray[Any]) -> bool:
+    """Whether a frame holds one value only, or nothing but NaN."""
+    first = frame[0, 0]
+    if first == first and not (frame[0] == first).all():
+        return False
+    return bool((frame == first).all() if first == first else np.isnan(frame).all())
 
 
 def _pedestal(frames: NDArray[Any]) -> float:

@@ -31,7 +31,9 @@ _THIRD_CORRELATION = {"t": 15.0, "ty": 37.5, "txy": 93.7}
 # ρ₃ is 1 for photons alone and 1.5 for an EMCCD; skewness far from that is not that of photons.
 _LEAST_EXCESS, _MOST_EXCESS = 0.7, 1.75
 # Jackknife errors of third moments come out small: most of the information is in few rows.
-_CAUTION = 1.15
+_CAUTION = 1.25
+# Weight of the variance in that shrinking.
+_SHRINKING = 0.5
 
 
 # Below this an excess of the third cumulant, however significant, changes no figure that anybody uses.
@@ -102,7 +104,7 @@ def find_zero_level(
     if excess + 3 * excess_error < _LEAST_EXCESS or excess - 2 * excess_error > _MOST_EXCESS:
         return replace(fallback, excess=(excess, excess_error), photon_like=False)
     structured = third_filter != "t"
-    multiplied = correlated or excess - 1 > max(2.5 * excess_error, 0.15 if structured else 0.0)
+    multiplied = correlated or excess - 1 > max(3 * excess_error, 0.15 if structured else 0.0)
     value, error = (free, jackknife_error(frees)) if multiplied else (pure, pure_error)
     error = _CAUTION * max(error, 1 / (line.gain**2 * float(np.sqrt(weight.sum()))))
     error = float(np.hypot(error, 2 * tilt))
@@ -123,7 +125,7 @@ def _between(found: ZeroLevel, error: float, x0: float, x0_error: float, ceiling
     if high < least or low > most:
         return replace(found, value=x0, method="variance intercept", consistent=False)
     difference = found.value - x0
-    chance = 2 * (error**2 + x0_error**2)
+    chance = _SHRINKING * (error**2 + x0_error**2)
     value = min(x0 + max(difference, 0.0) * difference**2 / (difference**2 + chance), ceiling)
     interval = (min(max(low, least), value), max(min(high, most), value))
     return replace(found, value=value, interval=interval)
