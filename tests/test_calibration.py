@@ -287,6 +287,33 @@ def test_repeated_frames_are_left_out_and_reported(seed):
     assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.06
 
 
+def test_lost_frames_are_left_out(seed):
+    """Frames stored as zeros, or as NaN, do not enter the noise."""
+    movie, truth = simulate_movie((64, 128, 128), zero_level=500, dtype="float32", rng=seed)
+    movie[[5, 31, 40]] = 0
+    movie[50] = np.nan
+    found = compute_sensitivity(movie)
+    assert "duplicated_frames" in codes(found)
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.06
+
+
+def test_channels_in_turn_are_noticed(seed):
+    """Frames that alternate between two scenes get a caution; frames that only move do not."""
+    movie, _ = simulate_movie((48, 96, 96), jitter=1.0, rng=seed)
+    assert "alternating_frames" not in codes(compute_sensitivity(movie, on_refusal="return"))
+    movie[1::2] = movie[1::2, ::-1]
+    assert "alternating_frames" in codes(compute_sensitivity(movie, on_refusal="return"))
+
+
+def test_strong_motion_of_a_bright_scene_is_overcome(seed):
+    """Where structure exceeds the noise tenfold, the gain is within 8 %, and near its interval."""
+    movie, truth = simulate_movie((100, 160, 160), jitter=1.5, **SCMOS, rng=seed)
+    found = compute_sensitivity(movie, on_refusal="return")
+    low, high = found.conversion_gain_interval
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.08
+    assert low - (high - low) / 2 < truth.conversion_gain < high + (high - low) / 2
+
+
 def test_true_counts_are_not_taken_for_cut_off(seed):
     """Zeros of a photon counter are data; no row is left out for them."""
     movie, _truth = simulate_movie(
@@ -348,6 +375,9 @@ def unusable(name, seed):
             from scipy.ndimage import gaussian_filter
 
             return gaussian_filter(movie, (0, 1, 1))
+        case "autoscaled":
+            stretched = [255 * (f - f.min()) / np.ptp(f) for f in movie]
+            return np.rint(stretched).astype(np.uint8)
         case "running mean":
             return (movie[1:] + movie[:-1]) / 2
     raise ValueError(name)
@@ -360,6 +390,7 @@ def unusable(name, seed):
         ("constant", {"constant"}),
         ("mask", {"two_levels"}),
         ("NaN", {"not_finite"}),
+        ("autoscaled", {"autoscaled"}),
         ("identical", {"identical_frames"}),
         ("identical pair", {"identical_frames"}),
         ("uniform", {"no_shot_noise", "no_contrast", "imprecise_gain"}),

@@ -25,6 +25,7 @@ from anscombe_transform.calibration.sensitivity import (
     NothingToMeasure,
     Sensitivity,
     UntrustworthyCalibration,
+    verdict_of,
 )
 from anscombe_transform.calibration.statistics import Bools, MovieLike
 from anscombe_transform.calibration.views import check_axes, check_mask, check_movie, is_number, view_movie
@@ -219,9 +220,11 @@ def _sensitivity_of(movie: MovieLike, mask: Bools | None, options: dict[str, Any
     """Estimate from one channel; refused, with its reason, where there is nothing to measure."""
     try:
         cut = inspect(movie, mask)
-        return estimate_sensitivity(collect(movie, cut, mask=mask, **options))
+        found = estimate_sensitivity(collect(movie, cut, mask=mask, **options))
     except NothingToMeasure as refusal:
         return Sensitivity.refused(refusal.reason)
+    reasons = (*found.reasons, *cut.reasons)
+    return replace(found, reasons=reasons, verdict=verdict_of(reasons)) if cut.reasons else found
 
 
 def _per_channel(number: int | None, **constants: Constant) -> list[dict[str, float | None]]:

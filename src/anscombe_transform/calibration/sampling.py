@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.sensitivity import NothingToMeasure
+from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason
 from anscombe_transform.calibration.statistics import (
     CLASSES,
     SEGMENT_FRAMES,
@@ -45,10 +45,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Cut:
-    """Values at which the detector is cut off, infinite where it is not."""
+    """Values at which the detector is cut off, infinite where it is not, and what else caught the eye."""
 
     floor: float = -math.inf
     ceiling: float = math.inf
+    reasons: tuple[Reason, ...] = ()
 
 
 def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
@@ -74,7 +75,28 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
         raise NothingToMeasure(
             "two_levels", "the movie has only two values, as a mask has; its noise is lost."
         )
-    return Cut(floor=_floor(levels), ceiling=_ceiling(levels))
+    reasons: tuple[Reason, ...] = ()
+    if _autoscaled(levels):
+        reasons = (
+            Reason(
+                "autoscaled",
+                "every frame reaches from 0 to 255 with a few pixels only: each was stretched by itself to "
+                "8 bits, so the frames differ in gain. Export the raw values.",
+                "refusal",
+            ),
+        )
+    return Cut(floor=_floor(levels), ceiling=_ceiling(levels), reasons=reasons)
+
+
+def _autoscaled(levels: _Levels) -> bool:
+    """Whether every frame was stretched to 0 .. 255: all reach both ends, the upper one with few pixels.
+
+    Saturation piles up many pixels at the upper end.
+    """
+    if len(levels.ends) < 3:
+        return False
+    lows, highs, tops = zip(*levels.ends, strict=True)
+    return set(lows) == {0} and set(highs) == {255} and float(np.median(tops)) <= 4
 
 
 def _frames(movie: MovieLike, times: list[int]) -> Iterator[NDArray[Any]]:
@@ -91,10 +113,14 @@ class _Levels:
 
     def __init__(self) -> None:
         self.total = 0
+        # Lowest and highest value of each frame, and how often it has the latter.
+        self.ends: list[tuple[float, float, int]] = []
         self.lowest, self.lowest_counts = np.zeros(0), np.zeros(0)
         self.highest, self.highest_counts = np.zeros(0), np.zeros(0)
 
     def add(self, frame: NDArray[Any]) -> None:
+        low, high = (frame.min(), frame.max()) if frame.size else (0, 0)
+        self.ends.append((float(low), float(high), int(np.count_nonzero(frame == high))))
         # Some rows are enough of a large frame, and bound the time that sorting takes.
         frame = frame[:: max(1, frame.size // 400_000)]
         values, counts = np.unique(frame[np.isfinite(frame)], return_counts=True)

@@ -150,6 +150,8 @@ class NoiseStatistics:
         self._wanted = None if mask is None else _whole_tiles(mask, self.frame_shape)
         self.duplicates = 0
         self.not_finite = 0
+        # Mean squared difference of frames one and two apart, added up over the segments.
+        self.steps = np.zeros(2)
         self._level = 0
         self._finished: set[int] = set()
         # Rows (half, place, class, column) of each group of 2^level neighbouring segments, by number.
@@ -252,6 +254,7 @@ class NoiseStatistics:
         self._lags += other._lags
         self.duplicates += other.duplicates
         self.not_finite += other.not_finite
+        self.steps = self.steps + other.steps
         self._level = max(self._level, other._level)
         for segment, frames in other._pending.items():
             self._add_pending(segment, frames)
@@ -298,6 +301,7 @@ class NoiseStatistics:
         if np.count_nonzero(distinct) < least:
             return
         frames = frames if distinct.all() else frames[distinct]
+        self.steps = self.steps + _steps(frames)
         pedestal = _pedestal(frames)
         firsts = self._bands(len(frames))
         if self.threads > 1 and len(firsts) > 1:
@@ -412,6 +416,15 @@ def _blank(frame: NDArray[Any]) -> bool:
     if first == first and not (frame[0] == first).all():
         return False
     return bool((frame == first).all() if first == first else np.isnan(frame).all())
+
+
+def _steps(frames: NDArray[Any]) -> Floats:
+    """Mean squared difference of frames one and two apart, on one pixel of every 5 × 5."""
+    if len(frames) < 4:
+        return np.zeros(2)
+    few = frames[:, ::5, ::5].astype(np.float64)
+    found = np.array([np.mean((few[k:] - few[:-k]) ** 2) for k in (1, 2)])
+    return found if np.isfinite(found).all() else np.zeros(2)
 
 
 def _pedestal(frames: NDArray[Any]) -> float:

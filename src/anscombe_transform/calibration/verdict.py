@@ -133,8 +133,16 @@ def judge_frames(statistics: NoiseStatistics) -> Iterator[Reason]:
     if statistics.duplicates:
         yield Reason(
             "duplicated_frames",
-            f"{statistics.duplicates} of {statistics.frames} frames repeat the frame before "
+            f"{statistics.duplicates} of {statistics.frames} frames repeat the frame before, or are blank, "
             "and were left out.",
+        )
+    near, far = statistics.steps
+    if near > 1.4 * far > 0:
+        yield Reason(
+            "alternating_frames",
+            "neighbouring frames differ more than every second one: two channels, focal planes or scan "
+            "directions in turn. Calibrate one at a time: movie[::2], movie[1::2].",
+            "caution",
         )
     if statistics.not_finite:
         yield Reason(
