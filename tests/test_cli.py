@@ -164,6 +164,7 @@ def test_demo_does_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "residuals.png",
         "code_histogram.png",
         "summary.png",
+        "report.html",
     }
     assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in names if name.endswith(".png"))
     assert "not empty" in _error("demo", "-o", out, code=2)

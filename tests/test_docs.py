@@ -6,6 +6,8 @@ import doctest
 import importlib
 import pkgutil
 import re
+import runpy
+import shlex
 from pathlib import Path
 
 import matplotlib
@@ -26,13 +28,42 @@ MODULES = sorted(
     "page", [p for p in PAGES if p.exists()], ids=lambda page: page.relative_to(ROOT).as_posix()
 )
 def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python blocks of a page run one after the other in an empty folder."""
+    """The Python blocks and the `anscombe` commands of a page run one after the other in an empty folder."""
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    blocks = re.findall(r"^```(python|console)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), names)
+    for language, block in blocks:
+        if language == "python":
+            exec(compile(block, str(page), "exec"), names)
+        else:
+            run_commands(block)
+
+
+def run_commands(block: str) -> None:
+    """Run each line ``$ anscombe …`` of a block; ``# exits with N`` behind it means code N."""
+    from typer.testing import CliRunner
+
+    from anscombe_transform.cli.commands import app
+
+    for line in re.findall(r"^\$ anscombe (.*)$", block, re.M):
+        code = re.search(r"# exits with (\d+)", line)
+        result = CliRunner().invoke(app, shlex.split(line, comments=True))
+        assert result.exit_code == (int(code[1]) if code else 0), f"{line}\n{result.output}"
+
+
+def test_the_command_line_page_is_in_step() -> None:
+    """docs/reference/cli.md is what the program's help makes of it today."""
+    made = runpy.run_path(str(ROOT / "docs" / "make_cli_reference.py"))["reference"]()
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert page == made, "run: python docs/make_cli_reference.py"
+
+
+def test_every_page_is_in_the_menu() -> None:
+    """No page of the documentation is left out of the navigation."""
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f": {page.relative_to(ROOT / 'docs').as_posix()}\n" in menu
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -11,6 +11,7 @@ import numpy as np
 
 from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.compression import compress
+from anscombe_transform.report import write_report
 from anscombe_transform.simulation import simulate_movie
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Demo:
     sensitivity : Sensitivity
     result : CompressionResult
     files : tuple of Path
-        Movie, array and plots.
+        Movie, array, plots and report.
     """
 
     folder: Path
@@ -82,7 +83,7 @@ def run_demo(
     overwrite: bool = False,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> Demo:
-    """Simulate a two-photon movie, calibrate it, compress it, verify the result and draw the plots.
+    """Simulate a two-photon movie, calibrate it, compress it, verify the result, draw and report.
 
     Parameters
     ----------
@@ -141,7 +142,8 @@ def run_demo(
         ),
     )
     plots = _draw(folder, movie, result, report)
-    return Demo(folder, comparisons, sensitivity, result, (source, store, *plots))
+    page = write_report(store, folder / "report.html", against=source)
+    return Demo(folder, comparisons, sensitivity, result, (source, store, *plots, page))
 
 
 def _call(report: Callable[[int, int, str], object], done: int, total: int) -> None:
