@@ -24,7 +24,7 @@ ZARR_3 = int(zarr.__version__.partition(".")[0]) >= 3
 def write_movie(kind: str, folder: Path, frames: NDArray[np.int16]) -> tuple[Any, dict[str, Any]]:
     """Write a movie into an empty folder; gives the source and the options of `open_movie`."""
     if not ZARR_3 and kind in NEEDS_ZARR_3:
-        pytest.skip("zarr-python 2 doesn't know Zarr format 3")
+        pytest.skip("needs zarr-python 3")
     return FILES[kind](folder, frames), OPTIONS.get(kind, {})
 
 
@@ -156,7 +156,7 @@ def make_nwb(pynwb, start, data, **fields):
     """The NWB session of a recording, of which both kinds of file are written."""
     nwb = pynwb.NWBFile("a test", "identity", start)
     device = nwb.create_device("microscope")
-    optical = pynwb.ophys.OpticalChannel("green", "emission", 520.0)
+    optical = pynwb.ophys.OpticalChannel(name="green", description="emission", emission_lambda=520.0)
     plane = nwb.create_imaging_plane(
         name="plane",
         optical_channel=optical,
@@ -350,7 +350,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "npy channels": {"axes": ("time", "channel", "y", "x"), "channel": 1},
 }
 
-NEEDS_ZARR_3 = {"zarr 3", "ome-zarr 0.5"}
+NEEDS_ZARR_3 = {"zarr 3", "ome-zarr 0.5", "xarray zarr"}
 
 KINDS = tuple(FILES)
 

@@ -187,6 +187,31 @@ def test_a_choice_that_is_missing_or_wrong_names_the_option(
         open_movie(with_other_channel(frames), **options)
 
 
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        ("ome-tiff channels", "channel=green"),
+        ("ome-zarr 0.4", "channel=1"),
+        ("hdf5 channels", "/acquisition/movie,axes=tcyx,channel=1"),
+        ("tiff interleaved", "shape=-1x2x40x56,axes=tcyx,channel=1"),
+        ("raw big-endian", "shape=-1x40x56, dtype=>i2, offset=100"),
+        ("tiff volume", "axes=tyx"),
+        ("scanimage volumes", "channel=1,plane=0"),
+    ],
+)
+def test_options_can_stand_in_the_name(
+    kind: str, written: str, tmp_path: Path, frames: NDArray[np.int16]
+) -> None:
+    """Where there is only a name to give, as on a command line, ``::`` takes the options too."""
+    source, _ = write_movie(kind, tmp_path, frames)
+    with open_movie(f"{source}::{written}") as movie:
+        np.testing.assert_array_equal(movie[:], frames)
+    with pytest.raises(ValueError, match="cannot understand 'plane=first' after ::"):
+        open_movie(f"{source}::plane=first")
+    with pytest.raises(ValueError, match="plane is given twice"):
+        open_movie(f"{source}::plane=0", plane=0)
+
+
 def test_arrays_in_a_list_are_joined_by_the_caller(frames: NDArray[np.int16]) -> None:
     """A list may be frames or parts, so it is refused with both ways out."""
     with pytest.raises(TypeError, match=r"numpy\.stack\(arrays\).*numpy\.concatenate\(arrays\)"):

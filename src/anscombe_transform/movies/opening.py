@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def open_movie(
         Which image series of a TIFF, which HDU of a FITS file, which image of an OME-Zarr collection.
     dataset : str, optional
         Path inside an HDF5, NWB, Zarr or ``.npz`` file; ``"file.h5::/dataset"`` says the same. For a TIFF
-        ``"file.tif::1,C=0"`` names series and index along any axis.
+        ``"file.tif::1,C=0"`` names series and index along any axis. All options can stand in the name, where
+        there is nothing but a name to give: ``"movie.h5::/dataset,axes=tcyx,channel=1"``,
+        ``"data.raw::shape=-1x512x512,dtype=<u2"``.
     axes : str or sequence of str, optional
         What the axes of the source are, where it doesn't say so or says it wrongly: a letter for each, ``t``,
         ``c``, ``z``, ``y``, ``x``, any other letter for an axis of length 1. ``axes="tyx"`` takes what a file
@@ -192,12 +195,11 @@ def _open(source: Any, choice: Choice) -> Movie:
 
 def _open_name(name: str, choice: Choice) -> Movie:
     """Open a path, a pattern or a URL, with or without ``::`` and a name inside."""
-    from dataclasses import replace
-
     inner: str | None = None
     if "::" in name and not Path(name).exists():
         name, _, inner = name.rpartition("::")
-        if choice.dataset is not None:
+        inner, choice = _lift(inner, choice)
+        if inner and choice.dataset is not None:
             raise ValueError(
                 f"the name after :: and dataset={choice.dataset!r} say the same: give one of them"
             )
@@ -261,6 +263,41 @@ def _open_name(name: str, choice: Choice) -> Movie:
             "frames instead, for instance as TIFF"
         )
     raise ValueError(f"cannot tell what {path} is from the suffix {suffix!r}; known are {_KNOWN}")
+
+
+def _lift(inner: str, choice: Choice) -> tuple[str | None, Choice]:
+    """Take the options out of what stands after ``::``; what is left is a name inside the file."""
+    rest = []
+    for part in inner.split(","):
+        option, equals, text = (word.strip() for word in part.partition("="))
+        if not (equals and option in _WRITTEN):
+            rest.append(part)
+            continue
+        if getattr(choice, option) is not None:
+            raise ValueError(f"{option} is given twice: after :: and as an option")
+        try:
+            value = _WRITTEN[option](text)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"cannot understand {part!r} after ::: {error}") from error
+        choice = replace(choice, **{option: value})
+    return ",".join(rest) or None, choice
+
+
+def _number_or_name(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+# Options as they are written after ``::``.
+_WRITTEN: dict[str, Callable[[str], Any]] = {
+    "channel": _number_or_name,
+    "plane": int,
+    "series": _number_or_name,
+    "dataset": str,
+    "axes": parse_axes,
+    "shape": lambda text: tuple(int(n) for n in text.split("x")),
+    "dtype": np.dtype,
+    "offset": int,
+}
 
 
 def _open_folder(path: Path, choice: Choice) -> Movie:
