@@ -157,7 +157,7 @@ def test_damage_is_found(
 
 
 @settings(max_examples=200)
-@given(data=st.binary(max_size=60), dtype=st.sampled_from(CODES), method=st.integers(0, 2))
+@given(data=st.binary(max_size=60), dtype=st.sampled_from(CODES), method=st.sampled_from([0, 1, 2, 0x12]))
 def test_arbitrary_bytes_are_refused(data: bytes, dtype: str, method: int) -> None:
     """Bytes that are no chunk are refused, behind a right header as well."""
     header = bytes([0xF1, method, 1, 0xF1 ^ method ^ 1 ^ 0xFF])
@@ -241,7 +241,7 @@ def test_a_chunk_of_another_model_is_refused(rng: np.random.Generator) -> None:
     codes = noise(rng, (20, 40, 50), "uint8") + np.arange(50, dtype="uint8")
     other = FrameConfiguration.fit(rng.integers(0, 9, (20, 30, 30)).astype("uint8"))
     data = encode_chunk(codes, FrameConfiguration.fit(codes))
-    assert data[1] == 2
+    assert data[1] & 0x0F == 2
     for wrong in (FAST, other):
         with pytest.raises(DamagedChunkError, match="model"):
             decode_chunk(data, codes.shape, "uint8", wrong)

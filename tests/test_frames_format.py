@@ -120,6 +120,48 @@ def test_the_printed_reader_equals_the_kernels(
         chunk = bytes([0xF1, method, parameter, 0xF1 ^ method ^ parameter ^ 0xFF]) + frame
         expected = reader()(chunk, shape, dtype, **fitted.to_json())
         assert np.array_equal(decode_chunk(chunk, shape, dtype, fitted), expected)
+    if dtype == "uint8":
+        ranks = rng.integers(0, rng.choice([3, 12, 256]), codes.size).astype("uint8")
+        frame = zstandard.ZstdCompressor(write_checksum=True).compress(paired(ranks).tobytes())
+        check = fitted.model.check
+        chunk = bytes([0xF1, 0x12, check, 0xF1 ^ 0x12 ^ check ^ 0xFF]) + frame
+        expected = reader()(chunk, shape, dtype, **fitted.to_json())
+        assert np.array_equal(decode_chunk(chunk, shape, dtype, fitted), expected)
+
+
+def paired(ranks: np.ndarray) -> np.ndarray:
+    """Ranks as pairs and escapes, by the page's words."""
+    digits = np.minimum(ranks, 11)
+    digits = np.append(digits, np.zeros(digits.size % 2, "uint8")).reshape(-1, 2)
+    return np.concatenate([12 * digits[:, 0] + digits[:, 1], ranks[ranks >= 11] - 11]).astype("uint8")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 16, 999, 1000])
+@pytest.mark.parametrize("top", [3, 11, 12, 256])
+def test_pairs_equal_their_formula(rng: np.random.Generator, size: int, top: int) -> None:
+    """The kernel's pairs and escapes are the page's, and give the ranks back."""
+    from anscombe_transform import _frame_kernels
+
+    ranks = rng.integers(0, top, size).astype("uint8")
+    out = np.empty((size + 1) // 2 + size, "uint8")
+    found = out[: _frame_kernels.pair(ranks, out)]
+    assert np.array_equal(found, paired(ranks))
+    back = np.empty_like(ranks)
+    assert _frame_kernels.unpair(found, back)
+    assert np.array_equal(back, ranks)
+
+
+def test_false_pairs_are_refused(rng: np.random.Generator) -> None:
+    """A missing or surplus escape, one too large, and a pair of no digits are no content."""
+    from anscombe_transform import _frame_kernels
+
+    good = paired(np.array([5, 3, 200, 0, 1, 2, 3, 4, 5, 6, 7, 30, 1], "uint8"))
+    large, digit, odd = good.copy(), good.copy(), good.copy()
+    large[-1], digit[0], odd[6] = 245, 144, 13
+    back = np.empty(13, "uint8")
+    assert _frame_kernels.unpair(good, back)
+    for data in (good[:-1], np.append(good, np.uint8(0)), good[:5], large, digit, odd):
+        assert not _frame_kernels.unpair(data, back)
 
 
 def test_the_kernels_and_the_model_agree_on_their_constants() -> None:

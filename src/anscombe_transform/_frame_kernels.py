@@ -165,6 +165,84 @@ def join(low: AnyArray, high: AnyArray, bias: Any, r: AnyArray) -> None:
         r[i] = np.uint16(signed + np.uint16(np.uint16(high[i]) << np.uint16(8)))
 
 
+ESCAPE = 11
+"""Digit of a pair that stands for this rank or any above, which follows behind the pairs."""
+
+
+@compiled
+def pair(ranks: AnyArray, out: AnyArray) -> int:
+    """Two ranks in a byte, as digits of base 12; ranks from 11 on, less 11, behind all pairs.
+
+    `out` has room for the pairs and an escape of every rank; returns the bytes that were used.
+    """
+    end = (ranks.size + 1) // 2
+    for i in range(ranks.size // 2):
+        a, b = np.uint32(ranks[2 * i]), np.uint32(ranks[2 * i + 1])
+        out[i] = np.uint8(np.uint32(ESCAPE + 1) * min(a, np.uint32(ESCAPE)) + min(b, np.uint32(ESCAPE)))
+    if ranks.size % 2:
+        out[end - 1] = np.uint8(
+            np.uint32(ESCAPE + 1) * min(np.uint32(ranks[ranks.size - 1]), np.uint32(ESCAPE))
+        )
+    words = ranks[: ranks.size & ~7].view(np.uint64)
+    for w in range(words.size):
+        if _any_escape(words[w]):
+            end = _append(ranks, 8 * w, 8 * w + 8, out, end)
+    return _append(ranks, 8 * words.size, ranks.size, out, end)
+
+
+@compiled
+def _any_escape(word: Any) -> bool:
+    """Whether one of eight bytes is 11 or more."""
+    low = np.uint64(word & np.uint64(0x7F7F7F7F7F7F7F7F)) + np.uint64(0x7575757575757575)
+    return bool((np.uint64(low) | word) & np.uint64(0x8080808080808080))
+
+
+@compiled
+def _append(ranks: AnyArray, start: int, stop: int, out: AnyArray, end: int) -> int:
+    for i in range(start, stop):
+        if ranks[i] >= ESCAPE:
+            out[end] = np.uint8(ranks[i] - ESCAPE)
+            end += 1
+    return end
+
+
+@compiled
+def unpair(data: AnyArray, ranks: AnyArray) -> bool:
+    """Inverse of `pair`; False if the data are none of its results."""
+    end = (ranks.size + 1) // 2
+    if data.size < end:
+        return False
+    for i in range(ranks.size // 2):
+        v = np.uint32(data[i])
+        a = np.uint32(v // np.uint32(ESCAPE + 1))
+        ranks[2 * i] = np.uint8(a)
+        ranks[2 * i + 1] = np.uint8(v - np.uint32(ESCAPE + 1) * a)
+    if ranks.size % 2:
+        v = np.uint32(data[end - 1])
+        ranks[ranks.size - 1] = np.uint8(v // np.uint32(ESCAPE + 1))
+        if v % np.uint32(ESCAPE + 1):
+            return False
+    words = ranks[: ranks.size & ~7].view(np.uint64)
+    for w in range(words.size):
+        if _any_escape(words[w]):
+            end = _add_escapes(ranks, 8 * w, 8 * w + 8, data, end)
+            if end < 0:
+                return False
+    return bool(_add_escapes(ranks, 8 * words.size, ranks.size, data, end) == data.size)
+
+
+@compiled
+def _add_escapes(ranks: AnyArray, start: int, stop: int, data: AnyArray, at: int) -> int:
+    """Put escapes in their places; where the next one is, or -1 if there is none or it is too large."""
+    for i in range(start, stop):
+        if ranks[i] >= ESCAPE:
+            if ranks[i] > ESCAPE or at >= data.size or data[at] > 255 - ESCAPE:
+                return -1
+            ranks[i] = np.uint8(data[at] + np.uint8(ESCAPE))
+            at += 1
+    return at
+
+
 @compiled
 def _count(r: AnyArray, counts: AnyArray) -> None:
     """Add the bytes of `r` to four interleaved histograms (4, 256), which keep equal bytes from waiting."""

@@ -77,18 +77,24 @@ def pack_matches(data: npt.NDArray[np.uint8]) -> bytes:
     return frame
 
 
-def unpack(frame: memoryview, out: npt.NDArray[np.uint8]) -> None:
-    """Decode one zstd frame into flat bytes, all of which it must fill.
+def unpack(frame: memoryview, out: npt.NDArray[np.uint8], least: int | None = None) -> int:
+    """Decode one zstd frame into flat bytes, all of which it must fill, or at least `least` of them.
+
+    Returns
+    -------
+    int
+        The bytes that it filled.
 
     Raises
     ------
     DamagedChunkError
-        If the bytes are not one whole zstd frame with a checksum and the content size of `out`, or the
+        If the bytes are not one whole zstd frame with a checksum and a content size that suits `out`, or the
         checksum does not fit.
     """
-    _check_structure(frame, out.nbytes)
-    if not out.nbytes:
-        return
+    content = _check_structure(frame, out.nbytes if least is None else least, out.nbytes)
+    if not content:
+        return 0
+    out = out[:content]
     try:
         # The reader decodes straight into `out`, since it sees the whole frame and `out` holds its content.
         got = _thread.decompressor.stream_reader(frame).readinto(out.data)
@@ -96,10 +102,11 @@ def unpack(frame: memoryview, out: npt.NDArray[np.uint8]) -> None:
         raise DamagedChunkError(f"the chunk is damaged: {error}") from error
     if got != out.nbytes:
         raise DamagedChunkError(f"the chunk is damaged: it decodes to {got} bytes instead of {out.nbytes}")
+    return content
 
 
-def _check_structure(frame: memoryview, content: int) -> None:
-    """Check that the bytes are exactly one zstd frame of a given content size, with a checksum."""
+def _check_structure(frame: memoryview, least: int, most: int) -> int:
+    """Content size of the bytes, which must be exactly one zstd frame of such a size, with a checksum."""
     if bytes(frame[:4]) != _MAGIC:
         raise DamagedChunkError("the chunk is damaged: no zstd frame follows its header")
     try:
@@ -107,9 +114,11 @@ def _check_structure(frame: memoryview, content: int) -> None:
         at = zstandard.frame_header_size(frame[:18])
     except zstandard.ZstdError as error:
         raise DamagedChunkError(f"the chunk is damaged: {error}") from error
-    if found.content_size != content:
+    content: int = found.content_size
+    if not least <= content <= most:
+        needed = str(most) if least == most else f"{least} to {most}"
         raise DamagedChunkError(
-            f"the chunk holds {found.content_size} bytes, but its shape and dtype need {content}: it is "
+            f"the chunk holds {content} bytes, but its shape and dtype need {needed}: it is "
             "damaged, or the array's metadata is not what it was written with"
         )
     if not found.has_checksum or found.dict_id:
@@ -123,3 +132,4 @@ def _check_structure(frame: memoryview, content: int) -> None:
         raise DamagedChunkError(
             f"the chunk is damaged: its zstd frame does not end with its {len(frame)} bytes"
         )
+    return content

@@ -48,8 +48,9 @@ CODES = ("uint8", "uint16")
 _VERSION = 0xF1
 _HEADER = 4
 # Low half of the second byte of the header: what the residuals are of. The high half names the entropy
-# stage: 0 is zstd, 1 is kept for an arithmetic coder.
+# stage: 0 is zstd, 1 is zstd on pairs, 2 is kept for an arithmetic coder.
 _STORED, _RUNNING, _MODEL = 0, 1, 2
+_MODEL_PAIRS = _MODEL | 0x10
 # Third byte of a stored chunk: the bytes of the codes in their order, or all low bytes before all high ones.
 _IN_ORDER, _IN_PLANES = 0, 1
 _RATES = (1, 2, 3, 4, 5)
@@ -282,8 +283,8 @@ def decode_chunk(
         _decode_stored(view[_HEADER:], parameter, q)
     elif method == _RUNNING:
         _decode_running(view[_HEADER:], parameter, q)
-    elif method == _MODEL:
-        _decode_model(view[_HEADER:], parameter, q, configuration.model)
+    elif method == _MODEL or (method == _MODEL_PAIRS and q.itemsize == 1):
+        _decode_model(view[_HEADER:], parameter, q, configuration.model, paired=method == _MODEL_PAIRS)
     else:
         raise _unknown("method", method)
     axis = configuration.time_axis
@@ -365,8 +366,10 @@ def _decode_running(frame: memoryview, rate: int, q: AnyArray) -> None:
         _frame_kernels.running_restore(residuals.reshape(q.shape), rate, _state(q), q)
 
 
-def _decode_model(frame: memoryview, check: int, q: AnyArray, model: FrameModel | None) -> None:
-    from anscombe_transform import _model_kernels
+def _decode_model(
+    frame: memoryview, check: int, q: AnyArray, model: FrameModel | None, *, paired: bool
+) -> None:
+    from anscombe_transform import _frame_kernels, _model_kernels
 
     if model is None or check != model.check:
         raise DamagedChunkError(
@@ -374,11 +377,22 @@ def _decode_model(frame: memoryview, check: int, q: AnyArray, model: FrameModel 
             "damaged, or of another array"
         )
     payload = scratch("payload", q.nbytes)
-    unpack(frame, payload)
+    if paired:
+        pairs = _room_for_pairs(q.size)
+        length = unpack(frame, pairs, least=(q.size + 1) // 2)
+        if not _frame_kernels.unpair(pairs[:length], payload):
+            raise DamagedChunkError("the chunk is damaged: its pairs and escapes do not fit each other")
+    else:
+        unpack(frame, payload)
     if q.size:
         known = tables(model)
         low, high = payload[: q.size].reshape(q.shape), payload[q.size :]
         _model_kernels.rank_to_code(q, low, high, known.codes, *known.numbers[q.itemsize], _states(q))
+
+
+def _room_for_pairs(ranks: int) -> npt.NDArray[np.uint8]:
+    """Scratch for pairs of ranks and an escape of each."""
+    return scratch("pairs", (ranks + 1) // 2 + ranks)
 
 
 def _states(q: AnyArray) -> AnyArray:
@@ -495,7 +509,16 @@ def _smallest(q: AnyArray, payload: npt.NDArray[np.uint8], method: int, paramete
     kept = sum(_packed_size(pack, payload, q.size, piece) for piece in pieces)
     repeated = sum(_packed_size(pack_matches, payload, q.size, piece) for piece in pieces)
     plain = sum(len(pack_matches(raw[q.itemsize * a : q.itemsize * b])) for a, b in pieces)
-    smallest = _chunk(method, parameter, pack(payload) if kept <= repeated else pack_matches(payload))
+    if method == _MODEL and q.itemsize == 1 and (gain := _gain_of_pairs(payload)) > 1:
+        kept = min(kept, round(kept / gain))
+        method, packed = _MODEL_PAIRS, _pack_pairs
+    else:
+        packed = pack
+    smallest = (
+        _chunk(method, parameter, packed(payload))
+        if kept <= repeated
+        else _chunk(method & 0x0F, parameter, pack_matches(payload))
+    )
     if plain < 1.02 * min(kept, repeated) and (method != _STORED or q.itemsize > 1 or kept <= repeated):
         other = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
         smallest = min(smallest, other, key=len)
@@ -508,16 +531,33 @@ def _packed_size(packer: Any, payload: npt.NDArray[np.uint8], size: int, piece: 
     return sum(len(packer(payload[at + start : at + stop])) for at in range(0, payload.size, size))
 
 
+def _gain_of_pairs(ranks: npt.NDArray[np.uint8]) -> float:
+    """How many times smaller ranks become in pairs than one by one, on pieces."""
+    # The longer table of codes of the pairs is a smaller part of a whole block than of a short piece.
+    pieces = _pieces(ranks.size, _BLOCK)
+    single = sum(len(pack(ranks[start:stop])) for start, stop in pieces)
+    return single / sum(len(_pack_pairs(ranks[start:stop])) for start, stop in pieces)
+
+
+def _pack_pairs(ranks: npt.NDArray[np.uint8]) -> bytes:
+    """Ranks packed two in a byte: Huffman codes of whole bits waste half as much on them."""
+    from anscombe_transform import _frame_kernels
+
+    pairs = _room_for_pairs(ranks.size)
+    return pack(pairs[: _frame_kernels.pair(ranks, pairs)])
+
+
 def _in_order(q: AnyArray) -> npt.NDArray[np.uint8]:
     """The codes as little-endian bytes in their order."""
     return q.astype(q.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
 
 
-def _pieces(size: int) -> list[tuple[int, int]]:
+def _pieces(size: int, piece: int = 1 << 14) -> list[tuple[int, int]]:
     """Ranges of a flat chunk that stand for it: all of a small one."""
-    if size <= 2 * _PIECE:
+    if size <= 2 * piece:
         return [(0, size)]
-    return [(at, at + _PIECE) for at in (size // 3 - _PIECE // 2, 2 * size // 3 - _PIECE // 2)]
+    return [(at, at + piece) for at in (size // 3 - piece // 2, 2 * size // 3 - piece // 2)]
 
 
-_PIECE = 1 << 14
+# A block of zstd, for which it makes one table.
+_BLOCK = 1 << 16
