@@ -387,6 +387,43 @@ def test_names_that_are_no_sequence_are_refused(tmp_path: Path, frames: NDArray[
         assert movie.shape == (2, 40, 56)
 
 
+def write_ome_set(folder: Path, frames: NDArray[np.int16]) -> None:
+    """An OME-TIFF whose frames lie in two files, each of which describes both."""
+    folder.mkdir()
+    half = len(frames) // 2
+    ids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{n}" for n in range(2)]
+    places = "".join(
+        f'<TiffData IFD="{t % half}" FirstT="{t}" PlaneCount="1"><UUID FileName="a_{t // half}.ome.tif">'
+        f"{ids[t // half]}</UUID></TiffData>"
+        for t in range(len(frames))
+    )
+    size = f'SizeX="{frames.shape[2]}" SizeY="{frames.shape[1]}" SizeT="{len(frames)}"'
+    for number in range(2):
+        text = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{ids[number]}">'
+            f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="int16" {size} SizeC="1" '
+            f'SizeZ="1"><Channel ID="Channel:0:0"/>{places}</Pixels></Image></OME>'
+        )
+        with tifffile.TiffWriter(folder / f"a_{number}.ome.tif") as writer:
+            for n, frame in enumerate(frames[number * half : (number + 1) * half]):
+                writer.write(frame, contiguous=False, metadata=None, description=None if n else text)
+
+
+def test_files_of_one_ome_tiff_are_one_movie(tmp_path: Path, frames: NDArray[np.int16]) -> None:
+    """Any file of the set gives all of it, so that the folder is refused; a lost file is an error."""
+    write_ome_set(tmp_path / "set", frames)
+    for number in range(2):
+        with open_movie(tmp_path / "set" / f"a_{number}.ome.tif") as movie:
+            np.testing.assert_array_equal(movie[:], frames)
+    with pytest.raises(ValueError, match="one of several files of one OME-TIFF"):
+        open_movie(tmp_path / "set")
+    (tmp_path / "set" / "a_1.ome.tif").unlink()
+    with pytest.raises(
+        ValueError, match=r"a_0\.ome\.tif misses frame 6: a file .* is absent"
+    ):
+        open_movie(tmp_path / "set" / "a_0.ome.tif")
+
+
 def test_a_truncated_file_of_a_sequence_is_named(tmp_path: Path, frames: NDArray[np.int16]) -> None:
     """A stack in the middle that was cut short is found on opening."""
     folder = write_stacks(tmp_path / "run", frames)

@@ -173,8 +173,7 @@ def _second_handle(movie: Movie, given: dict[str, Any]) -> Movie:
     """A handle without the file: closing it must not close the movie that the caller still holds."""
     if given:
         raise ValueError(f"{' and '.join(given)} select inside a source, but it is open as a movie already")
-    guest = movie._handle()
-    return guest
+    return movie._handle()
 
 
 def _open(source: Any, choice: Choice) -> Movie:

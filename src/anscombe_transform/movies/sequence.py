@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -164,7 +163,7 @@ class _Sequence:
         )
 
     def _opened(self, file: Path) -> Movie:
-        return open_tiff(file, replace(self._choice), self._inner, one_image=True)
+        return open_tiff(file, self._choice, self._inner, one_image=True)
 
     @contextmanager
     def _part(self, number: int) -> Iterator[Movie]:

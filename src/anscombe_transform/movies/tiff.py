@@ -58,6 +58,11 @@ def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, one_image
             _check_last_page(tiff)
             facts = read_facts(tiff)
         chosen, name = _choose_series(path, series, number, choice)
+        if one_image and chosen.is_multifile:
+            raise ValueError(
+                f"{path} is one of several files of one OME-TIFF, each of which gives the whole movie: open "
+                "one of them instead of the folder"
+            )
         label = inner or choice.dataset
         source = str(path) if label is None and len(series) == 1 else f"{path}::{label or name}"
         layout = _layout(chosen, facts, choice, source)
