@@ -82,10 +82,10 @@ def _level(
 
 
 @compiled
-def _clip(level: AnyArray, top: Any, out: AnyArray) -> None:
+def _clip(level: AnyArray, top: Any) -> None:
     work = level.dtype.type
     for i in range(level.size):
-        out[i] = min(max(level[i], work(0)), top)
+        level[i] = min(max(level[i], work(0)), top)
 
 
 @compiled
@@ -133,23 +133,33 @@ def _predict_block(
             smooth = work(work(inner[i] * work(3)) + inner[other])
             own = work(work(work(ea[a + i]) * weights[0]) + work(work(eb[a + i]) * weights[1]))
             level[i] = work(work(own + work(smooth + weights[4])) >> work(8))
-    _clip(level[:size], top, level[:size])
+    _clip(level[:size], top)
 
 
 @compiled
-def _add_innovation(level: AnyArray, s: AnyArray, taps: AnyArray, top: Any, sharp: AnyArray) -> None:
+def _add_innovation(
+    level: AnyArray, s: AnyArray, taps: AnyArray, top: Any, moved: AnyArray, sharp: AnyArray
+) -> None:
     """Levels corrected by what the rows above have shown; `s` is padded by two at either end."""
-    work = level.dtype.type
+    work, wide = level.dtype.type, sharp.dtype.type
     n = level.size
     c0, c1, c2, c3, c4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     s0, s1, s2, s3, s4 = s[:n], s[1 : n + 1], s[2 : n + 2], s[3 : n + 3], s[4 : n + 4]
     for i in range(n):
         outer = work(work(work(s0[i]) * c0) + work(work(s4[i]) * c4))
         inner = work(work(work(s1[i]) * c1) + work(work(s3[i]) * c3))
-        sharp[i] = work(work(outer + inner) + work(work(s2[i]) * c2))
+        moved[i] = work(work(outer + inner) + work(work(s2[i]) * c2))
     for i in range(n):
-        moved = work(level[i] + work(work(sharp[i] + work(512)) >> work(10)))
-        sharp[i] = min(max(moved, work(0)), top)
+        found = work(level[i] + work(work(moved[i] + work(512)) >> work(10)))
+        sharp[i] = wide(min(max(found, work(0)), top))
+
+
+@compiled
+def _copy(level: AnyArray, sharp: AnyArray) -> None:
+    """The levels as they are, where the rows above say nothing."""
+    wide = sharp.dtype.type
+    for i in range(level.size):
+        sharp[i] = wide(level[i])
 
 
 @compiled
@@ -168,45 +178,44 @@ def _new_innovation(q: AnyArray, level: AnyArray, decay: Any, clip: Any, s: AnyA
 
 
 @compiled
-def _contexts(sharp: AnyArray, context: AnyArray, base: AnyArray) -> None:
-    """Which order holds for each pixel, and the code that it starts from."""
-    work = sharp.dtype.type
-    for i in range(sharp.size):
-        quarter = work(sharp[i] >> work(5))
-        start = max(work(work(quarter >> work(2)) - work(LEVELS)), work(0))
-        base[i] = start
-        context[i] = work(quarter - work(start << work(2)))
+def _index_codes(sharp: AnyArray, q: AnyArray, index: AnyArray, high: AnyArray) -> None:
+    """Where the rank of each code stands in the table, and the high bytes of the ranks."""
+    wide = sharp.dtype.type
+    for i in range(q.size):
+        start = max(wide(wide(sharp[i] >> wide(7)) - wide(LEVELS)), wide(0))
+        context = wide(wide(sharp[i] >> wide(5)) - wide(start << wide(2)))
+        offset = wide(wide(wide(q[i]) - start) & wide(255))
+        index[i] = np.uint16(wide(context << wide(8))) | np.uint16(offset)
+    for i in range(high.size):
+        start = max(wide(wide(sharp[i] >> wide(7)) - wide(LEVELS)), wide(0))
+        high[i] = np.uint8(wide(wide(wide(q[i]) - start) >> wide(8)))
 
 
 @compiled
-def _to_ranks(
-    q: AnyArray, context: AnyArray, base: AnyArray, ranks: AnyArray, low: AnyArray, high: AnyArray
-) -> None:
-    value = q.dtype.type
-    if high.size:
-        for i in range(q.size):
-            offset = value(q[i] - base[i])
-            low[i] = ranks[np.uint64(np.uint64(context[i]) << np.uint64(8)) | np.uint64(np.uint8(offset))]
-            high[i] = np.uint8(np.uint64(offset) >> np.uint64(8))
-    else:
-        for i in range(q.size):
-            offset = np.uint8(q[i] - base[i])
-            low[i] = ranks[np.uint64(np.uint64(context[i]) << np.uint64(8)) | np.uint64(offset)]
+def _index_ranks(sharp: AnyArray, low: AnyArray, index: AnyArray, base: AnyArray) -> None:
+    """Where the code of each rank stands in the table, and what is added to it."""
+    wide, value = sharp.dtype.type, base.dtype.type
+    for i in range(low.size):
+        start = max(wide(wide(sharp[i] >> wide(7)) - wide(LEVELS)), wide(0))
+        context = wide(wide(sharp[i] >> wide(5)) - wide(start << wide(2)))
+        index[i] = np.uint16(wide(context << wide(8))) | np.uint16(low[i])
+        base[i] = value(start)
 
 
 @compiled
-def _from_ranks(
-    low: AnyArray, high: AnyArray, context: AnyArray, base: AnyArray, codes: AnyArray, q: AnyArray
-) -> None:
+def _look_up(table: AnyArray, index: AnyArray, out: AnyArray) -> None:
+    for i in range(out.size):
+        out[i] = table[np.uint64(index[i])]
+
+
+@compiled
+def _join(found: AnyArray, base: AnyArray, high: AnyArray, q: AnyArray) -> None:
+    """Codes of their offsets from the base, low and high bytes."""
     value = q.dtype.type
-    if high.size:
-        for i in range(q.size):
-            offset = codes[np.uint64(np.uint64(context[i]) << np.uint64(8)) | np.uint64(low[i])]
-            q[i] = value(np.uint64(offset) + (np.uint64(high[i]) << np.uint64(8)) + np.uint64(base[i]))
-    else:
-        for i in range(q.size):
-            offset = codes[np.uint64(np.uint64(context[i]) << np.uint64(8)) | np.uint64(low[i])]
-            q[i] = value(offset + base[i])
+    for i in range(q.size):
+        q[i] = value(value(found[i]) + base[i])
+    for i in range(high.size):
+        q[i] = value(q[i] + value(value(high[i]) << value(8)))
 
 
 def _serial_row(decode: bool) -> Callable[..., Any]:
@@ -278,8 +287,10 @@ def _model_loop(decode: bool) -> Callable[..., None]:
         mixed = np.empty((rows + 3) * width, temporal.dtype)
         sums = np.empty(rows * width + 2, temporal.dtype)
         level = np.empty(rows * width, temporal.dtype)
-        sharp = np.empty(width, temporal.dtype)
-        context = np.empty(width, np.uint8)
+        sharp = np.empty(width, state.dtype)
+        moved = np.empty(width, temporal.dtype)
+        index = np.empty(width, np.uint16)
+        found = np.empty(width, np.uint8)
         base = np.empty(width, q.dtype)
         s = np.zeros(width + 4, np.int32)
         codes = q.reshape(frames, planes * area)
@@ -289,6 +300,7 @@ def _model_loop(decode: bool) -> Callable[..., None]:
             taps = first if t == 0 else above
             fall = np.int32(decay[min(t, 1)])
             clip = work(_CLIP_FIRST if t == 0 else _CLIP)
+            looks_up = bool(np.any(taps[:5] != 0))
             for plane in range(planes):
                 place = plane * area
                 ea, eb = state[0, place : place + area], state[1, place : place + area]
@@ -305,19 +317,25 @@ def _model_loop(decode: bool) -> Callable[..., None]:
                         at = t * planes * area + a
                         more = high[at : at + width] if wide else high
                         past = level[(y - y0) * width : (y - y0 + 1) * width]
-                        _add_innovation(past, s, taps, top, sharp)
+                        if looks_up:
+                            _add_innovation(past, s, taps, top, moved, sharp)
+                        else:
+                            _copy(past, sharp)
                         if t == 0:
                             if decode:
                                 _serial_codes(row, past, sharp, taps[5], taps[6], table, ranks, more, top)
                             else:
                                 _serial_ranks(row, past, sharp, taps[5], taps[6], table, ranks, more, top)
                         else:
-                            _contexts(sharp, context, base)
                             if decode:
-                                _from_ranks(ranks, more, context, base, table, row)
+                                _index_ranks(sharp, ranks, index, base)
+                                _look_up(table, index, found)
+                                _join(found, base, more, row)
                             else:
-                                _to_ranks(row, context, base, table, ranks, more)
-                        _new_innovation(row, past, fall, clip, s)
+                                _index_codes(sharp, row, index, more)
+                                _look_up(table, index, ranks)
+                        if looks_up:
+                            _new_innovation(row, past, fall, clip, s)
                     a, b = y0 * width, y1 * width
                     done = codes[t, place + a : place + b]
                     if t == 0:

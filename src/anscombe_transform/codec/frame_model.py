@@ -207,6 +207,7 @@ _DECAYS = (8, 12, 14, 15)
 _DECAY_FIRST = 8
 _RIDGE_TIME, _RIDGE_ABOVE, _RIDGE_FIRST = 1e-3, 3e-3, 1e-2
 _FEWEST_SEEN = 16
+_WORTHWHILE = 1e-3
 
 
 def fit_model(frames: AnyArray) -> FrameModel:
@@ -345,12 +346,14 @@ def _innovations(codes: AnyArray, level: AnyArray, decay: int, clip: int) -> Any
 
 def _fit_above(codes: AnyArray, level: AnyArray) -> tuple[int, tuple[int, ...]]:
     """Decay and weights of the innovations above."""
-    best, decay = np.inf, _DECAYS[0]
+    decay = _DECAYS[0]
     above: tuple[int, ...] = (0,) * 5
     if not codes.size or codes.shape[2] < 6 or codes.shape[3] < 6:
         return decay, above
     inner = (slice(None), slice(None), slice(3, None), slice(2, -2))
     wanted = ((codes << 7) - level)[inner] / 128
+    # Where the rows above tell next to nothing, coding is faster without asking them.
+    best = (1 - _WORTHWHILE) * float(np.square(wanted).mean())
     for tried in _DECAYS:
         sums = _innovations(codes, level, tried, _CLIP)
         features = [sums[:, :, 3:, 2 + k : sums.shape[3] - 6 + k] / 128 for k in range(5)]
