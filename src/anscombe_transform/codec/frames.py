@@ -58,6 +58,10 @@ _RATES = (1, 2, 3, 4, 5)
 _CENTRED = 128
 # Pixels looked at to choose how a chunk is stored; more would not change the choice, and cost time.
 _SAMPLED = 1 << 15
+# Codes of a piece that is packed on trial, and half of a block of zstd, for which it makes one table.
+_PIECE, _BLOCK = 1 << 14, 1 << 16
+# Below so many bits a code, matches may be found in residuals: Huffman's code has no less than one.
+_REPEATING = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,42 +505,44 @@ def _sampled_pixels(q: AnyArray) -> AnyArray:
 def _smallest(q: AnyArray, payload: npt.NDArray[np.uint8], method: int, parameter: int) -> bytes:
     """The chunk with its payload packed, unless zstd's matches make less of it, or of the codes.
 
-    Matches are rare in noise and long in what repeats, such as sparse counts. Pieces of the chunk are packed
-    every way; the whole only where a piece shows that it may pay.
+    Matches are rare in noise and long in what repeats, such as sparse counts. A chunk that is large and takes
+    some bits a code is packed with them only where pieces of it show that it may pay.
     """
     raw = _in_order(q)
-    pieces = _pieces(q.size)
+    first = _packed(payload, method, parameter, pairs=method == _MODEL and q.itemsize == 1)
+    repeats = 8 * len(first) < _REPEATING * q.size
+    if q.size <= 2 * _PIECE or repeats:
+        plain = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
+        if repeats or len(plain) < len(first):
+            return min(first, plain, _chunk(method, parameter, pack_matches(payload)), key=len)
+        return first
+    pieces = _pieces(q.size, _PIECE)
+    matched = sum(len(pack_matches(raw[q.itemsize * a : q.itemsize * b])) for a, b in pieces)
     kept = sum(_packed_size(pack, payload, q.size, piece) for piece in pieces)
-    repeated = sum(_packed_size(pack_matches, payload, q.size, piece) for piece in pieces)
-    plain = sum(len(pack_matches(raw[q.itemsize * a : q.itemsize * b])) for a, b in pieces)
-    if method == _MODEL and q.itemsize == 1 and (gain := _gain_of_pairs(payload)) > 1:
-        kept = min(kept, round(kept / gain))
-        method, packed = _MODEL_PAIRS, _pack_pairs
-    else:
-        packed = pack
-    smallest = (
-        _chunk(method, parameter, packed(payload))
-        if kept <= repeated
-        else _chunk(method & 0x0F, parameter, pack_matches(payload))
-    )
-    if plain < 1.02 * min(kept, repeated) and (method != _STORED or q.itemsize > 1 or kept <= repeated):
-        other = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
-        smallest = min(smallest, other, key=len)
-    return smallest
+    if matched > 1.03 * kept:
+        return first
+    plain = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
+    return min(first, plain, _chunk(method, parameter, pack_matches(payload)), key=len)
+
+
+def _packed(payload: npt.NDArray[np.uint8], method: int, parameter: int, *, pairs: bool) -> bytes:
+    """The chunk by the Huffman stage: of ranks in pairs, where these are allowed and smaller."""
+    if not pairs:
+        return _chunk(method, parameter, pack(payload))
+    if payload.size <= 2 * _BLOCK:
+        paired = _chunk(_MODEL_PAIRS, parameter, _pack_pairs(payload))
+        return min(_chunk(method, parameter, pack(payload)), paired, key=len)
+    # The longer table of codes of the pairs is a smaller part of a whole block than of a short piece.
+    parts = [payload[start:stop] for start, stop in _pieces(payload.size, _BLOCK)]
+    if sum(len(_pack_pairs(part)) for part in parts) < sum(len(pack(part)) for part in parts):
+        return _chunk(_MODEL_PAIRS, parameter, _pack_pairs(payload))
+    return _chunk(method, parameter, pack(payload))
 
 
 def _packed_size(packer: Any, payload: npt.NDArray[np.uint8], size: int, piece: tuple[int, int]) -> int:
     """Size of a piece of the payload packed: the same values of each of its byte planes."""
     start, stop = piece
     return sum(len(packer(payload[at + start : at + stop])) for at in range(0, payload.size, size))
-
-
-def _gain_of_pairs(ranks: npt.NDArray[np.uint8]) -> float:
-    """How many times smaller ranks become in pairs than one by one, on pieces."""
-    # The longer table of codes of the pairs is a smaller part of a whole block than of a short piece.
-    pieces = _pieces(ranks.size, _BLOCK)
-    single = sum(len(pack(ranks[start:stop])) for start, stop in pieces)
-    return single / sum(len(_pack_pairs(ranks[start:stop])) for start, stop in pieces)
 
 
 def _pack_pairs(ranks: npt.NDArray[np.uint8]) -> bytes:
@@ -552,12 +558,6 @@ def _in_order(q: AnyArray) -> npt.NDArray[np.uint8]:
     return q.astype(q.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
 
 
-def _pieces(size: int, piece: int = 1 << 14) -> list[tuple[int, int]]:
-    """Ranges of a flat chunk that stand for it: all of a small one."""
-    if size <= 2 * piece:
-        return [(0, size)]
+def _pieces(size: int, piece: int) -> list[tuple[int, int]]:
+    """Two ranges of a flat chunk, of more than twice their size, that stand for it."""
     return [(at, at + piece) for at in (size // 3 - piece // 2, 2 * size // 3 - piece // 2)]
-
-
-# A block of zstd, for which it makes one table.
-_BLOCK = 1 << 16
