@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -332,7 +333,10 @@ def _undecided(
             options.append(
                 f'an index of the axis {letter}, "{source.partition("::")[0]}::{letter.upper()}=0"'
             )
+    place = source.partition("::")[0]
+    choices = [{"c": "channel=0", "z": "plane=0"}.get(axes[axis], f"{axes[axis].upper()}=0") for axis in rest]
+    written = f' (in a name: "{place}::{",".join(choices)}")' if Path(place).exists() else ""
     return (
-        f"{source} has the axes {words}; a movie has three, (time, y, x). Choose {' and '.join(options)}, or "
-        "name the axes otherwise with the option axes"
+        f"{source} has the axes {words}; a movie has three, (time, y, x). Choose {' and '.join(options)}"
+        f"{written}, or name the axes otherwise with the option axes"
     )
