@@ -4,8 +4,9 @@
 
 One line per scenario of `calibration_scenarios.py`: median and worst relative error of the gain, median and
 worst error of the zero level in photons, share of runs whose 95 % intervals hold the truth (gain, zero
-level), counts of verdicts (trustworthy / caution / refused), and of filters and reasons. Unusable scenarios have no
-truth; there only the verdicts count. Totals follow: shares within the bars, of false and of missed refusals.
+level), counts of verdicts (trustworthy / caution / refused), and of filters and reasons. Unusable scenarios
+have no truth; there only the verdicts count. Totals follow: shares within the bars, of false and of missed
+refusals.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 from calibration_scenarios import SCENARIOS, USABLE
 
-from anscombe_transform.calibration import Sensitivity, compute_sensitivity
+from anscombe_transform.calibration import NoiseStatistics, Sensitivity, compute_sensitivity
 from anscombe_transform.simulation import simulate_movie
 
 
@@ -95,7 +96,8 @@ def totals(runs: list[Run]) -> str:
         median = np.nanmedian(np.abs([r.gain_error for r in of_kind]))
         lines.append(
             f"{kind}: {len(of_kind)} runs, gain within its bar {100 * gain:.1f} %, "
-            f"median {100 * median:.2f} %, zero within its bar {100 * zero:.1f} %, covered {covered[0]:.3f} {covered[1]:.3f}"
+            f"median {100 * median:.2f} %, zero within its bar {100 * zero:.1f} %, "
+            f"covered {covered[0]:.3f} {covered[1]:.3f}"
         )
     usable = [r.verdict for r in runs if r.scenario in USABLE]
     unusable = [r.verdict for r in runs if r.scenario not in USABLE]
@@ -122,51 +124,54 @@ def all_runs(names: list[str], seeds: range, jobs: int) -> Iterator[tuple[str, l
             yield name, [run(name, seed) for seed in seeds]
 
 
-def speed(folder: Path, megabytes: int) -> None:
-    """Calibrate a file larger than the memory it may take; print time and peak memory."""
+def speed(megabytes: int) -> None:
+    """Calibrate a movie that exists one block at a time; print times, against copying it, and peak memory."""
     import resource
 
-    shape = (megabytes * 1_000_000 // (512 * 512 * 2), 512, 512)
-    path = folder / f"calibration_{megabytes}MB.raw"
-    block, _ = simulate_movie((64, 512, 512), rng=0, dtype="uint16")
-    with path.open("wb") as file:
-        for start in range(0, shape[0], 64):
-            block[: shape[0] - start].tofile(file)
-    compute_sensitivity(block[:32])
+    block, _ = simulate_movie((96, 512, 512), rng=0, dtype="uint16")
+    movie = Repeated(block, max(96, megabytes * 1_000_000 // block[0].nbytes))
+    compute_sensitivity(block[:48])
+    copied = min(_timed(block.copy) for _ in range(5)) / block.nbytes
+    statistics = NoiseStatistics((512, 512))
+    statistics.update(block, start=0)
+    passes = []
+    for _ in range(5):
+        started = time.process_time()
+        NoiseStatistics((512, 512)).update(block, start=0)
+        passes.append(time.process_time() - started)
+    rate = block.nbytes / min(passes)
+    print(f"one core: {rate / 1e6:.0f} MB/s of uint16, {1 / (rate * copied):.1f} times as long as a copy")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     for full in (False, True):
+        cpu = time.process_time()
         # The best of three: other work on the machine only ever adds time.
-        seconds = min(_timed(RawMovie(path, shape, np.dtype("uint16")), full=full) for _ in range(3))
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        rate = f", {megabytes / seconds:.0f} MB/s" if full else ""
-        print(
-            f"{megabytes} MB {'full' if full else 'default'}: {seconds:.2f} s{rate}, "
-            f"peak {after:.0f} MB (before: {before:.0f} MB)"
+        seconds = min(
+            _timed(partial(compute_sensitivity, movie, on_refusal="return", full=full)) for _ in range(3)
         )
-    path.unlink()
+        cpu = (time.process_time() - cpu) / 3
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+        rate_of_all = f", {megabytes / seconds:.0f} MB/s" if full else ""
+        print(
+            f"{megabytes} MB {'full' if full else 'default'}: {seconds:.2f} s, {cpu:.2f} s of processor"
+            f"{rate_of_all}, peak {after:.0f} MB (before: {before:.0f} MB)"
+        )
 
 
-def _timed(movie: Any, **options: Any) -> float:
+def _timed(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
-    compute_sensitivity(movie, on_refusal="return", **options)
+    work()
     return time.perf_counter() - started
 
 
-@dataclass(frozen=True)
-class RawMovie:
-    """Frames of a raw file by ordinary reads: pages of a mapped file would count as memory of the process."""
+class Repeated:
+    """A movie of any length, made of one block over and over."""
 
-    path: Path
-    shape: tuple[int, int, int]
-    dtype: np.dtype
+    def __init__(self, block: np.ndarray, frames: int) -> None:
+        self.block, self.shape, self.dtype = block, (frames, *block.shape[1:]), block.dtype
 
     def __getitem__(self, index: slice) -> np.ndarray:
         """Frames of a slice along time."""
-        start, stop, _ = index.indices(self.shape[0])
-        pixels = self.shape[1] * self.shape[2]
-        offset = start * pixels * self.dtype.itemsize
-        values = np.fromfile(self.path, self.dtype, (stop - start) * pixels, offset=offset)
-        return values.reshape(stop - start, *self.shape[1:])
+        return self.block[np.arange(*index.indices(self.shape[0])) % len(self.block)]
 
 
 def main() -> None:
@@ -178,10 +183,10 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--speed", type=int, metavar="MEGABYTES", help="time a file of this size instead")
+    parser.add_argument("--speed", type=int, metavar="MEGABYTES", help="time a movie of this size instead")
     arguments = parser.parse_args()
     if arguments.speed:
-        speed(Path.cwd(), arguments.speed)
+        speed(arguments.speed)
         return
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     print(
