@@ -294,14 +294,19 @@ def test_a_refused_calibration_has_its_own_exit_code(folder: Path, tmp_path: Pat
 
 
 def test_an_existing_output_needs_overwrite(folder: Path, tmp_path: Path) -> None:
-    """An existing array is kept unless ``--overwrite`` is given; what is no array is always kept."""
+    """An existing array is kept unless ``--overwrite`` is given; a folder that is none takes arrays in."""
     out = tmp_path / "movie.zarr"
     _run("compress", folder / "movie.npy", out, *KNOWN)
     assert "--overwrite" in _error("compress", folder / "movie.npy", out, *KNOWN, code=2)
     _run("compress", folder / "movie.npy", out, *KNOWN, "--overwrite")
     (tmp_path / "notes").mkdir()
-    line = _error("compress", folder / "movie.npy", tmp_path / "notes", *KNOWN, "--overwrite", code=2)
-    assert "not written by Zarr" in line
+    (tmp_path / "notes" / "ideas.txt").write_text("more light")
+    _run("compress", folder / "movie.npy", tmp_path / "notes", *KNOWN, "--overwrite")
+    assert {path.name for path in (tmp_path / "notes").iterdir()} == {"ideas.txt", "movie.zarr"}
+    (tmp_path / "file").touch()
+    assert "not written by Zarr" in _error(
+        "compress", folder / "movie.npy", tmp_path / "file", *KNOWN, "--overwrite", code=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -349,6 +354,7 @@ def test_usage_mistakes_are_exit_code_2(folder: Path) -> None:
     """Unknown commands and options out of range are answered by the usage, with exit code 2."""
     assert "No such command" in _run("bogus", code=2).stderr
     assert "--zarr-format" in _run("compress", "a", "b", "--zarr-format=5", code=2).stderr
+    assert "anscombe compress movie.tif OUT.zarr" in _error("compress", "movie.tif", code=2)
     assert "single OUT.zarr" in _error("verify", "a.zarr", "b.zarr", "--against", "c.tif", code=2)
     assert "single FILE" in _error("calibrate", "a.tif", "b.tif", "--plot", "c.png", code=2)
 

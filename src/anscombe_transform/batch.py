@@ -106,7 +106,8 @@ class BatchResult:
         counts = Counter(item.outcome for item in self.items)
         outcomes: tuple[Outcome, ...] = ("compressed", "skipped", "refused", "failed")
         parts = [f"{counts[outcome]} {outcome}" for outcome in outcomes if counts[outcome]]
-        lines = [f"{len(self.items)} recordings: {', '.join(parts)}"]
+        count = "1 recording" if len(self.items) == 1 else f"{len(self.items)} recordings"
+        lines = [f"{count}: {', '.join(parts)}"]
         if self.stored_bytes:
             raw, stored = self.raw_bytes, self.stored_bytes
             lines[0] += f"; {raw / 1e6:,.0f} MB in {stored / 1e6:,.0f} MB, {raw / stored:.2f} times smaller"

@@ -446,6 +446,7 @@ def _template() -> Callable[..., str]:
 
 def _write(path: str | os.PathLike[str], page: str) -> Path:
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
 

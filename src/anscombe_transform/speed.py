@@ -159,6 +159,7 @@ def measure_speed(
     report(2, steps, "calibrate")
     calibrating = None
     if sensitivity is None:
+        compute_sensitivity(frames[:16], on_refusal="return")  # compiles
         begun = time.perf_counter()
         sensitivity = compute_sensitivity(frames, full=True)
         calibrating = time.perf_counter() - begun

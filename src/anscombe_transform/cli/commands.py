@@ -124,6 +124,7 @@ def demo(
     console.print(f"Written to {done.folder}:", markup=False)
     for path in done.files:
         console.print(f"  {path.name}", markup=False)
+    console.print(f"\nLook at {done.files[-1]}, which has all of it on one page.", markup=False)
 
 
 @app.command()
@@ -203,18 +204,14 @@ def _calibrated(
 
 @app.command()
 def compress(
-    files: Annotated[
+    paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...",
-            help=f"Movies (time, y, x): {_SOURCES}. A folder stands for all recordings in it.",
+            metavar="FILE... OUT",
+            help=f"Movies (time, y, x), and where they go. {_SOURCES}. A folder stands for the recordings in "
+            "it. OUT is the array to write, OUT.zarr; for several movies it is the folder to write to, as is "
+            "any folder that exists.",
             show_default=False,
-        ),
-    ],
-    out: Annotated[
-        str,
-        typer.Argument(
-            metavar="OUT", help="The array to write, OUT.zarr; for several movies, the folder to write to."
         ),
     ],
     preset: Annotated[
@@ -272,8 +269,11 @@ def compress(
 
     Example: anscombe compress /data/night /archive/night --resume
     """
-    several = len(files) > 1 or out.endswith("/") or is_folder_of_recordings(files[0])
+    *files, out = paths
+    several = len(files) > 1 or out.endswith("/") or any(map(is_folder_of_recordings, paths))
     with one_line_errors(), bar() as progress, _cluster(scheduler):
+        if not files:
+            raise ValueError(f"a movie and where it goes are needed: anscombe compress {out} OUT.zarr")
         options = _given(
             chunks=_lengths("--chunks", chunks),
             shards=_lengths("--shards", shards),
