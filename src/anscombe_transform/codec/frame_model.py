@@ -287,15 +287,18 @@ def _solve(
     features: list[AnyArray], wanted: AnyArray, ridge: float, prior: list[float]
 ) -> npt.NDArray[np.float64]:
     """Ridge regression around prior weights."""
-    a = np.stack([np.ravel(f) for f in features]).astype(np.float64)
-    gram = a @ a.T
-    right = a @ np.ravel(wanted)
+    columns = [np.ravel(f).astype(np.float32) for f in features]
+    target = np.ravel(wanted).astype(np.float32)
+    # Dot products one by one: the threads of a matrix product would wait for each other on a busy machine.
+    right = np.array([np.dot(c, target) for c in columns]).astype(np.float64)
+    gram = np.empty((len(columns), len(columns)))
+    for i, one in enumerate(columns):
+        for k in range(i + 1):
+            gram[i, k] = gram[k, i] = np.dot(one, columns[k])
     # In the units of a variance, so that the ridge means the same for bright and dark movies.
-    scale = ridge * max(a.shape[1], 1)
-    found: npt.NDArray[np.float64] = np.linalg.solve(
-        gram + scale * np.eye(len(a)), right + scale * np.asarray(prior)
-    )
-    return found
+    scale = ridge * max(target.size, 1)
+    found = np.linalg.solve(gram + scale * np.eye(len(gram)), right + scale * np.asarray(prior))
+    return np.asarray(found, np.float64)
 
 
 def _taps(weights: AnyArray) -> tuple[int, ...]:
@@ -337,10 +340,10 @@ def _predicted(means: AnyArray, temporal: tuple[int, ...]) -> AnyArray:
 def _innovations(codes: AnyArray, level: AnyArray, decay: int, clip: int) -> AnyArray:
     """Decaying sums of the innovations above each row, padded by two columns: (frame, patch, y, x + 4)."""
     own = np.clip((codes << 7) - level, -clip, clip)
-    sums = np.zeros((*codes.shape[:-1], codes.shape[-1] + 4), np.int64)
+    sums = np.zeros((*codes.shape[:-1], codes.shape[-1] + 4), np.int32)
     for y in range(1, codes.shape[2]):
-        fresh = own[:, :, y - 1] + (sums[:, :, y - 1, 2:-2] * decay >> 4)
-        sums[:, :, y] = np.pad(fresh, [(0, 0), (0, 0), (2, 2)], mode="edge")
+        sums[:, :, y, 2:-2] = own[:, :, y - 1] + (sums[:, :, y - 1, 2:-2] * decay >> 4)
+    sums[..., :2], sums[..., -2:] = sums[..., 2:3], sums[..., -3:-2]
     return sums
 
 
@@ -350,13 +353,15 @@ def _fit_above(codes: AnyArray, level: AnyArray) -> tuple[int, tuple[int, ...]]:
     above: tuple[int, ...] = (0,) * 5
     if not codes.size or codes.shape[2] < 6 or codes.shape[3] < 6:
         return decay, above
+    # Half of the frames are enough for five weights.
+    codes, level = codes[::2], level[::2].astype(np.int32)
     inner = (slice(None), slice(None), slice(3, None), slice(2, -2))
-    wanted = ((codes << 7) - level)[inner] / 128
+    wanted = ((codes << 7) - level)[inner] / np.float32(128)
     # Where the rows above tell next to nothing, coding is faster without asking them.
     best = (1 - _WORTHWHILE) * float(np.square(wanted).mean())
     for tried in _DECAYS:
         sums = _innovations(codes, level, tried, _CLIP)
-        features = [sums[:, :, 3:, 2 + k : sums.shape[3] - 6 + k] / 128 for k in range(5)]
+        features = [sums[:, :, 3:, 2 + k : sums.shape[3] - 6 + k] / np.float32(128) for k in range(5)]
         weights = _solve(features, wanted, _RIDGE_ABOVE, [0] * 5)
         left = wanted - sum(w * f for w, f in zip(weights, features, strict=True))
         error = float(np.square(left).mean())

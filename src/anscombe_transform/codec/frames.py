@@ -60,6 +60,7 @@ _CENTRED = 128
 _SAMPLED = 1 << 15
 # Codes of a piece that is packed on trial, and half of a block of zstd, for which it makes one table.
 _PIECE, _BLOCK = 1 << 14, 1 << 16
+_TABLE = 1.004
 # Below so many bits a code, matches may be found in residuals: Huffman's code has no less than one.
 _REPEATING = 1.5
 
@@ -534,7 +535,7 @@ def _packed(payload: npt.NDArray[np.uint8], method: int, parameter: int, *, pair
         return min(_chunk(method, parameter, pack(payload)), paired, key=len)
     # The longer table of codes of the pairs is a smaller part of a whole block than of a short piece.
     parts = [payload[start:stop] for start, stop in _pieces(payload.size, _BLOCK)]
-    if sum(len(_pack_pairs(part)) for part in parts) < sum(len(pack(part)) for part in parts):
+    if sum(len(_pack_pairs(part)) for part in parts) < _TABLE * sum(len(pack(part)) for part in parts):
         return _chunk(_MODEL_PAIRS, parameter, _pack_pairs(payload))
     return _chunk(method, parameter, pack(payload))
 
