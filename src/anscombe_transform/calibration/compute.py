@@ -171,7 +171,7 @@ def compute_sensitivity(
     if isinstance(movie, str | os.PathLike):
         if channel_axis is not None or axis != 0:
             raise ValueError(
-                "axis and channel_axis belong to arrays; open_movie(path, key=...) selects from a file"
+                "axis and channel_axis belong to arrays; open_movie(path, channel=...) selects from a file"
             )
         from anscombe_transform.movies import open_movie
 
