@@ -104,7 +104,8 @@ def _write_verdict(ax: Axes, sensitivity: Sensitivity) -> None:
         f"gain {with_interval(sensitivity.conversion_gain, sensitivity.conversion_gain_interval)}",
         f"zero level {with_interval(sensitivity.zero_level, sensitivity.zero_level_interval)}"
         f" ({sensitivity.zero_level_method})",
-        f"read noise {abs(sensitivity.read_noise):.3g}   variance intercept {sensitivity.variance_intercept:.4g}",
+        f"read noise {abs(sensitivity.read_noise):.3g}",
+        f"variance intercept {sensitivity.variance_intercept:.4g}",
     ]
     for reason in sorted(sensitivity.reasons, key=lambda r: ("refusal", "caution", "note").index(r.severity)):
         lines += textwrap.wrap(
