@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import Reason, Sensitivity
 from anscombe_transform.compression import describe, verify
+from anscombe_transform.compression.results import size_text
 from anscombe_transform.movies import open_movie
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def _verdict_status(verdict: str) -> _Status:
 
 
 def _lead(found: StoredMovie, verification: Verification | None) -> str:
-    smaller = f"{found.ratio:.2f} times smaller than the movie's {_bytes(found.raw_bytes)}"
+    smaller = f"{found.ratio:.2f} times smaller than the movie's {size_text(found.raw_bytes)}"
     bound = _noted(found, "bound").get("noise_std")
     within = "" if bound is None else f" of {bound:.2f} standard deviations of its noise"
     if verification is not None:
@@ -249,8 +250,8 @@ def _stored_rows(found: StoredMovie) -> tuple[tuple[str, str], ...]:
         ("shape (time, y, x)", _times(found.shape)),
         ("values", found.dtype + (f", {source['minimum']:g} to {source['maximum']:g}" if source else "")),
         ("chunks", _times(found.chunks)),
-        ("raw size", _bytes(found.raw_bytes)),
-        ("stored size", f"{_bytes(found.stored_bytes)} ({100 / found.ratio:.1f} % of the raw size)"),
+        ("raw size", size_text(found.raw_bytes)),
+        ("stored size", f"{size_text(found.stored_bytes)} ({100 / found.ratio:.1f} % of the raw size)"),
         ("format", f"Zarr V{found.zarr_format}, codec {(found.codec or {})['name']}"),
     ]
     return tuple(rows)
@@ -476,12 +477,3 @@ def _interval(value: float, interval: tuple[float, float]) -> str:
 
 def _times(lengths: tuple[int, ...]) -> str:
     return " × ".join(f"{n:,}" for n in lengths)
-
-
-def _bytes(count: int) -> str:
-    amount = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:.3g} TB"

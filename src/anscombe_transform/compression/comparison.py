@@ -6,6 +6,7 @@ band of a block, for what was stored. It is zlib's, which every language has.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import zlib
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.codec.configuration import UnrepresentableError
 from anscombe_transform.compression.results import Verification
 
 if TYPE_CHECKING:
@@ -137,15 +139,29 @@ class Comparison:
         wide = x.astype(np.float64)
         exact = np.abs(wide - decoded)
         if x.dtype.kind != "f" and self._plan.decoded_dtype.kind != "f":
-            return exact, exact / np.maximum(self._plan.max_error(wide), 0.5)
+            return exact, exact / np.maximum(self._bounds(x), 0.5)
         one, other = np.isnan(wide), np.isnan(decoded)
         exact[one & other] = 0
         exact[one != other] = np.inf
         # A float may lie on the edge between two codes, where both bounds are right.
-        bound = np.maximum(
-            self._plan.max_error(np.where(one, 0, wide)), self._plan.max_error(np.where(other, 0, decoded))
-        )
+        bound = np.maximum(self._bounds(x), self._bounds(decoded))
         return exact, exact / np.maximum(bound, self._least(x.dtype))
+
+    def _bounds(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Bounds of any values: those of their codes, 0 for NaN."""
+        try:
+            return self._of_codes[self._plan.encode(x)]
+        except (UnrepresentableError, TypeError):
+            # Values that were not stored with this codec have bounds as well, which take longer to find.
+            return self._plan.max_error(x)
+
+    @functools.cached_property
+    def _of_codes(self) -> NDArray[np.float64]:
+        count = self._plan.bins[0].size
+        bounds = np.zeros(1 << 8 * self._plan.encoded_dtype.itemsize)
+        values = self._plan.decode(np.arange(count, dtype=self._plan.encoded_dtype))
+        bounds[:count] = self._plan.max_error(values)
+        return bounds
 
 
 def _slices(size: int) -> list[slice]:

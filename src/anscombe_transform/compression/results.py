@@ -167,7 +167,9 @@ class StoredMovie:
         return json_document(asdict(self) | {"ratio": self.ratio, "complete": self.complete})
 
     def __str__(self) -> str:
-        size = f"{_size(self.raw_bytes)} in {_size(self.stored_bytes)}, {self.ratio:.2f} times smaller"
+        size = (
+            f"{size_text(self.raw_bytes)} in {size_text(self.stored_bytes)}, {self.ratio:.2f} times smaller"
+        )
         lines = [
             self.path,
             f"  array         {' × '.join(map(str, self.shape))} {self.dtype}, "
@@ -267,8 +269,8 @@ class CompressionResult:
         checked = "not made" if self.verification is None else str(self.verification)
         return "\n".join(
             [
-                f"{self.path}: {shape} {self.array.dtype}, {_size(self.raw_bytes)} in "
-                f"{_size(self.stored_bytes)}, {self.ratio:.2f} times smaller, "
+                f"{self.path}: {shape} {self.array.dtype}, {size_text(self.raw_bytes)} in "
+                f"{size_text(self.stored_bytes)}, {self.ratio:.2f} times smaller, "
                 f"{self.seconds:.1f} s ({self.raw_bytes / self.seconds / 1e6:.0f} MB/s)",
                 f"  codec         {plan.configuration.format}, {plan.encoded_dtype} codes; holds "
                 f"{_number(plan.lowest)} to {_number(plan.highest)}",
@@ -341,7 +343,8 @@ def _number(value: float | None) -> str:
     return str(value) if value is None or isinstance(value, int) else f"{value:.6g}"
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """A number of bytes in the unit that suits it."""
     amount = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if amount < 1000:

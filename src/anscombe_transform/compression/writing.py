@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -202,148 +203,136 @@ def compress(
         return _result(destination, array, notes, movie.nbytes, started)
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Job:
     """One movie on its way to one array."""
 
-    def __init__(
-        self,
-        *,
-        movie: Movie,
-        layout: Layout,
-        destination: Destination,
-        dtype: np.dtype[Any],
-        given: Sensitivity | None,
-        options: dict[str, Any],
-        preset: Preset,
-        dimension_names: Sequence[str],
-        verify: bool,
-        workers: int,
-        client: Any,
-        report: Progress | None,
-        storage_options: dict[str, Any] | None,
-    ) -> None:
-        self._movie = movie
-        self._layout = layout
-        self._destination = destination
-        self._dtype = dtype
-        self._given = given
-        self._options = options
-        self._preset: Preset = preset
-        self._dimension_names = dimension_names
-        self._verify = verify
-        self._workers = workers
-        self._client = client
-        self._report = report
-        self._storage_options = storage_options
-        self.parameters: dict[str, Any] = options | {
-            "chunks": list(layout.chunks),
-            "shards": None if layout.shards is None else list(layout.shards),
-            "dtype": dtype.name,
-            "preset": preset,
-            "verify": verify,
-            "sensitivity": None if given is None else _constants(given),
+    movie: Movie
+    layout: Layout
+    destination: Destination
+    dtype: np.dtype[Any]
+    given: Sensitivity | None
+    options: dict[str, Any]
+    preset: Preset
+    dimension_names: Sequence[str]
+    verify: bool
+    workers: int
+    client: Any
+    report: Progress | None
+    storage_options: dict[str, Any] | None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What resuming must find unchanged."""
+        return self.options | {
+            "chunks": list(self.layout.chunks),
+            "shards": None if self.layout.shards is None else list(self.layout.shards),
+            "dtype": self.dtype.name,
+            "preset": self.preset,
+            "verify": self.verify,
+            "sensitivity": None if self.given is None else _constants(self.given),
         }
 
     def run(self, *, overwrite: bool, resume: bool) -> tuple[Any, dict[str, Any]]:
         """The finished array and its notes."""
-        if resume and not overwrite and (array := self._destination.finished()) is not None:
-            sample = Sample.of(self._movie, self._workers, self._report)
+        if resume and not overwrite and (array := self.destination.finished()) is not None:
+            sample = Sample.of(self.movie, self.workers, self.report)
             return array, self._same_job(array, sample)
-        if self._given is not None and self._given.verdict == "refused":
+        if self.given is not None and self.given.verdict == "refused":
             from anscombe_transform.calibration import UntrustworthyCalibration
 
-            raise UntrustworthyCalibration(self._given)
-        array = self._destination.begun() if resume else None
+            raise UntrustworthyCalibration(self.given)
+        array = self.destination.begun() if resume else None
         if array is not None and ATTRIBUTE not in array.attrs:
             array = None
         if array is None:
             sensitivity = self._calibrated()
-            sample = Sample.of(self._movie, self._workers, self._report)
+            sample = Sample.of(self.movie, self.workers, self.report)
             extent, known = sample.extent, sample.whole
-            if not known and self._options["out_of_range"] == "clip":
+            if not known and self.options["out_of_range"] == "clip":
                 # A value that is clipped says nothing, so the range must be known before.
                 extent, known = self._scan(), True
             array = self._begin(sensitivity, extent, known, sample)
             records: list[Record] = []
         else:
-            sample = Sample.of(self._movie, self._workers, self._report)
+            sample = Sample.of(self.movie, self.workers, self.report)
             notes = self._same_job(array, sample)
             sensitivity, known = _sensitivity_of(notes), notes["whole_range"]
-            records = self._intact(array, self._destination.journal(array).records())
+            records = self._intact(array, self.destination.journal(array).records())
         try:
             done = self._write(array, records)
         except UnrepresentableError as error:
             if known:
-                self._destination.discard()
+                self.destination.discard()
                 raise
             _log.warning("%s: the whole movie is looked through, and its writing begun again", error)
             array = self._begin(sensitivity, self._scan(), True, sample)
             try:
                 done = self._write(array, [])
             except UnrepresentableError:
-                self._destination.discard()
+                self.destination.discard()
                 raise
         return self._finish(array, done)
 
     # -- what is written ---------------------------------------------------------------------------------
 
     def _calibrated(self) -> Sensitivity:
-        if self._given is not None:
-            return self._given
+        if self.given is not None:
+            return self.given
         from anscombe_transform.calibration import compute_sensitivity
 
-        if self._report is None:
-            return compute_sensitivity(self._movie)
-        report = self._report
+        if self.report is None:
+            return compute_sensitivity(self.movie)
+        report = self.report
 
         def frames_read(done: int, total: int) -> None:
             report(done, total, "calibrate")
 
-        return compute_sensitivity(self._movie, progress=frames_read)
+        return compute_sensitivity(self.movie, progress=frames_read)
 
     def _scan(self) -> Extent:
-        return scan(self._movie, self._layout.spans, self._workers, self._report)
+        return scan(self.movie, self.layout.spans, self.workers, self.report)
 
     def _begin(self, sensitivity: Sensitivity, extent: Extent, known: bool, sample: Sample) -> Any:
         """A new array for the movie, whose notes say that it isn't complete."""
         codec = self._codec(sensitivity, extent, known)
         notes = first_notes(
-            self._movie,
+            self.movie,
             sensitivity,
             codec.plan,
             parameters=self.parameters,
             sample_checksum=sample.checksum,
         )
         notes["whole_range"] = known
-        self._destination.discard()
+        self.destination.discard()
         return create_array(
-            self._destination.place,
-            layout=self._layout,
-            dtype=self._dtype,
+            self.destination.place,
+            layout=self.layout,
+            dtype=self.dtype,
             codec=codec,
-            preset=self._preset,
+            preset=self.preset,
             sample=self._piece(),
-            dimension_names=self._dimension_names,
-            zarr_format=self._options["zarr_format"],
+            dimension_names=self.dimension_names,
+            zarr_format=self.options["zarr_format"],
             fill_value=fill_value(codec.plan, extent),
             attributes={ATTRIBUTE: notes},
             # Whether an array that is there may be replaced has been settled before.
             overwrite=True,
-            storage_options=self._storage_options,
+            storage_options=self.storage_options,
         )
 
     def _piece(self) -> NDArray[Any] | None:
         """Successive frames from the middle, for presets whose model is fitted to the movie."""
-        if self._preset in ("fast", "portable"):
+        if self.preset in ("fast", "portable"):
             return None
-        frames = self._movie.shape[0]
-        count = min(frames, max(16, WHOLE_BYTES * frames // self._movie.nbytes))
-        return self._movie.frames((frames - count) // 2, (frames + count) // 2)
+        frames = self.movie.shape[0]
+        count = min(frames, max(16, WHOLE_BYTES * frames // self.movie.nbytes))
+        return self.movie.frames((frames - count) // 2, (frames + count) // 2)
 
     def _codec(self, sensitivity: Sensitivity, extent: Extent, known: bool) -> Codec:
         def holding(span: Extent) -> Codec:
             return sensitivity.codec(
-                sample=span.values(self._movie.dtype), decoded_dtype=self._dtype, **self._options
+                sample=span.values(self.movie.dtype), decoded_dtype=self.dtype, **self.options
             )
 
         codec = holding(extent)
@@ -351,7 +340,7 @@ class _Job:
             return codec
         curve = Curve(sensitivity.conversion_gain, sensitivity.zero_level, sensitivity.read_noise)
         try:
-            roomy = holding(extent.widened(float(curve.noise_std(extent.minimum)), self._movie.dtype))
+            roomy = holding(extent.widened(float(curve.noise_std(extent.minimum)), self.movie.dtype))
         except ValueError:
             return codec
         # Room is worth no wider codes: what has none is found, and the array begun again.
@@ -360,19 +349,19 @@ class _Job:
 
     def _write(self, array: Any, records: list[Record]) -> list[Record]:
         """Write the blocks that are not among the records; all records, in order."""
-        layout, total = self._layout, self._movie.shape[0]
+        layout, total = self.layout, self.movie.shape[0]
         there = {record.start for record in records}
         spans = [span for span in layout.spans if span[0] not in there]
-        journal = self._destination.journal(array) if self._destination.resumable else None
-        stage = "write and verify" if self._verify else "write"
+        journal = self.destination.journal(array) if self.destination.resumable else None
+        stage = "write and verify" if self.verify else "write"
         done = total - sum(stop - start for start, stop in spans)
         records = list(records)
         self._tell(done, total, stage)
         try:
-            for (start, stop), record in self._written(BlockWriter(array, layout, self._verify), spans):
+            for (start, stop), record in self._written(BlockWriter(array, layout, self.verify), spans):
                 if record.verification is not None and not record.verification.ok:
                     raise VerificationError(
-                        f"{self._destination.name} was not written, as it would not be what was promised: "
+                        f"{self.destination.name} was not written, as it would not be what was promised: "
                         f"{record.verification}",
                         record.verification,
                     )
@@ -389,29 +378,29 @@ class _Job:
         return sorted(records, key=lambda record: record.start)
 
     def _written(self, write: BlockWriter, spans: list[Span]) -> Iterator[tuple[Span, Record]]:
-        if self._client is not None:
-            return finished_on(self._client, write, self._movie, spans)
+        if self.client is not None:
+            return finished_on(self.client, write, self.movie, spans)
 
         def work(start: int, stop: int) -> Record:
-            return write(self._movie.frames(start, stop), start)
+            return write(self.movie.frames(start, stop), start)
 
-        return finished(work, spans, self._workers)
+        return finished(work, spans, self.workers)
 
     def _stopped(self, error: BaseException, journal: Journal | None, count: int) -> None:
         """Keep what another run can go on with, and say so."""
         if isinstance(error, VerificationError) or not count or journal is None:
-            self._destination.discard()
+            self.destination.discard()
             return
         note = (
-            f"{count} of {len(self._layout.spans)} blocks are written and kept: the same call with "
+            f"{count} of {len(self.layout.spans)} blocks are written and kept: the same call with "
             "resume=True (--resume) goes on from there"
         )
         error.add_note(note)
-        _log.warning("%s was interrupted: %s", self._destination.name, note)
+        _log.warning("%s was interrupted: %s", self.destination.name, note)
 
     def _tell(self, done: int, total: int, stage: str) -> None:
-        if self._report is not None:
-            self._report(done, total, stage)
+        if self.report is not None:
+            self.report(done, total, stage)
 
     # -- an interrupted run ------------------------------------------------------------------------------
 
@@ -426,11 +415,11 @@ class _Job:
         notes = dict(array.attrs).get(ATTRIBUTE)
         if not isinstance(notes, dict) or "parameters" not in notes:
             raise ValueError(
-                f"{self._destination.name} was not written by compress: choose another name, or overwrite it "
+                f"{self.destination.name} was not written by compress: choose another name, or overwrite it "
                 "(overwrite=True, --overwrite)"
             )
         was = {f"source {name}": value for name, value in notes["source"].items()} | notes["parameters"]
-        movie = self._movie
+        movie = self.movie
         now = {
             "source name": movie.source,
             "source shape": list(movie.shape),
@@ -449,14 +438,14 @@ class _Job:
                 differ.append(f"{name} was {before!r} and is {value!r}")
         if differ:
             raise ValueError(
-                f"{self._destination.name} was begun by another job: {'; '.join(differ)}. Give the same "
+                f"{self.destination.name} was begun by another job: {'; '.join(differ)}. Give the same "
                 "source and parameters, choose another name, or begin again (overwrite=True, --overwrite)"
             )
         return notes
 
     def _intact(self, array: Any, records: list[Record]) -> list[Record]:
         """The records whose blocks are still what was written."""
-        spans = set(self._layout.spans)
+        spans = set(self.layout.spans)
         known = {(r.start, r.stop): r for r in records if (r.start, r.stop) in spans}
         total = sum(stop - start for start, stop in known)
         stage, done = "check what is there", 0
@@ -464,7 +453,7 @@ class _Job:
 
         def look(start: int, stop: int) -> bool:
             try:
-                found = stored_checksums(array, self._layout, start, stop)
+                found = stored_checksums(array, self.layout, start, stop)
             except VerificationError:
                 return False
             noted = known[start, stop].stored
@@ -472,7 +461,7 @@ class _Job:
 
         if known:
             self._tell(0, total, stage)
-        for span, same in finished(look, list(known), self._workers):
+        for span, same in finished(look, list(known), self.workers):
             done += span[1] - span[0]
             if same:
                 intact.append(known[span])
@@ -489,13 +478,13 @@ class _Job:
         notes = last_notes(
             dict(array.attrs)[ATTRIBUTE],
             plan=codec.plan,
-            layout=self._layout,
+            layout=self.layout,
             records=records,
             extent=Extent.merged([record.extent for record in records]),
-            verification=merged(checked) if self._verify else None,
+            verification=merged(checked) if self.verify else None,
         )
         array.attrs[ATTRIBUTE] = notes
-        return self._destination.finish(array), notes
+        return self.destination.finish(array), notes
 
 
 def _result(
