@@ -681,6 +681,17 @@ def test_scmos_recording(recordings):
     assert found.zero_level_interval[0] < 118 < found.zero_level_interval[1]
 
 
+def test_five_frames_of_moving_molecules_are_not_enough(recordings):
+    """Single-molecule frames of an EMCCD: the gain, about 5 to 7, is refused for being too uncertain."""
+    tifffile = pytest.importorskip("tifffile")
+    found = compute_sensitivity(
+        tifffile.imread(recordings / "emccd_locan" / "images.tif"), on_refusal="return"
+    )
+    assert found.verdict == "refused"
+    assert "imprecise_gain" in codes(found)
+    assert found.conversion_gain_interval[0] < 5 < found.conversion_gain_interval[1]
+
+
 def test_a_smoothed_recording_is_not_trusted(recordings):
     """A smoothed, background-subtracted movie has a straight curve, and its slope is no gain."""
     found = compute_sensitivity(
