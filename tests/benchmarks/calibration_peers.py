@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--python", type=Path, required=True, help="python of the published packages")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("docs/figures/calibration_errors.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/figures/calibration_errors.txt"))
     arguments = parser.parse_args()
     names = [OURS, "anscombe-transform 1.0.0", "photon-flux-estimation"]
     text = (
