@@ -324,6 +324,21 @@ def test_true_counts_are_not_taken_for_cut_off(seed):
     assert abs(found.conversion_gain - 1) < 0.05
 
 
+@pytest.mark.parametrize("radius", [0.4, 0.5])
+def test_masked_pixels_are_left_out(seed, radius):
+    """Pixels set to zero outside a circle, however many, change neither gain nor zero level."""
+    movie, truth = simulate_movie(
+        (64, 160, 160), conversion_gain=10, zero_level=60, read_noise=8, dtype="uint16", rng=seed
+    )
+    y, x = np.ogrid[-0.5:0.5:160j, -0.5:0.5:160j]
+    movie[:, np.hypot(y, x) > radius] = 0
+    found = compute_sensitivity(movie)
+    assert "blank_pixels" in codes(found)
+    assert found.verdict == "trustworthy"
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04
+    assert abs(found.zero_level - truth.zero_level) < 5
+
+
 @pytest.mark.parametrize("frames", [4, 16])
 def test_noise_does_not_sort_the_pixels_it_is_measured_on(seed, frames):
     """In a uniform scene, classes that differ in the instrument do not differ in the mean."""

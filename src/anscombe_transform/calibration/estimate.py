@@ -55,6 +55,8 @@ from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 # Largest share of a brightness group that may be cut off. Less at the bright end, where half a percent
 # takes more than 1 % of the variance and pulls at the end of the line.
 _MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
+# Least share of the rows that must be left where tiles with unchanging pixels are left out.
+_LEAST_KEPT = 0.05
 # Lag ratios above this are taken for white noise.
 _WHITE = 0.97
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
@@ -102,6 +104,9 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         )
     floor_is_zero = _floor_is_zero_photons(statistics, table)
     usable, clip_reasons = usable_rows(statistics, table, floor_is_zero=floor_is_zero)
+    if not floor_is_zero:
+        usable, blank_reasons = without_blank_tiles(table, usable)
+        clip_reasons += blank_reasons
     white = whiteness(table.lags, quiet_tiles(table))
     along = correlated_axes(white, statistics)
     lines = fit_filters(statistics, table, usable, along)
@@ -239,6 +244,30 @@ def usable_rows(
                 Reason(f"{code}_everywhere", f"the signal {what} {cut:g} all over the field.", severity)
             )
     return usable, reasons
+
+
+def without_blank_tiles(table: Table, usable: Bools) -> tuple[Bools, list[Reason]]:
+    """Leave out tiles with pixels that never change: masked, padded, dead.
+
+    A class of such pixels has no variance at its level, wherever that is, and would tilt the dark end of the
+    line. The whole tile goes, since fewer of them than make a class lie among live pixels. A class without
+    a photon in some half segments only is darkness.
+    """
+    place = table.label("tile") * CLASSES + table.label("brightness")
+    rows, blank = (np.bincount(place, w, table.tiles * CLASSES) for w in (None, table.mean("y_t") <= 0))
+    blank_places = np.flatnonzero((blank > 0) & (2 * blank >= rows))
+    of_blank = np.isin(table.label("tile"), blank_places // CLASSES)
+    kept = usable & ~of_blank
+    if not of_blank.any() or np.count_nonzero(kept) < _LEAST_KEPT * np.count_nonzero(usable):
+        return usable, []
+    share = 100 * np.count_nonzero(of_blank) / len(table)
+    return kept, [
+        Reason(
+            "blank_pixels",
+            f"some pixels never change, as masked or padded ones do; the {share:.0f} % of the field "
+            "that holds them was left out.",
+        )
+    ]
 
 
 def correlated_axes(white: Whiteness, statistics: NoiseStatistics) -> tuple[bool, bool]:
