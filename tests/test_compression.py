@@ -700,7 +700,7 @@ def test_a_group_asks_which_array(tmp_path: Path, movie: NDArray[np.int16]) -> N
 def test_decoded_values_are_verified_with_their_codec(rng: np.random.Generator) -> None:
     """Given the codec, decoded arrays are compared too, and the first value beyond its bound is named."""
     movie = (50 + 90 * rng.poisson(8, (12, 20, 30))).astype("int16")
-    codec = KNOWN.codec(sample=movie)
+    codec = KNOWN.codec(sample=movie, zarr_format=FORMATS[0])
     decoded = codec.plan.decode(codec.plan.encode(movie))
     found = verify(decoded, movie, codec=codec)
     assert found.ok
