@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -711,3 +712,20 @@ def test_decoded_values_are_verified_with_their_codec(rng: np.random.Generator) 
     assert found.index == (7, 3, 5)
     with pytest.raises(ValueError, match="shape"):
         verify(decoded[1:], movie, codec=codec)
+
+
+def test_chunks_written_one_by_one_are_those_of_one_assignment(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Large chunks, the shorter ones at the edges among them, hold the bytes that zarr writes by itself."""
+    movie = (50 + 90 * rng.poisson(8, (40, 300, 280))).astype("int16")
+    stored = compress(movie, tmp_path / "movie.zarr", chunks=(16, 200, 200), **_options()).array
+    copied = tmp_path / "again.zarr"
+    shutil.copytree(tmp_path / "movie.zarr", copied)
+    again = zarr.open_array(str(copied), mode="r+")
+    again[:] = 0
+    again[:] = movie
+    assert again.chunks == stored.chunks == (16, 200, 200)
+    names = {path.relative_to(copied) for path in copied.rglob("*") if path.is_file()}
+    assert len(names) > 12
+    assert all((tmp_path / "movie.zarr" / n).read_bytes() == (copied / n).read_bytes() for n in names)

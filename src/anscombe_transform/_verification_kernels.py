@@ -47,10 +47,13 @@ def largest_errors(
         at = index[start : start + count]
         x = original[start : start + count]
         y = stored[start : start + count]
+        # Look-ups stand alone: among them, the arithmetic would not be vectorised.
         for i in range(count):
-            error = abs(np.float32(x[i]) - np.float32(y[i]))
-            errors[i] = error
-            parts[i] = error * inverse_bound[at[i]]
+            parts[i] = inverse_bound[at[i]]
+        for i in range(count):
+            errors[i] = abs(np.float32(x[i]) - np.float32(y[i]))
+        for i in range(count):
+            parts[i] *= errors[i]
         for i in range(count):
             largest = max(largest, error_bits[i])
             worst = max(worst, part_bits[i])

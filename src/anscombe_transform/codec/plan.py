@@ -497,7 +497,8 @@ def _flat(x: AnyArray) -> tuple[AnyArray, Callable[[AnyArray], AnyArray]]:
     elif x.flags.f_contiguous:
         line, shaped = x.T.reshape(-1), lambda values: values.reshape(x.shape[::-1]).T
     else:
-        line, shaped = np.ascontiguousarray(x).reshape(-1), lambda values: values.reshape(x.shape)
+        line, shaped = pool.empty(x.size, x.dtype), lambda values: values.reshape(x.shape)
+        np.copyto(line.reshape(x.shape), x)
     line.flags.writeable = False
     return line, shaped
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.compression.arrays import codec_of
+from anscombe_transform.codec.memory import SMALLEST, pool
+from anscombe_transform.compression.arrays import codec_of, has_zarr_3
 from anscombe_transform.compression.comparison import Comparison, checksum
 from anscombe_transform.compression.journal import Record
 from anscombe_transform.compression.layout import Layout
@@ -52,7 +55,7 @@ class BlockWriter:
         stored, checked = [], []
         for top, bottom in self.layout.bands:
             part = block[:, top:bottom]
-            self.array[start:stop, top:bottom] = part.astype(self.array.dtype, copy=False)
+            self._write(part.astype(self.array.dtype, copy=False), start, top)
             if self.verify:
                 values = read_back(self.array, start, stop, top, bottom)
                 stored.append(checksum(values))
@@ -66,6 +69,21 @@ class BlockWriter:
             Extent.of(block),
             merged(checked) if self.verify else None,
         )
+
+    def _write(self, values: NDArray[Any], start: int, top: int) -> None:
+        """Write a band that begins at a frame and a row.
+
+        Zarr copies each chunk out of a larger array into fresh memory, but takes a chunk as it is. Small
+        chunks gain more by going together.
+        """
+        if self.layout.shards is not None or math.prod(self.layout.chunks) * values.itemsize < SMALLEST:
+            chunks = values.shape
+        else:
+            chunks = self.layout.chunks
+        for corner in product(*(range(0, n, step) for n, step in zip(values.shape, chunks, strict=True))):
+            chunk = values[tuple(slice(at, at + step) for at, step in zip(corner, chunks, strict=True))]
+            first = (start + corner[0], top + corner[1], corner[2])
+            self.array[tuple(slice(at, at + n) for at, n in zip(first, chunk.shape, strict=True))] = chunk
 
     def _compare(self, part: NDArray[Any], values: NDArray[Any], start: int, top: int) -> Any:
         if self._comparison is None:
@@ -92,7 +110,7 @@ def read_back(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArr
         A chunk is damaged or can't be read; the error names the first one.
     """
     try:
-        return np.asarray(array[start:stop, top:bottom])
+        return _read(array, start, stop, top, bottom)
     except (MemoryError, ImportError):
         raise
     except Exception as error:  # each codec and store has its own kind for damaged bytes
@@ -101,6 +119,19 @@ def read_back(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArr
         raise VerificationError(
             f"frames {start} to {stop - 1} of the stored array can't be read{where}: {error}"
         ) from error
+
+
+def _read(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArray[Any]:
+    """A band in memory that is used again: a fresh one costs more than reading into it."""
+    selection = (slice(start, stop), slice(top, bottom), slice(None))
+    shape = (stop - start, bottom - top, array.shape[2])
+    values = pool.empty(math.prod(shape), array.dtype).reshape(shape)
+    out: Any = values
+    if has_zarr_3():
+        from zarr.core.buffer import default_buffer_prototype
+
+        out = default_buffer_prototype().nd_buffer.from_numpy_array(values)
+    return np.asarray(array.get_basic_selection(selection, out=out))
 
 
 def _unreadable(array: Any, start: int, stop: int, top: int, bottom: int) -> tuple[int, ...] | None:

@@ -1,14 +1,14 @@
 """Blocks of stored values against their source, value by value, and their checksums.
 
 A checksum is the CRC-32 of values in C order and little-endian bytes: of a frame, for the source, or of a
-band of a block, for what was stored. It is zlib's, which every language has.
+band of a block, for what was stored. It is zlib's, which every language has; zlib-ng finds the same number
+three times as fast where it is installed.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from anscombe_transform.codec.anscombe import Plan
     from anscombe_transform.compression.layout import Layout
 
+try:
+    from zlib_ng.zlib_ng import crc32
+except ImportError:  # there are no wheels for the rarer machines
+    from zlib import crc32
+
 __all__ = ["Comparison", "checksum", "digest"]
 
 # Values compared at once where the comparison takes scratch arrays: they stay in the processor's cache.
@@ -33,7 +38,7 @@ _ROUNDING = 1e-6
 def checksum(values: NDArray[Any]) -> int:
     """CRC-32 of an array's values."""
     little = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False)
-    return zlib.crc32(little.reshape(-1).view(np.uint8).data)
+    return crc32(little.reshape(-1).view(np.uint8).data)
 
 
 def digest(checksums: Iterable[int]) -> str:
