@@ -47,11 +47,10 @@ def filtered(frames, time, y, x):
 
 
 def instrument(frames, halves, half):
-    """The image that sorts the pixels of a half: the mean of the other half, or of the neighbours."""
+    """The image that sorts the pixels of a half: the mean of the four neighbours in the other half."""
     middle = len(frames) // 2
     if halves == 2:
-        other = frames[middle:] if half == 0 else frames[:middle]
-        return filtered(other.mean(axis=0)[None], *np.ones((3, 1)))[0]
+        frames = frames[middle:] if half == 0 else frames[:middle]
     q = frames.mean(axis=0)
     four = np.array([1.0, 0.0, 1.0]) / 4
     one = np.array([1.0])
@@ -337,6 +336,16 @@ def test_masked_pixels_are_left_out(seed, radius):
     assert found.verdict == "trustworthy"
     assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04
     assert abs(found.zero_level - truth.zero_level) < 5
+
+
+def test_fixed_offsets_of_the_pixels_do_not_lower_the_gain(seed):
+    """Offsets that differ by a quarter of an electron from pixel to pixel leave the gain within 4 %."""
+    movie, truth = simulate_movie(
+        (100, 160, 160), conversion_gain=2.2, read_noise=3.5, mean_photons=4, dtype="float64", rng=seed
+    )
+    movie += np.random.default_rng(seed).normal(0, 1.1, movie.shape[1:])
+    found = compute_sensitivity(movie)
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04
 
 
 @pytest.mark.parametrize("frames", [4, 16])

@@ -296,21 +296,18 @@ def _count_row(values: Singles, lowest: np.float32, highest: np.float32, high: S
 
 
 @_compile
-def _instrument(total: Singles, n: int, scale: float, neighbours: bool, out: Singles) -> None:
-    """Fill `out` with the image whose ranks make the classes: a sum of frames times `scale`.
+def _instrument(total: Singles, n: int, scale: float, out: Singles) -> None:
+    """Fill `out` with the image whose ranks make the classes: the mean of a pixel's four neighbours.
 
-    Of the pixel itself, or, where there is no other half to take it from, of its four neighbours.
+    Of a sum of frames times `scale`. The pixel's own value would share its fixed offset with the mean that is
+    measured: sorted by that, pixels of high offset would pass for bright ones.
     """
     stay_apart()
-    factor = np.float32(scale)
+    quarter = np.float32(scale) / FOUR
     for i in range(TILE):
-        target = row(out, i, 0, n)
-        if neighbours:
-            above, below = row(total, i, 1, n + 1), row(total, i + 2, 1, n + 1)
-            before, after = row(total, i + 1, 0, n), row(total, i + 1, 2, n + 2)
-            _scaled_sum(above, below, before, after, factor / FOUR, target)
-        else:
-            _scale(row(total, i + 1, 1, n + 1), factor, target)
+        above, below = row(total, i, 1, n + 1), row(total, i + 2, 1, n + 1)
+        before, after = row(total, i + 1, 0, n), row(total, i + 1, 2, n + 2)
+        _scaled_sum(above, below, before, after, quarter, row(out, i, 0, n))
 
 
 @_compile
@@ -375,10 +372,10 @@ def _measures(x2: Singles, x3: Singles, sums: Singles, w: int, order: int, lengt
 def segment_rows(frames: Singles, order: int, floor: float, ceiling: float, rows: Doubles) -> None:
     """Fill `rows` (halves, tiles · 4, columns) from consecutive `frames` (time, y, x), float32.
 
-    With two halves, each sorts the pixels of the other into classes; with one, neighbouring pixels sort each
-    other. `order` 2 takes the temporal filter [1, −2, 1], 1 takes [1, −1]. Samples ≥ `ceiling` or ≤ `floor`
-    are counted. Tiles start at pixel (1, 1); the frame needs one pixel more on every side of them. The caller
-    fills in the segment's number.
+    Pixels are sorted into classes by their neighbours: in the other half, where there are two. `order` 2
+    takes the temporal filter [1, −2, 1], 1 takes [1, −1]. Samples ≥ `ceiling` or ≤ `floor` are counted. Tiles
+    start at pixel (1, 1); the frame needs one pixel more on every side of them. The caller fills in the
+    segment's number.
     """
     length, height, width = frames.shape
     halves = rows.shape[0]
@@ -424,7 +421,7 @@ def segment_rows(frames: Singles, order: int, floor: float, ceiling: float, rows
                 other = length - own.shape[0] if halves == 2 else length
                 instrument = row(measures, 0, 0, TILE)
                 sorting = row(totals, halves - 1 - half, 0, TILE + 2)
-                _instrument(sorting, n, residuals / other, halves == 1, instrument)
+                _instrument(sorting, n, residuals / other, instrument)
                 rank_classes(instrument, count, halves == 1, weights)
                 tile = ty * tiles_x + first
                 table = row(rows, half, tile * CLASSES, (tile + count) * CLASSES)

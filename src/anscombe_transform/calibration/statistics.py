@@ -15,10 +15,10 @@ structure of the scene they cancel:
     txy  along both
 
 The movie is cut into segments of 24 frames, each into two halves, the field into tiles of 8 × 8 pixels, and
-a tile's pixels into 4 classes by their mean in the *other* half: an instrument whose noise is independent of
-the residuals'. One row of sums per (tile, half, class) is all that the estimate needs, so statistics of
-parts of a movie, from chunks of a file or from workers of a cluster, are merged by putting their rows
-together.
+a tile's pixels into 4 classes by the mean of their four neighbours in the *other* half: an instrument whose
+noise is independent of the residuals', and which does not hold the pixel's own fixed offset. One row of sums
+per (tile, half, class) is all that the estimate needs, so statistics of parts of a movie, from chunks of a
+file or from workers of a cluster, are merged by putting their rows together.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class NoiseStatistics:
         Height and width of the frames, at least 10 × 10 pixels.
     segment_frames : int
         Frames of a segment, ≥ 2. Segment k is made of frames ``k · segment_frames`` and on. From 6 frames on,
-        a segment is cut into two halves, each of which sorts the pixels for the other; a shorter one is
-        used whole, and neighbouring pixels sort each other.
+        a segment is cut into two halves, in each of which a pixel is sorted by its neighbours in the other;
+        a shorter one is used whole.
     floor, ceiling : float
         Values at which the detector was cut off; samples there are counted. Infinite: none.
     mask : ndarray of bool, shape (y, x), optional
