@@ -9,6 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from anscombe_transform._statistics_kernels import (
     CLASSES,
@@ -346,6 +347,48 @@ def test_fixed_offsets_of_the_pixels_do_not_lower_the_gain(seed):
     movie += np.random.default_rng(seed).normal(0, 1.1, movie.shape[1:])
     found = compute_sensitivity(movie)
     assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04
+
+
+def without_background(movie):
+    """The movie less its smooth background, as a rolling ball finds it."""
+    smooth = ndimage.gaussian_filter(movie.mean(axis=0), 1)
+    return movie - ndimage.gaussian_filter(ndimage.grey_opening(smooth, 15), 5)
+
+
+PROCESSED = {
+    "background taken off": without_background,
+    "divided by its mean": lambda movie: movie / ndimage.gaussian_filter(movie.mean(axis=0), 3),
+    "blended with a smoothed copy": lambda movie: (
+        0.35 * movie + 0.65 * ndimage.gaussian_filter(movie, (1.5, 1, 1))
+    ),
+    "square root": lambda movie: np.sqrt(np.maximum(movie, 0)),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSED)
+def test_processed_movies_are_not_trusted(seed, name):
+    """What was done to the values shows, though noise is still white and grows with brightness."""
+    movie, _truth = simulate_movie((100, 160, 160), dtype="float32", rng=seed)
+    found = compute_sensitivity(PROCESSED[name](movie), on_refusal="return")
+    assert found.verdict != "trustworthy"
+
+
+def test_a_cut_at_zero_widens_the_intervals(seed):
+    """Where dark values were cut off all over the field, twice the interval holds the gain."""
+    movie, truth = simulate_movie(
+        (100, 160, 160),
+        conversion_gain=60,
+        zero_level=5,
+        read_noise=15,
+        mean_photons=1,
+        dtype="float32",
+        rng=seed,
+    )
+    found = compute_sensitivity(np.maximum(np.rint(movie), 0).astype(np.uint16))
+    assert found.verdict == "caution"
+    assert {"clipped_low", "clipped_low_everywhere"} & codes(found)
+    low, high = found.conversion_gain_interval
+    assert low - (high - low) / 2 < truth.conversion_gain < high + (high - low) / 2
 
 
 @pytest.mark.parametrize("frames", [4, 16])

@@ -105,6 +105,28 @@ def curvature(samples: Samples, line: Line) -> tuple[float, float]:
     return float(departure.mean()), float(c / max(jackknife_error(without), 1e-300))
 
 
+def slope_within_tiles(samples: Samples, line: Line) -> tuple[float, float]:
+    """Slope from contrast within tiles over that of the line, and the difference in standard errors.
+
+    Photon noise has one slope. A background taken off, or a division by it, changes the mean of a whole tile
+    and leaves the contrast within.
+    """
+    used = line.used
+    x, y, q, w = samples.x[used], samples.y[used], line.instrument[used], line.weight[used]
+    half_segments = int(samples.segment.max()) + 1
+    block = np.unique(samples.tile[used] * half_segments + samples.segment[used], return_inverse=True)[1]
+    total = np.bincount(block, w)
+    dx, dy, dq = (v - (np.bincount(block, w * v) / total)[block] for v in (x, y, q))
+    group = jackknife_groups(samples.tile)[used]
+    rise, run = (np.bincount(group, w * dq * d, GROUPS) for d in (dy, dx))
+    with np.errstate(all="ignore"):
+        slope, slopes = rise.sum() / run.sum(), (rise.sum() - rise) / (run.sum() - run)
+    error = jackknife_error(slopes - line.gains)
+    if not (np.isfinite(error) and error > 0 and line.gain > 0):
+        return 1.0, 0.0
+    return float(slope / line.gain), float((slope - line.gain) / error)
+
+
 def tile_scatter(samples: Samples, line: Line) -> float:
     """Relative scatter of places (tile and class) about the line beyond chance.
 

@@ -57,6 +57,10 @@ from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 _MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
 # Least share of the rows that must be left where tiles with unchanging pixels are left out.
 _LEAST_KEPT = 0.05
+# Standard errors of the relative gain, and of x₀ in units of the gain, by the share of the values under the
+# line that are cut off at the floor. A cut lowers the variance and raises the mean of dark pixels; how much
+# depends on the law of the noise, and simulated detectors differ by this.
+_CUT_GAIN, _CUT_X0 = 0.08, 0.25
 # Lag ratios above this are taken for white noise.
 _WHITE = 0.97
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
@@ -118,6 +122,8 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
 
     third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
     left = structure_left(line, lines, chosen)
+    gain_cut, x0_cut, clip_reasons = errors_of_cutting(line, table, clip_reasons)
+    left = math.hypot(left, gain_cut)
 
     def zero_by(third_filter: str | None) -> ZeroLevel:
         third = None
@@ -131,6 +137,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     zero = zero_by(third_filter if skewed else None)
     if zero.multiplied and third_filter != "t" and _skewed_by_structure(zero_by("t"), zero):
         zero = zero_by(None)
+    zero = replace(zero, interval=(zero.interval[0] - T_QUANTILE * x0_cut, zero.interval[1]))
     half = T_QUANTILE * math.hypot(1.15 * line.gain_error, left * line.gain)
     reasons = [
         *judge(samples, line, zero, white, along),
@@ -144,7 +151,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         variance_intercept=line.x0,
         read_noise=math.sqrt(max(line.gain * (zero.value - line.x0), 0.0)),
         conversion_gain_interval=(line.gain - half, line.gain + half),
-        variance_intercept_interval=_intercept_interval(line, left),
+        variance_intercept_interval=_intercept_interval(line, left, x0_cut),
         zero_level_interval=zero.interval,
         verdict=verdict_of(tuple(reasons)),
         reasons=tuple(reasons),
@@ -160,16 +167,19 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         ),
         method=chosen,
         zero_level_method=zero.method,
-        used_fraction=line.used_fraction,
+        used_fraction=float(np.count_nonzero(line.used) / np.count_nonzero(usable)),
         excess_noise=zero.excess_noise,
     )
 
 
-def _intercept_interval(line: Line, systematic: float) -> tuple[float, float]:
-    """95 % interval of x₀; a systematic error of the gain tilts the line about the typical mean."""
+def _intercept_interval(line: Line, systematic: float, cut: float) -> tuple[float, float]:
+    """95 % interval of x₀; a systematic error of the gain tilts the line about the typical mean.
+
+    What cutting off at the floor does to x₀, by up to `cut`, only raises it.
+    """
     typical = float(np.average(line.instrument[line.used], weights=line.weight[line.used]))
     half = T_QUANTILE * math.hypot(1.15 * line.x0_error, systematic * (typical - line.x0))
-    return line.x0 - half, line.x0 + half
+    return line.x0 - half - T_QUANTILE * cut, line.x0 + half
 
 
 def _why_empty(statistics: NoiseStatistics) -> NothingToMeasure:
@@ -244,6 +254,27 @@ def usable_rows(
                 Reason(f"{code}_everywhere", f"the signal {what} {cut:g} all over the field.", severity)
             )
     return usable, reasons
+
+
+def errors_of_cutting(line: Line, table: Table, reasons: list[Reason]) -> tuple[float, float, list[Reason]]:
+    """Relative error of the gain, and error of x₀, that the cut at the floor may have left in the line.
+
+    Groups of brightness with few values cut off stay in, or all do where none is free of them. Returned with
+    the reasons, which then say by how much the gain may be off.
+    """
+    if not any(reason.code.startswith("clipped_low") for reason in reasons):
+        return 0.0, 0.0, reasons
+    rate = float(np.average(table.mean("low")[line.used], weights=line.weight[line.used]))
+    of_gain, of_x0 = _CUT_GAIN * rate, _CUT_X0 * rate * abs(line.gain)
+    told = []
+    for reason in reasons:
+        if reason.code == "clipped_low_everywhere":
+            message = (
+                f"{reason.message[:-1]}; the gain may be off by {100 * T_QUANTILE * of_gain:.0f} % for that."
+            )
+            reason = replace(reason, message=message)
+        told.append(reason)
+    return of_gain, of_x0, told
 
 
 def without_blank_tiles(table: Table, usable: Bools) -> tuple[Bools, list[Reason]]:

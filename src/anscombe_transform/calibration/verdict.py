@@ -7,11 +7,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from anscombe_transform.calibration.checks import Whiteness, curvature, tile_scatter
+from anscombe_transform.calibration.checks import Whiteness, curvature, slope_within_tiles, tile_scatter
 from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples
 from anscombe_transform.calibration.sensitivity import Reason
 from anscombe_transform.calibration.statistics import NoiseStatistics
 from anscombe_transform.calibration.zero import ZeroLevel
+
+# Departure of the slope within tiles from the whole line's, in standard errors and as a part of it, beyond
+# which something was done to the frames.
+_WITHIN_ERRORS, _WITHIN_SHARE = 3.5, 0.02
+# Along both axes at once, whiteness below this is no chance, though neither axis alone would tell.
+_WHITE_BOTH, _WHITE_EITHER = 0.93, 0.97
 
 
 def judge(
@@ -60,6 +66,15 @@ def judge(
             "varies over the field, or the movie was processed.",
             "refusal" if scatter > 0.3 else "caution",
         )
+    within, significance = slope_within_tiles(samples, line)
+    if abs(significance) > _WITHIN_ERRORS and abs(within - 1) > _WITHIN_SHARE:
+        yield Reason(
+            "slope_within_tiles",
+            f"inside small regions noise grows with brightness {within:.2f} times as fast as from region to "
+            "region: the frames were processed (background taken off, normalised, denoised or compressed), "
+            "or pixels have very different offsets.",
+            "caution",
+        )
     yield from _judge_correlation(white, along)
     if line.used_fraction < 0.35:
         yield Reason(
@@ -96,6 +111,19 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[R
             "the gain is an effective one, not signal per photon.",
             "caution",
         )
+    elif _slightly_smoothed(white):
+        yield Reason(
+            "correlated_in_space",
+            "neighbouring pixels seem to share a little noise in both directions, as after resizing, "
+            "registration or denoising: the slope may not be the gain of the detector.",
+            "caution",
+        )
+
+
+def _slightly_smoothed(white: Whiteness) -> bool:
+    both = math.sqrt(max(white.x, 0) * max(white.y, 0))
+    # 2.5 standard errors of the mean of two.
+    return max(white.x, white.y) < _WHITE_EITHER and both < min(_WHITE_BOTH, 1 - 1.8 * white.error)
 
 
 def _judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:
@@ -105,7 +133,7 @@ def _judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]
             "skewness",
             f"the noise is not skewed as that of photons (ρ₃ = {excess:.2f} ± {error:.2f}, 1 expected), "
             "so it cannot tell read noise from the zero level; a dark recording would.",
-            "caution" if excess < 1 else "note",
+            "caution",
         )
     elif zero.excess_noise > 1:
         yield Reason(
@@ -156,5 +184,7 @@ def judge_range(linear_up_to: float) -> Iterator[Reason]:
         yield Reason(
             "bent_above",
             f"variance against mean is straight up to {linear_up_to:.4g} and bent above; "
-            "the gain was read below.",
+            "the gain was read below. The signal may not be linear in light, or something other than noise "
+            "adds to it.",
+            "caution",
         )
