@@ -157,7 +157,11 @@ def test_damage_is_found(
 
 
 @settings(max_examples=200)
-@given(data=st.binary(max_size=60), dtype=st.sampled_from(CODES), method=st.sampled_from([0, 1, 2, 0x12]))
+@given(
+    data=st.binary(max_size=60),
+    dtype=st.sampled_from(CODES),
+    method=st.sampled_from([0, 1, 2, 0x10, 0x11, 0x12]),
+)
 def test_arbitrary_bytes_are_refused(data: bytes, dtype: str, method: int) -> None:
     """Bytes that are no chunk are refused, behind a right header as well."""
     header = bytes([0xF1, method, 1, 0xF1 ^ method ^ 1 ^ 0xFF])
@@ -167,7 +171,7 @@ def test_arbitrary_bytes_are_refused(data: bytes, dtype: str, method: int) -> No
 
 
 def test_a_chunk_of_another_size_is_refused(rng: np.random.Generator) -> None:
-    """The declared size bounds what is decoded: a frame of more is refused before it is decoded."""
+    """The declared size bounds what is decoded, and a chunk of another shape says so."""
     data = encode_chunk(np.zeros((64, 256, 256), "uint8"), FAST)
     for shape in ((1, 1, 1), (64, 256, 255), (65, 256, 256)):
         with pytest.raises(DamagedChunkError, match="shape and dtype"):

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anscombe_transform import FrameCoderV2, FrameCoderV3, _frame_kernels, _model_kernels
-from anscombe_transform.codec import frame_model
+from anscombe_transform.codec import frame_model, frames
+from anscombe_transform.codec.entropy import pack
 from anscombe_transform.codec.frames import FrameConfiguration, decode_chunk, encode_chunk
 
 TESTS = Path(__file__).parent
@@ -89,6 +90,17 @@ def test_the_printed_reader_reads_frozen_chunks(entry: dict[str, Any]) -> None:
     assert {"fast": 1, "compact": 2}[entry["preset"]] in seen
 
 
+@pytest.mark.parametrize("entry", json.loads((FROZEN / "pairs.json").read_text()), ids=lambda e: e["chunk"])
+def test_frozen_pairs_read_as_they_did(entry: dict[str, Any]) -> None:
+    """Chunks stored in pairs still give their codes, by the kernels and by the printed reader."""
+    chunk, shape = (FROZEN / entry["chunk"]).read_bytes(), tuple(entry["shape"])
+    codes = np.fromfile(FROZEN / entry["codes"], np.uint8).reshape(shape)
+    assert chunk[1] == entry["method"]
+    configuration = FrameConfiguration.from_json(NAME, entry["configuration"])
+    assert np.array_equal(decode_chunk(chunk, shape, "uint8", configuration), codes)
+    assert np.array_equal(reader()(chunk, shape, "uint8", **entry["configuration"]), codes)
+
+
 @settings(max_examples=40)
 @given(
     shape=st.sampled_from(
@@ -121,47 +133,68 @@ def test_the_printed_reader_equals_the_kernels(
         expected = reader()(chunk, shape, dtype, **fitted.to_json())
         assert np.array_equal(decode_chunk(chunk, shape, dtype, fitted), expected)
     if dtype == "uint8":
-        ranks = rng.integers(0, rng.choice([3, 12, 256]), codes.size).astype("uint8")
-        frame = zstandard.ZstdCompressor(write_checksum=True).compress(paired(ranks).tobytes())
-        check = fitted.model.check
-        chunk = bytes([0xF1, 0x12, check, 0xF1 ^ 0x12 ^ check ^ 0xFF]) + frame
-        expected = reader()(chunk, shape, dtype, **fitted.to_json())
-        assert np.array_equal(decode_chunk(chunk, shape, dtype, fitted), expected)
+        for method, parameter in ((0x10, 0), (0x11, 3), (0x12, fitted.model.check)):
+            values = rng.integers(0, rng.choice([3, 12, 256]), codes.size).astype("uint8")
+            pairs = paired(values, *DIGITS[method & 0xF])
+            frame = zstandard.ZstdCompressor(write_checksum=True).compress(pairs.tobytes())
+            chunk = bytes([0xF1, method, parameter, 0xF1 ^ method ^ parameter ^ 0xFF]) + frame
+            expected = reader()(chunk, shape, dtype, **fitted.to_json())
+            assert np.array_equal(decode_chunk(chunk, shape, dtype, fitted), expected)
 
 
-def paired(ranks: np.ndarray) -> np.ndarray:
-    """Ranks as pairs and escapes, by the page's words."""
-    digits = np.minimum(ranks, 11)
-    digits = np.append(digits, np.zeros(digits.size % 2, "uint8")).reshape(-1, 2)
-    return np.concatenate([12 * digits[:, 0] + digits[:, 1], ranks[ranks >= 11] - 11]).astype("uint8")
+DIGITS = {0: (np.uint8(0), np.uint8(13)), 1: (np.uint8(6), np.uint8(13)), 2: (np.uint8(0), np.uint8(11))}
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 16, 999, 1000])
+def paired(values: np.ndarray, bias: int, escape: int) -> np.ndarray:
+    """Residuals or ranks as pairs and escapes, by the page's words."""
+    symbols = (values.astype(int) + bias) % 256
+    digits = np.append(np.minimum(symbols, escape), np.zeros(values.size % 2, int)).reshape(-1, 2)
+    behind = symbols[symbols >= escape] - escape
+    return np.concatenate([digits[:, 0] + 16 * digits[:, 1], behind]).astype("uint8")
+
+
+@pytest.mark.parametrize("method", DIGITS)
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 999, 1000, 40000])
 @pytest.mark.parametrize("top", [3, 11, 12, 256])
-def test_pairs_equal_their_formula(rng: np.random.Generator, size: int, top: int) -> None:
-    """The kernel's pairs and escapes are the page's, and give the ranks back."""
-    from anscombe_transform import _frame_kernels
-
-    ranks = rng.integers(0, top, size).astype("uint8")
+def test_pairs_equal_their_formula(rng: np.random.Generator, size: int, top: int, method: int) -> None:
+    """The kernel's pairs and escapes are the page's, and give the values back."""
+    values = (rng.integers(0, top, size) - (5 if method == 1 else 0)).astype("uint8")
+    values[rng.random(size) < 0.02] = 200
     out = np.empty((size + 1) // 2 + size, "uint8")
-    found = out[: _frame_kernels.pair(ranks, out)]
-    assert np.array_equal(found, paired(ranks))
-    back = np.empty_like(ranks)
-    assert _frame_kernels.unpair(found, back)
-    assert np.array_equal(back, ranks)
+    found = out[: _frame_kernels.pair(values, *DIGITS[method], out)]
+    assert np.array_equal(found, paired(values, *DIGITS[method]))
+    back = np.empty_like(values)
+    assert _frame_kernels.unpair(found, *DIGITS[method], back)
+    assert np.array_equal(back, values)
 
 
-def test_false_pairs_are_refused(rng: np.random.Generator) -> None:
-    """A missing or surplus escape, one too large, and a pair of no digits are no content."""
-    from anscombe_transform import _frame_kernels
+@pytest.mark.parametrize("method", DIGITS)
+@pytest.mark.parametrize("size", [13, 61])
+def test_false_pairs_are_refused(rng: np.random.Generator, size: int, method: int) -> None:
+    """A missing or surplus escape, one too large, and a digit above the escape's are no content."""
+    values = rng.integers(0, 6, size).astype("uint8")
+    values[[2, size - 2]] = 200, 30
+    good = paired(values, *DIGITS[method])
+    back = np.empty_like(values)
+    large, low, high, odd = (good.copy() for _ in range(4))
+    large[-1], low[0], high[1], odd[(size - 1) // 2] = 255, 14, 14 << 4, 1 << 4
+    assert _frame_kernels.unpair(good, *DIGITS[method], back)
+    for data in (good[:-1], np.append(good, np.uint8(0)), good[:5], large, low, high, odd):
+        assert not _frame_kernels.unpair(data, *DIGITS[method], back)
 
-    good = paired(np.array([5, 3, 200, 0, 1, 2, 3, 4, 5, 6, 7, 30, 1], "uint8"))
-    large, digit, odd = good.copy(), good.copy(), good.copy()
-    large[-1], digit[0], odd[6] = 245, 144, 13
-    back = np.empty(13, "uint8")
-    assert _frame_kernels.unpair(good, back)
-    for data in (good[:-1], np.append(good, np.uint8(0)), good[:5], large, digit, odd):
-        assert not _frame_kernels.unpair(data, back)
+
+@pytest.mark.parametrize(("scale", "method"), [(2.0, 0x11), (12.0, 0x01)])
+def test_narrow_residuals_are_paired_and_wide_ones_are_not(
+    rng: np.random.Generator, scale: float, method: int
+) -> None:
+    """Noise of two codes is stored in pairs, which take less; residuals with many escapes are not."""
+    codes = np.clip(np.rint(rng.normal(rng.uniform(60, 190, (80, 80)), scale, (40, 80, 80))), 0, 255).astype(
+        "uint8"
+    )
+    chunk = encode_chunk(codes, FrameConfiguration())
+    assert chunk[1] == method
+    residuals = frames.running_residuals(codes[:, None], chunk[2])
+    assert len(chunk) <= len(pack(residuals.reshape(-1))) + 4
 
 
 def test_the_kernels_and_the_model_agree_on_their_constants() -> None:

@@ -1,10 +1,11 @@
 // Decoder of anscombe-frames-v1, preset fast, for zarrita.js: integers only, exact.
-// A chunk is a header of four bytes and a zstd frame of residuals; the format: docs/reference/anscombe-frames-v1.md.
+// A chunk is a header of four bytes and a zstd frame of residuals, one by one or in pairs; the format: docs/reference/anscombe-frames-v1.md.
 
 const NAME = "anscombe-frames-v1";
 const CODES = { uint8: Uint8Array, uint16: Uint16Array };
-const VERSION = 0xf1, STORED = 0, RUNNING = 1, IN_PLANES = 1;
-const LARGEST_RATE = 5;
+const VERSION = 0xf1, STORED = 0, RUNNING = 1, PAIRS = 0x10, IN_PLANES = 1;
+const LARGEST_RATE = 5, ESCAPE = 13;
+const BIAS = { [STORED]: 0, [RUNNING]: 6 };
 
 const damaged = (what) => new Error(`${NAME}: the chunk is damaged, or a newer version wrote it: ${what}`);
 
@@ -52,6 +53,24 @@ function join(bytes, out, signed) {
   for (let i = 0; i < n; i++) out[i] = (signed ? (bytes[i] << 24) >> 24 : bytes[i]) + (bytes[n + i] << 8);
 }
 
+/** Codes or residuals of pairs: two digits of four bits in a byte, and behind all of them what stands for each ESCAPE. */
+function unpair(bytes, bias, size) {
+  const out = new Uint8Array(size);
+  let next = (out.length + 1) >> 1;
+  if (bytes.length < next) throw damaged("it lacks pairs");
+  if (out.length % 2 && bytes[next - 1] > 15) throw damaged("a pair has a digit too many");
+  for (let i = 0; i < out.length; i++) {
+    let symbol = i % 2 ? bytes[i >> 1] >> 4 : bytes[i >> 1] & 15;
+    if (symbol >= ESCAPE) {
+      if (symbol > ESCAPE || next >= bytes.length || bytes[next] > 255 - ESCAPE) throw damaged("a pair or escape");
+      symbol = ESCAPE + bytes[next++];
+    }
+    out[i] = symbol - bias; // the typed array takes it modulo its range
+  }
+  if (next !== bytes.length) throw damaged(`it holds ${bytes.length} bytes of ${next}`);
+  return out;
+}
+
 /** Bring the time axis from the front to its place. */
 function placeTime(q, shape, timeAxis) {
   if (!timeAxis) return q;
@@ -68,13 +87,15 @@ function placeTime(q, shape, timeAxis) {
 
 /** The codes of a chunk in C order. `inflate` decodes a zstd frame and checks its checksum. */
 export async function decodeChunk(bytes, { shape, dtype, timeAxis }, inflate) {
-  const [version, method, parameter, check] = bytes;
-  if (bytes.length < 4 || (version ^ method ^ parameter ^ check) !== 0xff) throw damaged("its header is none");
+  const [version, stage, parameter, check] = bytes;
+  if (bytes.length < 4 || (version ^ stage ^ parameter ^ check) !== 0xff) throw damaged("its header is none");
   if (version !== VERSION) throw damaged(`version ${version}`);
   const q = new CODES[dtype](shape.reduce((a, b) => a * b, 1));
-  const values = await inflate(bytes.subarray(4));
-  if (values.length !== q.byteLength) throw damaged(`it holds ${values.length} bytes of ${q.byteLength}`);
   const wide = q.BYTES_PER_ELEMENT === 2;
+  const method = !wide && (stage ^ PAIRS) in BIAS ? stage ^ PAIRS : stage;
+  const content = await inflate(bytes.subarray(4));
+  const values = method === stage ? content : unpair(content, BIAS[method], q.length);
+  if (values.length !== q.byteLength) throw damaged(`it holds ${values.length} bytes of ${q.byteLength}`);
   if (method === STORED && parameter <= IN_PLANES) {
     if (wide && parameter === IN_PLANES) join(values, q, false);
     else if (wide) for (let i = 0; i < q.length; i++) q[i] = values[2 * i] | (values[2 * i + 1] << 8);
@@ -83,7 +104,7 @@ export async function decodeChunk(bytes, { shape, dtype, timeAxis }, inflate) {
     if (wide) join(values, q, true);
     else q.set(values);
     if (q.length) restoreRunning(q, framesOf(shape, timeAxis), parameter);
-  } else throw damaged(`method ${method}, parameter ${parameter}; this reader knows the preset fast`);
+  } else throw damaged(`method ${stage}, parameter ${parameter}; this reader knows the preset fast`);
   return placeTime(q, shape, timeAxis);
 }
 

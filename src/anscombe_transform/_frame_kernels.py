@@ -165,82 +165,99 @@ def join(low: AnyArray, high: AnyArray, bias: Any, r: AnyArray) -> None:
         r[i] = np.uint16(signed + np.uint16(np.uint16(high[i]) << np.uint16(8)))
 
 
-ESCAPE = 11
-"""Digit of a pair that stands for this rank or any above, which follows behind the pairs."""
+# A de Bruijn sequence: multiplied by a power of two, its top six bits tell which. Bits 8 j and 8 j + 1 of
+# `_escapes` stand for digits 2 j and 2 j + 1 (of a word in memory: numba's platforms are little-endian).
+_SEQUENCE = 0x022FDD63CC95386D
+_DIGIT = np.zeros(64, np.uint8)
+for _bit in range(64):
+    _DIGIT[((_SEQUENCE << _bit) & (2**64 - 1)) >> 58] = _bit // 8 * 2 + _bit % 2
 
 
 @compiled
-def pair(ranks: AnyArray, out: AnyArray) -> int:
-    """Two ranks in a byte, as digits of base 12; ranks from 11 on, less 11, behind all pairs.
+def _escapes(word: Any, escape: Any) -> Any:
+    """A bit for each of sixteen digits that is `escape` or more, in their order."""
+    low = np.uint64(0x0F0F0F0F0F0F0F0F)
+    beyond = np.uint64(np.uint64(16) - np.uint64(escape)) * np.uint64(0x0101010101010101)
+    even = np.uint64(np.uint64(word & low) + beyond) & np.uint64(0x1010101010101010)
+    odd = np.uint64(np.uint64(np.uint64(word >> np.uint64(4)) & low) + beyond) & np.uint64(0x1010101010101010)
+    return np.uint64(even >> np.uint64(4)) | np.uint64(odd >> np.uint64(3))
 
-    `out` has room for the pairs and an escape of every rank; returns the bytes that were used.
+
+@compiled
+def _first_digit(bits: Any) -> Any:
+    """The first of the digits that `_escapes` found."""
+    lowest = np.uint64(bits & np.uint64(np.uint64(~bits) + np.uint64(1)))
+    return np.uint64(_DIGIT[np.uint64(np.uint64(lowest * np.uint64(_SEQUENCE)) >> np.uint64(58))])
+
+
+@compiled
+def pair(values: AnyArray, bias: Any, escape: Any, out: AnyArray) -> int:
+    """Two symbols in a byte, as digits of four bits, the first one low, and large ones behind all pairs.
+
+    Symbols are the values plus `bias`, modulo 256. Those from `escape` on have it as their digit, and follow
+    less `escape`. Both are uint8; `escape` is at most 15. `out` has room for the pairs and an escape of every
+    symbol; returns the bytes that were used.
     """
-    end = (ranks.size + 1) // 2
-    for i in range(ranks.size // 2):
-        a, b = np.uint32(ranks[2 * i]), np.uint32(ranks[2 * i + 1])
-        out[i] = np.uint8(np.uint32(ESCAPE + 1) * min(a, np.uint32(ESCAPE)) + min(b, np.uint32(ESCAPE)))
-    if ranks.size % 2:
-        out[end - 1] = np.uint8(
-            np.uint32(ESCAPE + 1) * min(np.uint32(ranks[ranks.size - 1]), np.uint32(ESCAPE))
-        )
-    words = ranks[: ranks.size & ~7].view(np.uint64)
+    half = values.size // 2
+    end = (values.size + 1) // 2
+    for i in range(half):
+        a, b = np.uint8(values[2 * i] + bias), np.uint8(values[2 * i + 1] + bias)
+        out[i] = np.uint8(min(a, escape) | np.uint8(min(b, escape) << np.uint8(4)))
+    if end > half:
+        out[half] = min(np.uint8(values[2 * half] + bias), escape)
+    words = out[: half & ~7].view(np.uint64)
     for w in range(words.size):
-        if _any_escape(words[w]):
-            end = _append(ranks, 8 * w, 8 * w + 8, out, end)
-    return _append(ranks, 8 * words.size, ranks.size, out, end)
-
-
-@compiled
-def _any_escape(word: Any) -> bool:
-    """Whether one of eight bytes is 11 or more."""
-    low = np.uint64(word & np.uint64(0x7F7F7F7F7F7F7F7F)) + np.uint64(0x7575757575757575)
-    return bool((np.uint64(low) | word) & np.uint64(0x8080808080808080))
-
-
-@compiled
-def _append(ranks: AnyArray, start: int, stop: int, out: AnyArray, end: int) -> int:
-    for i in range(start, stop):
-        if ranks[i] >= ESCAPE:
-            out[end] = np.uint8(ranks[i] - ESCAPE)
+        bits = _escapes(words[w], escape)
+        while bits:
+            symbol = np.uint8(values[np.uint64(16 * w) + _first_digit(bits)] + bias)
+            out[end] = np.uint8(symbol - escape)
+            end += 1
+            bits = np.uint64(bits & np.uint64(bits - np.uint64(1)))
+    for i in range(16 * words.size, values.size):
+        symbol = np.uint8(values[i] + bias)
+        if symbol >= escape:
+            out[end] = np.uint8(symbol - escape)
             end += 1
     return end
 
 
 @compiled
-def unpair(data: AnyArray, ranks: AnyArray) -> bool:
+def unpair(data: AnyArray, bias: Any, escape: Any, values: AnyArray) -> bool:
     """Inverse of `pair`; False if the data are none of its results."""
-    end = (ranks.size + 1) // 2
-    if data.size < end:
+    half = values.size // 2
+    end = (values.size + 1) // 2
+    if data.size < end or (end > half and data[half] > 15):
         return False
-    for i in range(ranks.size // 2):
-        v = np.uint32(data[i])
-        a = np.uint32(v // np.uint32(ESCAPE + 1))
-        ranks[2 * i] = np.uint8(a)
-        ranks[2 * i + 1] = np.uint8(v - np.uint32(ESCAPE + 1) * a)
-    if ranks.size % 2:
-        v = np.uint32(data[end - 1])
-        ranks[ranks.size - 1] = np.uint8(v // np.uint32(ESCAPE + 1))
-        if v % np.uint32(ESCAPE + 1):
-            return False
-    words = ranks[: ranks.size & ~7].view(np.uint64)
+    for i in range(half):
+        v = np.uint8(data[i])
+        values[2 * i] = np.uint8(np.uint8(v & np.uint8(15)) - bias)
+        values[2 * i + 1] = np.uint8(np.uint8(v >> np.uint8(4)) - bias)
+    if end > half:
+        values[2 * half] = np.uint8(data[half] - bias)
+    words = data[: half & ~7].view(np.uint64)
     for w in range(words.size):
-        if _any_escape(words[w]):
-            end = _add_escapes(ranks, 8 * w, 8 * w + 8, data, end)
-            if end < 0:
+        bits = _escapes(words[w], escape)
+        while bits:
+            i = np.uint64(16 * w) + _first_digit(bits)
+            if end >= data.size or not _put(values, i, data[end], bias, escape):
                 return False
-    return bool(_add_escapes(ranks, 8 * words.size, ranks.size, data, end) == data.size)
+            end += 1
+            bits = np.uint64(bits & np.uint64(bits - np.uint64(1)))
+    for k in range(16 * words.size, values.size):
+        if np.uint8(values[k] + bias) >= escape:
+            if end >= data.size or not _put(values, np.uint64(k), data[end], bias, escape):
+                return False
+            end += 1
+    return bool(end == data.size)
 
 
 @compiled
-def _add_escapes(ranks: AnyArray, start: int, stop: int, data: AnyArray, at: int) -> int:
-    """Put escapes in their places; where the next one is, or -1 if there is none or it is too large."""
-    for i in range(start, stop):
-        if ranks[i] >= ESCAPE:
-            if ranks[i] > ESCAPE or at >= data.size or data[at] > 255 - ESCAPE:
-                return -1
-            ranks[i] = np.uint8(data[at] + np.uint8(ESCAPE))
-            at += 1
-    return at
+def _put(values: AnyArray, i: Any, beyond: Any, bias: Any, escape: Any) -> bool:
+    """Put the symbol behind an escape in its place, unless the digit there is none or the symbol no byte."""
+    symbol = np.uint8(beyond + escape)
+    stands = np.uint8(values[i] + bias) == escape
+    values[i] = np.uint8(symbol - bias)
+    return bool(stands & (symbol >= escape))
 
 
 @compiled

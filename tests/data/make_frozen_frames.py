@@ -1,4 +1,4 @@
-"""Write ``tests/data/frozen/frames``: arrays of the frame coder. Run once; it refuses to overwrite.
+"""Write ``tests/data/frozen/frames`` and ``pairs``: what the frame coder stores. It refuses to overwrite.
 
 python tests/data/make_frozen_frames.py
 
@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 
 from anscombe_transform import FrameCoderV2, FrameCoderV3
+from anscombe_transform.codec.frames import FrameConfiguration, encode_chunk
 
 FOLDER = Path(__file__).parent / "frozen"
 CHUNKS = (8, 16, 20)
@@ -31,10 +32,34 @@ def movie(rng: np.random.Generator, dtype: str) -> np.ndarray:
     return np.where(codes > 0, np.minimum(codes + offset, np.iinfo(dtype).max), 0).astype(dtype)
 
 
-def main() -> None:
-    """Write every array, unless they are there."""
-    if (FOLDER / "frames.json").exists() or (FOLDER / "frames").exists():
-        raise SystemExit(f"{FOLDER / 'frames'} exists: frozen data are never written again")
+def pairs() -> None:
+    """Chunks whose values are stored in pairs, one of each method."""
+    rng = np.random.default_rng(2027)
+    scene = np.kron(rng.uniform(4, 14, (6, 5)), np.ones((8, 11)))[:, :-6]
+    shape = (13, *scene.shape)
+    movie = np.rint(2 * np.sqrt(rng.poisson(scene, shape) + 0.375)).astype("uint8")
+    movie[5, 3, :8] = 255
+    dark = rng.poisson(2, shape).astype("uint8")
+    dark[7, 2, 3:6] = 13, 14, 255
+    entries = []
+    (FOLDER / "pairs").mkdir()
+    for method, codes, configuration in (
+        (0x10, dark, FrameConfiguration()),
+        (0x11, movie, FrameConfiguration()),
+        (0x12, movie, FrameConfiguration.fit(movie)),
+    ):
+        chunk = encode_chunk(codes, configuration)
+        assert chunk[1] == method, "the coder stores this movie by another method"
+        entry = {"chunk": f"pairs/{method:x}.chunk", "codes": f"pairs/{method:x}.codes.raw"}
+        (FOLDER / entry["chunk"]).write_bytes(chunk)
+        (FOLDER / entry["codes"]).write_bytes(codes.tobytes())
+        entries.append(entry | {"shape": shape, "method": method, "configuration": configuration.to_json()})
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    (FOLDER / "pairs.json").write_text(f"[\n{lines}\n]\n")
+
+
+def arrays() -> None:
+    """Arrays of both formats, presets and types."""
     rng = np.random.default_rng(2026)
     entries: list[dict[str, Any]] = []
     for dtype in ("uint8", "uint16"):
@@ -68,6 +93,15 @@ def main() -> None:
             entry["codes"] = {"file": f"frames/{dtype}.codes.raw", "dtype": dtype, "shape": list(codes.shape)}
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     (FOLDER / "frames.json").write_text(f"[\n{lines}\n]\n")
+
+
+def main() -> None:
+    """Write what is not there."""
+    for name, write in (("frames", arrays), ("pairs", pairs)):
+        if (FOLDER / f"{name}.json").exists() or (FOLDER / name).exists():
+            print(f"{FOLDER / name} exists: frozen data are never written again")
+        else:
+            write()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from anscombe_transform.codec.entropy import DamagedChunkError, pack, pack_matches, scratch, unpack
+from anscombe_transform.codec.entropy import (
+    DamagedChunkError,
+    pack,
+    pack_apart,
+    pack_matches,
+    scratch,
+    unpack,
+)
 from anscombe_transform.codec.frame_model import FrameModel, fit_model, tables
 from anscombe_transform.codec.memory import pool
 
@@ -50,7 +57,14 @@ _HEADER = 4
 # Low half of the second byte of the header: what the residuals are of. The high half names the entropy
 # stage: 0 is zstd, 1 is zstd on pairs, 2 is kept for an arithmetic coder.
 _STORED, _RUNNING, _MODEL = 0, 1, 2
-_MODEL_PAIRS = _MODEL | 0x10
+_PAIRS = 0x10
+# What is added to the bytes of a method before they are paired, and the digit of all larger symbols: codes
+# below 13, residuals from -6 to 6 and ranks below 11 have digits of their own.
+_DIGITS = {
+    _STORED: (np.uint8(0), np.uint8(13)),
+    _RUNNING: (np.uint8(6), np.uint8(13)),
+    _MODEL: (np.uint8(0), np.uint8(11)),
+}
 # Third byte of a stored chunk: the bytes of the codes in their order, or all low bytes before all high ones.
 _IN_ORDER, _IN_PLANES = 0, 1
 _RATES = (1, 2, 3, 4, 5)
@@ -61,6 +75,8 @@ _SAMPLED = 1 << 15
 # Codes of a piece that is packed on trial, and half of a block of zstd, for which it makes one table.
 _PIECE, _BLOCK = 1 << 14, 1 << 16
 _TABLE = 1.004
+# Where one value of so few is an escape, pairs would be slower than single values.
+_MANY_ESCAPES = 8
 # Below so many bits a code, matches may be found in residuals: Huffman's code has no less than one.
 _REPEATING = 1.5
 
@@ -284,12 +300,15 @@ def decode_chunk(
     method, parameter = _read_header(view)
     moved, frames = _frame_shape(tuple(shape), configuration.time_axis)
     q = pool.empty(math.prod(frames), wanted).reshape(frames)
-    if method == _STORED:
-        _decode_stored(view[_HEADER:], parameter, q)
-    elif method == _RUNNING:
-        _decode_running(view[_HEADER:], parameter, q)
-    elif method == _MODEL or (method == _MODEL_PAIRS and q.itemsize == 1):
-        _decode_model(view[_HEADER:], parameter, q, configuration.model, paired=method == _MODEL_PAIRS)
+    paired = bool(method & _PAIRS)
+    if paired and q.itemsize != 1:
+        raise _unknown("method", method)
+    if method in (_STORED, _STORED | _PAIRS):
+        _decode_stored(view[_HEADER:], parameter, q, paired=paired)
+    elif method in (_RUNNING, _RUNNING | _PAIRS):
+        _decode_running(view[_HEADER:], parameter, q, paired=paired)
+    elif method in (_MODEL, _MODEL | _PAIRS):
+        _decode_model(view[_HEADER:], parameter, q, configuration.model, paired=paired)
     else:
         raise _unknown("method", method)
     axis = configuration.time_axis
@@ -348,25 +367,31 @@ def _unpack_values(frame: memoryview, bias: int, out: AnyArray) -> None:
     _frame_kernels.join(payload[: line.size], payload[line.size :], np.uint16(bias), line)
 
 
-def _decode_stored(frame: memoryview, layout: int, q: AnyArray) -> None:
+def _decode_stored(frame: memoryview, layout: int, q: AnyArray, *, paired: bool) -> None:
     if layout == _IN_PLANES and q.itemsize == 2:
         _unpack_values(frame, 0, q)
         return
     if layout != _IN_ORDER:
         raise _unknown("layout", layout)
     line = q.reshape(-1)
+    if paired:
+        _unpack_pairs(frame, _DIGITS[_STORED], line)
+        return
     unpack(frame, line.view(np.uint8))
     if q.itemsize == 2 and not line.dtype.newbyteorder("<").isnative:
         line.byteswap(inplace=True)
 
 
-def _decode_running(frame: memoryview, rate: int, q: AnyArray) -> None:
+def _decode_running(frame: memoryview, rate: int, q: AnyArray, *, paired: bool) -> None:
     from anscombe_transform import _frame_kernels
 
     if rate not in _RATES:
         raise _unknown("rate", rate)
     residuals = scratch("residuals", q.size, q.dtype)
-    _unpack_values(frame, _CENTRED, residuals)
+    if paired:
+        _unpack_pairs(frame, _DIGITS[_RUNNING], residuals)
+    else:
+        _unpack_values(frame, _CENTRED, residuals)
     if q.size:
         _frame_kernels.running_restore(residuals.reshape(q.shape), rate, _state(q), q)
 
@@ -374,7 +399,7 @@ def _decode_running(frame: memoryview, rate: int, q: AnyArray) -> None:
 def _decode_model(
     frame: memoryview, check: int, q: AnyArray, model: FrameModel | None, *, paired: bool
 ) -> None:
-    from anscombe_transform import _frame_kernels, _model_kernels
+    from anscombe_transform import _model_kernels
 
     if model is None or check != model.check:
         raise DamagedChunkError(
@@ -383,10 +408,7 @@ def _decode_model(
         )
     payload = scratch("payload", q.nbytes)
     if paired:
-        pairs = _room_for_pairs(q.size)
-        length = unpack(frame, pairs, least=(q.size + 1) // 2)
-        if not _frame_kernels.unpair(pairs[:length], payload):
-            raise DamagedChunkError("the chunk is damaged: its pairs and escapes do not fit each other")
+        _unpack_pairs(frame, _DIGITS[_MODEL], payload)
     else:
         unpack(frame, payload)
     if q.size:
@@ -395,9 +417,22 @@ def _decode_model(
         _model_kernels.rank_to_code(q, low, high, known.codes, *known.numbers[q.itemsize], _states(q))
 
 
-def _room_for_pairs(ranks: int) -> npt.NDArray[np.uint8]:
-    """Scratch for pairs of ranks and an escape of each."""
-    return scratch("pairs", (ranks + 1) // 2 + ranks)
+def _room_for_pairs(values: int) -> npt.NDArray[np.uint8]:
+    """Scratch for pairs of bytes and an escape of each."""
+    return scratch("pairs", (values + 1) // 2 + values)
+
+
+def _unpack_pairs(frame: memoryview, digits: tuple[np.uint8, np.uint8], out: npt.NDArray[np.uint8]) -> None:
+    """Decode the entropy stage of pairs into flat bytes."""
+    from anscombe_transform import _frame_kernels
+
+    pairs = _room_for_pairs(out.size)
+    length = unpack(frame, pairs, least=(out.size + 1) // 2)
+    if not _frame_kernels.unpair(pairs[:length], *digits, out):
+        raise DamagedChunkError(
+            "the chunk is damaged: its pairs and escapes do not fit each other, or not the shape and dtype "
+            "that it is read with"
+        )
 
 
 def _states(q: AnyArray) -> AnyArray:
@@ -510,7 +545,7 @@ def _smallest(q: AnyArray, payload: npt.NDArray[np.uint8], method: int, paramete
     some bits a code is packed with them only where pieces of it show that it may pay.
     """
     raw = _in_order(q)
-    first = _packed(payload, method, parameter, pairs=method == _MODEL and q.itemsize == 1)
+    first = _packed(payload, method, parameter, pairs=q.itemsize == 1)
     repeats = 8 * len(first) < _REPEATING * q.size
     if q.size <= 2 * _PIECE or repeats:
         plain = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
@@ -527,16 +562,17 @@ def _smallest(q: AnyArray, payload: npt.NDArray[np.uint8], method: int, paramete
 
 
 def _packed(payload: npt.NDArray[np.uint8], method: int, parameter: int, *, pairs: bool) -> bytes:
-    """The chunk by the Huffman stage: of ranks in pairs, where these are allowed and smaller."""
+    """The chunk by the Huffman stage: of values in pairs, where these are allowed and smaller."""
     if not pairs:
         return _chunk(method, parameter, pack(payload))
+    digits = _DIGITS[method]
     if payload.size <= 2 * _BLOCK:
-        paired = _chunk(_MODEL_PAIRS, parameter, _pack_pairs(payload))
+        paired = _chunk(method | _PAIRS, parameter, _pack_pairs(payload, digits))
         return min(_chunk(method, parameter, pack(payload)), paired, key=len)
     # The longer table of codes of the pairs is a smaller part of a whole block than of a short piece.
     parts = [payload[start:stop] for start, stop in _pieces(payload.size, _BLOCK)]
-    if sum(len(_pack_pairs(part)) for part in parts) < _TABLE * sum(len(pack(part)) for part in parts):
-        return _chunk(_MODEL_PAIRS, parameter, _pack_pairs(payload))
+    if sum(_size_of_pairs(part, digits) for part in parts) < _TABLE * sum(len(pack(part)) for part in parts):
+        return _chunk(method | _PAIRS, parameter, _pack_pairs(payload, digits))
     return _chunk(method, parameter, pack(payload))
 
 
@@ -546,12 +582,26 @@ def _packed_size(packer: Any, payload: npt.NDArray[np.uint8], size: int, piece: 
     return sum(len(packer(payload[at + start : at + stop])) for at in range(0, payload.size, size))
 
 
-def _pack_pairs(ranks: npt.NDArray[np.uint8]) -> bytes:
-    """Ranks packed two in a byte: Huffman codes of whole bits waste half as much on them."""
+def _pack_pairs(values: npt.NDArray[np.uint8], digits: tuple[np.uint8, np.uint8]) -> bytes:
+    """Residuals or ranks packed two in a byte: Huffman codes of whole bits waste half as much on them."""
     from anscombe_transform import _frame_kernels
 
-    pairs = _room_for_pairs(ranks.size)
-    return pack(pairs[: _frame_kernels.pair(ranks, pairs)])
+    pairs = _room_for_pairs(values.size)
+    end = _frame_kernels.pair(values, *digits, pairs)
+    return pack_apart(pairs[:end], (values.size + 1) // 2)
+
+
+def _size_of_pairs(values: npt.NDArray[np.uint8], digits: tuple[np.uint8, np.uint8]) -> int:
+    """What part of a chunk takes in pairs, the escapes in blocks of their own; too much if they are many."""
+    from anscombe_transform import _frame_kernels
+
+    pairs = _room_for_pairs(values.size)
+    end = _frame_kernels.pair(values, *digits, pairs)
+    kept = (values.size + 1) // 2
+    behind = pairs[kept:end]
+    if _MANY_ESCAPES * behind.size > values.size:
+        return 2 * values.size
+    return len(pack(pairs[:kept])) + round(behind.size * _frame_kernels.byte_entropy(behind) / 8)
 
 
 def _in_order(q: AnyArray) -> npt.NDArray[np.uint8]:
