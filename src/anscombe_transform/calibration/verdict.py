@@ -59,12 +59,12 @@ def judge(
             "refusal" if departure > 0.15 else "caution",
         )
     scatter = tile_scatter(samples, line)
-    if scatter > 0.15:
+    if scatter > 0.07:
         yield Reason(
             "scattered",
             f"places of equal brightness differ in noise by {100 * scatter:.0f} %: gain or noise "
             "varies over the field, or the movie was processed.",
-            "refusal" if scatter > 0.3 else "caution",
+            "refusal" if scatter > 0.3 else "caution" if scatter > 0.15 else "note",
         )
     within, significance = slope_within_tiles(samples, line)
     if abs(significance) > _WITHIN_ERRORS and abs(within - 1) > _WITHIN_SHARE:
@@ -72,7 +72,7 @@ def judge(
             "slope_within_tiles",
             f"inside small regions noise grows with brightness {within:.2f} times as fast as from region to "
             "region: the frames were processed (background taken off, normalised, denoised or compressed), "
-            "or pixels have very different offsets.",
+            "or gain or offset vary over the field.",
             "caution",
         )
     yield from _judge_correlation(white, along)
