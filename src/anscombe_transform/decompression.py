@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.crc import crc32
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.movies.errors import missing
 from anscombe_transform.movies.hdf5 import open_hdf5
@@ -185,9 +185,11 @@ def decompress(
         )
         try:
             name = _WRITERS[kind](job)
-            job.check(kind, everything=verify)
-            with job.partial.open("rb+") as file:
-                os.fsync(file.fileno())
+            # The disk is busy with the one and the processor with the other.
+            with ThreadPoolExecutor(1) as aside:
+                flushed = aside.submit(_flush, job.partial)
+                job.check(kind, everything=verify)
+                flushed.result()
             job.partial.replace(path)
         finally:
             job.partial.unlink(missing_ok=True)
@@ -279,7 +281,7 @@ class _Job:
                 span_after = next(following, None)
                 if span_after is not None:
                     waiting.append(pool.submit(self.movie.frames, *span_after))
-                self.sums.append(zlib.crc32(_bytes(block)))
+                self.sums.append(crc32(_bytes(block)))
                 yield block
                 done += len(block)
                 self.tell(done, "write")
@@ -298,16 +300,19 @@ class _Job:
         """Read back what was written and compare it with what was read from the store."""
         spans = self.spans
         chosen = range(len(spans)) if everything else sorted({0, len(spans) - 1})
-        with _READERS[kind](self) as written:
+        with _READERS[kind](self) as written, ThreadPoolExecutor(self.threads) as pool:
             if written.shape != self.movie.shape or written.dtype != self.movie.dtype:
                 raise ValueError(
                     f"{self.path} was not written: the file holds {written.shape} {written.dtype}, the store "
                     f"{self.movie.shape} {self.movie.dtype}"
                 )
-            for number in chosen:
+
+            def look(number: int) -> int:
+                return crc32(_bytes(np.ascontiguousarray(written.frames(*spans[number]))))
+
+            for number, found in zip(chosen, pool.map(look, chosen), strict=True):
                 start, stop = spans[number]
-                block = np.ascontiguousarray(written.frames(start, stop))
-                if zlib.crc32(_bytes(block)) != self.sums[number]:
+                if found != self.sums[number]:
                     raise ValueError(
                         f"{self.path} was not written: frames {start} to {stop - 1} read back otherwise "
                         f"than they "
@@ -318,6 +323,12 @@ class _Job:
     def record(self) -> dict[str, Any]:
         """What goes along with the values: where they come from and what was recorded there."""
         return {"source": self.movie.source, **self.movie.metadata}
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _bytes(block: NDArray[Any]) -> memoryview:

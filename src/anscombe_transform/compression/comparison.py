@@ -1,8 +1,7 @@
 """Blocks of stored values against their source, value by value, and their checksums.
 
 A checksum is the CRC-32 of values in C order and little-endian bytes: of a frame, for the source, or of a
-band of a block, for what was stored. It is zlib's, which every language has; zlib-ng finds the same number
-three times as fast where it is installed.
+band of a block, for what was stored. It is zlib's, which every language has.
 """
 
 from __future__ import annotations
@@ -17,15 +16,11 @@ from numpy.typing import NDArray
 
 from anscombe_transform.codec.configuration import UnrepresentableError
 from anscombe_transform.compression.results import Verification
+from anscombe_transform.crc import crc32
 
 if TYPE_CHECKING:
     from anscombe_transform.codec.anscombe import Plan
     from anscombe_transform.compression.layout import Layout
-
-try:
-    from zlib_ng.zlib_ng import crc32
-except ImportError:  # there are no wheels for the rarer machines
-    from zlib import crc32
 
 __all__ = ["Comparison", "checksum", "digest"]
 
