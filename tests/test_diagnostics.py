@@ -19,7 +19,6 @@ from anscombe_transform import (
     AnscombeTransformV3,
     Sensitivity,
     UnrepresentableError,
-    compute_sensitivity,
     simulate_movie,
 )
 from anscombe_transform.calibration import Reason, TransferCurve
@@ -558,13 +557,13 @@ def test_other_mistakes_are_named(dim, codec):
 
 
 def test_a_real_two_photon_movie_is_stabilised(recordings):
-    """Of the recording `tp_anscombe`, bins up to 1000 signal units are within 12 % of 1/β²."""
+    """Of the recording `tp_anscombe`, bins up to 1000 signal units are within 12 % of 1/β².
+
+    The constants are an independent analyst's, good to 5 %; activity adds as much to the frames' differences.
+    """
     with np.load(recordings / "tp_anscombe" / "data1.npz") as file:
         movie = file["data"]
-    sensitivity = compute_sensitivity(movie)
-    codec = AnscombeTransformV3(
-        sensitivity.zero_level, sensitivity.conversion_gain, encoded_dtype="uint16", zero_code=8
-    )
+    codec = AnscombeTransformV3(54, 91.0, encoded_dtype="uint16", zero_code=8)
     (x, y, _), _ = after_and_before(movie, codec, max_frames=96)
     linear = (x > 250) & (x < 1000)
     assert linear.sum() >= 4
