@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
+from anscombe_transform._parts_of_kernels import INNER, row, stay_apart
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,7 +26,8 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 def compiled(function: _Function) -> _Function:
     """Compile on first use; the type of the plain function stays."""
-    return cast("_Function", njit(nogil=True, cache=True)(function))
+    options = INNER if function.__name__.startswith("_") else {}
+    return cast("_Function", njit(nogil=True, cache=True, **options)(function))
 
 
 FRACTION = 7
@@ -46,42 +49,45 @@ def rate_at(k: int, t: int) -> int:
 @compiled
 def _first_residual(q: AnyArray, out: AnyArray) -> None:
     """Residuals of one plane (y, x): (NW + 2 N + NE + 2) >> 2; N at the sides; W in the first row."""
+    stay_apart()
     height, width = q.shape
     value = out.dtype.type
     out[0, 0] = q[0, 0]
     for x in range(1, width):
         out[0, x] = value(np.int32(q[0, x]) - np.int32(q[0, x - 1]))
     for y in range(1, height):
-        above, row, target = q[y - 1], q[y], out[y]
+        above, here, target = row(q, y - 1, 0, width), row(q, y, 0, width), row(out, y, 0, width)
         for x in range(1, width - 1):
             outer = np.int32(np.int32(above[x - 1]) + np.int32(above[x + 1]))
             total = np.int32(outer + np.int32(np.int32(above[x]) << np.int32(1)))
-            target[x] = value(np.int32(row[x]) - np.int32(np.int32(total + np.int32(2)) >> np.int32(2)))
-        target[0] = value(np.int32(row[0]) - np.int32(above[0]))
-        target[width - 1] = value(np.int32(row[width - 1]) - np.int32(above[width - 1]))
+            target[x] = value(np.int32(here[x]) - np.int32(np.int32(total + np.int32(2)) >> np.int32(2)))
+        target[0] = value(np.int32(here[0]) - np.int32(above[0]))
+        target[width - 1] = value(np.int32(here[width - 1]) - np.int32(above[width - 1]))
 
 
 @compiled
 def _first_restore(r: AnyArray, q: AnyArray) -> None:
     """Inverse of `_first_residual`."""
+    stay_apart()
     height, width = q.shape
     value = q.dtype.type
     q[0, 0] = r[0, 0]
     for x in range(1, width):
         q[0, x] = value(np.int32(r[0, x]) + np.int32(q[0, x - 1]))
     for y in range(1, height):
-        above, row, source = q[y - 1], q[y], r[y]
+        above, here, source = row(q, y - 1, 0, width), row(q, y, 0, width), row(r, y, 0, width)
         for x in range(1, width - 1):
             outer = np.int32(np.int32(above[x - 1]) + np.int32(above[x + 1]))
             total = np.int32(outer + np.int32(np.int32(above[x]) << np.int32(1)))
-            row[x] = value(np.int32(source[x]) + np.int32(np.int32(total + np.int32(2)) >> np.int32(2)))
-        row[0] = value(np.int32(source[0]) + np.int32(above[0]))
-        row[width - 1] = value(np.int32(source[width - 1]) + np.int32(above[width - 1]))
+            here[x] = value(np.int32(source[x]) + np.int32(np.int32(total + np.int32(2)) >> np.int32(2)))
+        here[0] = value(np.int32(source[0]) + np.int32(above[0]))
+        here[width - 1] = value(np.int32(source[width - 1]) + np.int32(above[width - 1]))
 
 
 @compiled
 def begin(q: AnyArray, state: AnyArray) -> None:
     """The state of pixels after their first frame."""
+    stay_apart()
     wide = state.dtype.type
     for i in range(q.size):
         state[i] = wide(wide(q[i]) << wide(7))
@@ -90,6 +96,7 @@ def begin(q: AnyArray, state: AnyArray) -> None:
 @compiled
 def _frame_residual(q: AnyArray, out: AnyArray, state: AnyArray, k: np.int16) -> None:
     """Residuals of some pixels of one frame, and the update of their state."""
+    stay_apart()
     value, wide = out.dtype.type, state.dtype.type
     # A mask on a short integer tells the compiler that the shift is short, without which it widens the lanes.
     shift = wide(k & 15)
@@ -104,6 +111,7 @@ def _frame_residual(q: AnyArray, out: AnyArray, state: AnyArray, k: np.int16) ->
 @compiled
 def _frame_restore(r: AnyArray, q: AnyArray, state: AnyArray, k: np.int16) -> None:
     """Inverse of `_frame_residual`."""
+    stay_apart()
     value, wide = q.dtype.type, state.dtype.type
     shift = wide(k & 15)
     half = wide(wide(1) << wide(shift - wide(1)))
@@ -118,33 +126,33 @@ def _frame_restore(r: AnyArray, q: AnyArray, state: AnyArray, k: np.int16) -> No
 @compiled
 def running_residual(q: AnyArray, k: int, state: AnyArray, out: AnyArray) -> None:
     """Residuals of codes (time, plane, y, x) under the running mean of rate k; `state` is scratch."""
-    frames = q.shape[0]
-    size = q[0].size
-    flat, target = q.reshape(frames, size), out.reshape(frames, size)
-    for plane in range(q.shape[1]):
-        _first_residual(q[0, plane], out[0, plane])
+    frames, planes, height, width = q.shape
+    size = planes * height * width
+    for plane in range(planes):
+        _first_residual(row(q, 0, plane, 0, height), row(out, 0, plane, 0, height))
     for start in range(0, size, BLOCK):
         stop = min(size, start + BLOCK)
-        part = state[: stop - start]
-        begin(flat[0, start:stop], part)
+        part = row(state, 0, stop - start)
+        begin(row(q, 0, 0, 0, start, stop), part)
         for t in range(1, frames):
-            _frame_residual(flat[t, start:stop], target[t, start:stop], part, np.int16(rate_at(k, t)))
+            codes, target = row(q, t, 0, 0, start, stop), row(out, t, 0, 0, start, stop)
+            _frame_residual(codes, target, part, np.int16(rate_at(k, t)))
 
 
 @compiled
 def running_restore(r: AnyArray, k: int, state: AnyArray, q: AnyArray) -> None:
     """Inverse of `running_residual`."""
-    frames = q.shape[0]
-    size = q[0].size
-    source, flat = r.reshape(frames, size), q.reshape(frames, size)
-    for plane in range(q.shape[1]):
-        _first_restore(r[0, plane], q[0, plane])
+    frames, planes, height, width = q.shape
+    size = planes * height * width
+    for plane in range(planes):
+        _first_restore(row(r, 0, plane, 0, height), row(q, 0, plane, 0, height))
     for start in range(0, size, BLOCK):
         stop = min(size, start + BLOCK)
-        part = state[: stop - start]
-        begin(flat[0, start:stop], part)
+        part = row(state, 0, stop - start)
+        begin(row(q, 0, 0, 0, start, stop), part)
         for t in range(1, frames):
-            _frame_restore(source[t, start:stop], flat[t, start:stop], part, np.int16(rate_at(k, t)))
+            source, codes = row(r, t, 0, 0, start, stop), row(q, t, 0, 0, start, stop)
+            _frame_restore(source, codes, part, np.int16(rate_at(k, t)))
 
 
 @compiled
@@ -263,6 +271,7 @@ def _put(values: AnyArray, i: Any, beyond: Any, bias: Any, escape: Any) -> bool:
 @compiled
 def _count(r: AnyArray, counts: AnyArray) -> None:
     """Add the bytes of `r` to four interleaved histograms (4, 256), which keep equal bytes from waiting."""
+    stay_apart()
     end = r.size & ~3
     for i in range(0, end, 4):
         counts[0, r[i]] += 1
@@ -277,7 +286,7 @@ def _count(r: AnyArray, counts: AnyArray) -> None:
 def byte_entropy(r: AnyArray) -> float:
     """Bits that the bytes of a flat array have each, at least, if coded one by one."""
     counts = np.zeros((4, 256), np.uint32)
-    _count(r, counts)
+    _count(row(r, 0, r.size), counts)
     total = 0.0
     for v in range(256):
         n = counts[0, v] + counts[1, v] + counts[2, v] + counts[3, v]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform._frame_kernels import begin, compiled, rate_at
+from anscombe_transform._parts_of_kernels import row, stay_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,7 @@ _CLIP_FIRST = 32640
 @compiled
 def _update(q: AnyArray, state: AnyArray, k: np.int16) -> None:
     """Move running means towards the codes of a frame."""
+    stay_apart()
     wide = state.dtype.type
     shift = wide(k & 15)
     half = wide(wide(1) << wide(shift - wide(1)))
@@ -49,6 +51,7 @@ def _update(q: AnyArray, state: AnyArray, k: np.int16) -> None:
 @compiled
 def _mixed(ea: AnyArray, eb: AnyArray, w2: Any, w3: Any, mixed: AnyArray) -> None:
     """What is smoothed in space, in 1/16 of its weight."""
+    stay_apart()
     work = mixed.dtype.type
     for i in range(ea.size):
         mixed[i] = work(work(work(ea[i]) * w2) + work(work(eb[i]) * w3)) >> work(4)
@@ -57,6 +60,7 @@ def _mixed(ea: AnyArray, eb: AnyArray, w2: Any, w3: Any, mixed: AnyArray) -> Non
 @compiled
 def _columns(above: AnyArray, here: AnyArray, below: AnyArray, sums: AnyArray) -> None:
     """Column sums 1, 2, 1 of three rows, or three blocks of rows."""
+    stay_apart()
     work = sums.dtype.type
     for i in range(here.size):
         sums[i] = work(work(above[i]) + work(below[i])) + work(work(here[i]) << work(1))
@@ -73,6 +77,7 @@ def _level(
     level: AnyArray,
 ) -> None:
     """Predicted levels before clipping, from running means and the column sums left, here and right."""
+    stay_apart()
     work = level.dtype.type
     w0, w1, b = weights[0], weights[1], weights[4]
     for i in range(level.size):
@@ -83,6 +88,7 @@ def _level(
 
 @compiled
 def _clip(level: AnyArray, top: Any) -> None:
+    stay_apart()
     work = level.dtype.type
     for i in range(level.size):
         level[i] = min(max(level[i], work(0)), top)
@@ -106,34 +112,39 @@ def _predict_block(
     `mixed` holds the rows from first - 1 on. Its last row keeps, from one block to the next, the row above:
     the running means there have moved on since.
     """
+    stay_apart()
     height = ea.size // width
     size = (last - first) * width
     end = min(height, last + 1)
     w2, w3 = weights[2], weights[3]
+    last_row = row(mixed, mixed.size - width, mixed.size)
     if first:
-        mixed[:width] = mixed[mixed.size - width :]
-    _mixed(ea[first * width : end * width], eb[first * width : end * width], w2, w3, mixed[width:])
+        _copy(last_row, row(mixed, 0, width))
+    a, b = first * width, end * width
+    _mixed(row(ea, a, b), row(eb, a, b), w2, w3, row(mixed, width, mixed.size))
     if first == 0:
-        mixed[:width] = mixed[width : 2 * width]
+        _copy(row(mixed, width, 2 * width), row(mixed, 0, width))
     if end == last:
-        mixed[width + size : 2 * width + size] = mixed[size : size + width]
-    inner = sums[1 : size + 1]
-    _columns(mixed[:size], mixed[width : width + size], mixed[2 * width : 2 * width + size], inner)
-    mixed[mixed.size - width :] = mixed[size : size + width]
+        _copy(row(mixed, size, size + width), row(mixed, width + size, 2 * width + size))
+    inner = row(sums, 1, size + 1)
+    below = row(mixed, 2 * width, 2 * width + size)
+    _columns(row(mixed, 0, size), row(mixed, width, width + size), below, inner)
+    _copy(row(mixed, size, size + width), last_row)
     sums[0] = sums[1]
     sums[size + 1] = sums[size]
-    a, b = first * width, last * width
-    _level(ea[a:b], eb[a:b], sums[:size], inner, sums[2 : size + 2], weights, level[:size])
+    b = last * width
+    levels, right = row(level, 0, size), row(sums, 2, size + 2)
+    _level(row(ea, a, b), row(eb, a, b), row(sums, 0, size), inner, right, weights, levels)
     # The flat loop took its neighbours across row ends; the outermost column is repeated instead.
     work = level.dtype.type
-    for row in range(0, size, width):
+    for start in range(0, size, width):
         for side in range(2):
-            i = row + side * (width - 1)
+            i = start + side * (width - 1)
             other = i if width == 1 else (i + 1 if side == 0 else i - 1)
             smooth = work(work(inner[i] * work(3)) + inner[other])
             own = work(work(work(ea[a + i]) * weights[0]) + work(work(eb[a + i]) * weights[1]))
             level[i] = work(work(own + work(smooth + weights[4])) >> work(8))
-    _clip(level[:size], top)
+    _clip(levels, top)
 
 
 @compiled
@@ -141,10 +152,12 @@ def _add_innovation(
     level: AnyArray, s: AnyArray, taps: AnyArray, top: Any, moved: AnyArray, sharp: AnyArray
 ) -> None:
     """Levels corrected by what the rows above have shown; `s` is padded by two at either end."""
+    stay_apart()
     work, wide = level.dtype.type, sharp.dtype.type
     n = level.size
     c0, c1, c2, c3, c4 = taps[0], taps[1], taps[2], taps[3], taps[4]
-    s0, s1, s2, s3, s4 = s[:n], s[1 : n + 1], s[2 : n + 2], s[3 : n + 3], s[4 : n + 4]
+    s0, s1, s2 = row(s, 0, n), row(s, 1, n + 1), row(s, 2, n + 2)
+    s3, s4 = row(s, 3, n + 3), row(s, 4, n + 4)
     for i in range(n):
         outer = work(work(work(s0[i]) * c0) + work(work(s4[i]) * c4))
         inner = work(work(work(s1[i]) * c1) + work(work(s3[i]) * c3))
@@ -155,18 +168,26 @@ def _add_innovation(
 
 
 @compiled
-def _copy(level: AnyArray, sharp: AnyArray) -> None:
-    """The levels as they are, where the rows above say nothing."""
-    wide = sharp.dtype.type
-    for i in range(level.size):
-        sharp[i] = wide(level[i])
+def _copy(source: AnyArray, target: AnyArray) -> None:
+    stay_apart()
+    value = target.dtype.type
+    for i in range(target.size):
+        target[i] = value(source[i])
+
+
+@compiled
+def _fill(value: Any, target: AnyArray) -> None:
+    stay_apart()
+    for i in range(target.size):
+        target[i] = value
 
 
 @compiled
 def _new_innovation(q: AnyArray, level: AnyArray, decay: Any, clip: Any, s: AnyArray) -> None:
     """Add a row's innovations to the decaying sums of those above."""
+    stay_apart()
     n = q.size
-    inner = s[2 : n + 2]
+    inner = row(s, 2, n + 2)
     wide, work = s.dtype.type, level.dtype.type
     low = work(-clip)
     for i in range(n):
@@ -180,6 +201,7 @@ def _new_innovation(q: AnyArray, level: AnyArray, decay: Any, clip: Any, s: AnyA
 @compiled
 def _index_codes(sharp: AnyArray, q: AnyArray, index: AnyArray, high: AnyArray) -> None:
     """Where the rank of each code stands in the table, and the high bytes of the ranks."""
+    stay_apart()
     wide = sharp.dtype.type
     for i in range(q.size):
         start = max(wide(wide(sharp[i] >> wide(7)) - wide(LEVELS)), wide(0))
@@ -194,6 +216,7 @@ def _index_codes(sharp: AnyArray, q: AnyArray, index: AnyArray, high: AnyArray) 
 @compiled
 def _index_ranks(sharp: AnyArray, low: AnyArray, index: AnyArray, base: AnyArray) -> None:
     """Where the code of each rank stands in the table, and what is added to it."""
+    stay_apart()
     wide, value = sharp.dtype.type, base.dtype.type
     for i in range(low.size):
         start = max(wide(wide(sharp[i] >> wide(7)) - wide(LEVELS)), wide(0))
@@ -204,6 +227,7 @@ def _index_ranks(sharp: AnyArray, low: AnyArray, index: AnyArray, base: AnyArray
 
 @compiled
 def _look_up(table: AnyArray, index: AnyArray, out: AnyArray) -> None:
+    stay_apart()
     for i in range(out.size):
         out[i] = table[np.uint64(index[i])]
 
@@ -211,6 +235,7 @@ def _look_up(table: AnyArray, index: AnyArray, out: AnyArray) -> None:
 @compiled
 def _join(found: AnyArray, base: AnyArray, high: AnyArray, q: AnyArray) -> None:
     """Codes of their offsets from the base, low and high bytes."""
+    stay_apart()
     value = q.dtype.type
     for i in range(q.size):
         q[i] = value(value(found[i]) + base[i])
@@ -222,7 +247,7 @@ def _serial_row(decode: bool) -> Callable[..., Any]:
     """The loop over a row of the first frame in one direction: the other would write what is read-only."""
 
     @compiled
-    def run(
+    def _run(
         q: AnyArray,
         level: AnyArray,
         sharp: AnyArray,
@@ -233,6 +258,7 @@ def _serial_row(decode: bool) -> Callable[..., Any]:
         high: AnyArray,
         top: Any,
     ) -> None:
+        stay_apart()
         work, value = level.dtype.type, q.dtype.type
         d1 = d2 = work(0)
         clip = work(_CLIP_FIRST)
@@ -255,7 +281,7 @@ def _serial_row(decode: bool) -> Callable[..., Any]:
             d2 = d1
             d1 = min(max(work(work(work(q[i]) << work(7)) - level[i]), work(-clip)), clip)
 
-    return run
+    return _run
 
 
 _serial_ranks = _serial_row(decode=False)
@@ -293,57 +319,57 @@ def _model_loop(decode: bool) -> Callable[..., None]:
         found = np.empty(width, np.uint8)
         base = np.empty(width, q.dtype)
         s = np.zeros(width + 4, np.int32)
-        codes = q.reshape(frames, planes * area)
-        lows = low.reshape(frames, planes * area)
         wide = high.size > 0
         for t in range(frames):
             taps = first if t == 0 else above
             fall = np.int32(decay[min(t, 1)])
             clip = work(_CLIP_FIRST if t == 0 else _CLIP)
-            looks_up = bool(np.any(taps[:5] != 0))
+            looks_up = False
+            for i in range(5):
+                looks_up |= taps[i] != 0
             for plane in range(planes):
                 place = plane * area
-                ea, eb = state[0, place : place + area], state[1, place : place + area]
-                s[:] = 0
+                ea, eb = row(state, 0, place, place + area), row(state, 1, place, place + area)
+                _fill(np.int32(0), s)
                 for y0 in range(0, height, rows):
                     y1 = min(height, y0 + rows)
                     if t == 0:
-                        level[:] = work(mean)
+                        _fill(work(mean), level)
                     else:
                         _predict_block(ea, eb, y0, y1, width, temporal, mixed, sums, level, top)
                     for y in range(y0, y1):
-                        a = place + y * width
-                        row, ranks = codes[t, a : a + width], lows[t, a : a + width]
-                        at = t * planes * area + a
-                        more = high[at : at + width] if wide else high
-                        past = level[(y - y0) * width : (y - y0 + 1) * width]
+                        line, ranks = row(q, t, plane, y, 0, width), row(low, t, plane, y, 0, width)
+                        at = (t * planes + plane) * area + y * width
+                        more = row(high, at, at + width) if wide else high
+                        past = row(level, (y - y0) * width, (y - y0 + 1) * width)
                         if looks_up:
                             _add_innovation(past, s, taps, top, moved, sharp)
                         else:
                             _copy(past, sharp)
                         if t == 0:
                             if decode:
-                                _serial_codes(row, past, sharp, taps[5], taps[6], table, ranks, more, top)
+                                _serial_codes(line, past, sharp, taps[5], taps[6], table, ranks, more, top)
                             else:
-                                _serial_ranks(row, past, sharp, taps[5], taps[6], table, ranks, more, top)
+                                _serial_ranks(line, past, sharp, taps[5], taps[6], table, ranks, more, top)
                         else:
                             if decode:
                                 _index_ranks(sharp, ranks, index, base)
                                 _look_up(table, index, found)
-                                _join(found, base, more, row)
+                                _join(found, base, more, line)
                             else:
-                                _index_codes(sharp, row, index, more)
+                                _index_codes(sharp, line, index, more)
                                 _look_up(table, index, ranks)
                         if looks_up:
-                            _new_innovation(row, past, fall, clip, s)
-                    a, b = y0 * width, y1 * width
-                    done = codes[t, place + a : place + b]
+                            _new_innovation(line, past, fall, clip, s)
+                    size = (y1 - y0) * width
+                    done = row(q, t, plane, y0, 0, size)
+                    mean_a, mean_b = row(ea, y0 * width, y1 * width), row(eb, y0 * width, y1 * width)
                     if t == 0:
-                        begin(done, ea[a:b])
-                        begin(done, eb[a:b])
+                        begin(done, mean_a)
+                        begin(done, mean_b)
                     else:
-                        _update(done, ea[a:b], np.int16(rate_at(rates[0], t)))
-                        _update(done, eb[a:b], np.int16(rate_at(rates[1], t)))
+                        _update(done, mean_a, np.int16(rate_at(rates[0], t)))
+                        _update(done, mean_b, np.int16(rate_at(rates[1], t)))
 
     return run
 

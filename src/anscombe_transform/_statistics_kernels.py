@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from anscombe_transform._parts_of_kernels import row, stay_apart
+from anscombe_transform._parts_of_kernels import INNER, row, stay_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,9 @@ def _compile(function: _Function) -> _Function:
     Sums may be reordered, which vectorisation needs; NaN and infinity keep their meaning.
     """
     reorder = {"reassoc", "contract", "arcp", "nsz"}
-    return cast("_Function", njit(nogil=True, cache=True, error_model="numpy", fastmath=reorder)(function))
+    options = INNER if function.__name__.startswith("_") else {}
+    options = {"error_model": "numpy", "fastmath": reorder, **options}
+    return cast("_Function", njit(nogil=True, cache=True, **options)(function))
 
 
 @_compile

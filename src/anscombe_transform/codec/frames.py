@@ -459,7 +459,7 @@ def _encode_fast(q: AnyArray, rate: int, _: float) -> bytes:
 
 def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
     """The chunk under the model, or as ``fast`` would store it where that has the smaller entropy."""
-    from anscombe_transform import _frame_kernels, _model_kernels
+    from anscombe_transform import _model_kernels
 
     rate, least = _best_rate(q)
     known = tables(model)
@@ -470,7 +470,7 @@ def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
     step = _odd_step(q.size)
     skipped = q[0].size if len(q) > 2 else 0
     parts = [part[skipped::step] for part in (low, high) if part.size]
-    found = sum(_frame_kernels.byte_entropy(np.ascontiguousarray(part)) for part in parts)
+    found = sum(_byte_entropy(part) for part in parts)
     if least < found:
         return _encode_fast(q, rate, least)
     return _smallest(q, payload, _MODEL, model.check)
@@ -492,13 +492,20 @@ def running_residuals(q: AnyArray, rate: int) -> AnyArray:
 
 def _entropy(values: AnyArray, bias: int) -> float:
     """Bits that a value takes at least, if its bytes are coded one by one."""
-    from anscombe_transform import _frame_kernels
-
     payload = _bytes_of(values, bias)
     if values.itemsize == 1:
-        return float(_frame_kernels.byte_entropy(payload))
-    low, high = payload[: values.size], payload[values.size :]
-    return float(_frame_kernels.byte_entropy(low) + _frame_kernels.byte_entropy(high))
+        return _byte_entropy(payload)
+    return _byte_entropy(payload[: values.size]) + _byte_entropy(payload[values.size :])
+
+
+def _byte_entropy(payload: npt.NDArray[np.uint8]) -> float:
+    """Bits that a byte takes at least, coded one by one."""
+    from anscombe_transform import _frame_kernels
+
+    line = np.ascontiguousarray(payload).view()
+    # Always read-only, since the loop would be compiled again for an array that is not.
+    line.flags.writeable = False
+    return float(_frame_kernels.byte_entropy(line))
 
 
 def _best_rate(q: AnyArray) -> tuple[int, float]:
