@@ -47,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"calibration", "compression", "diagnostics", "movies"},
     "batch": {"calibration", "compression", "layouts"},
     "cli": {
+        "_parts_of_kernels",
         "batch",
         "codec",
         "calibration",

@@ -9,12 +9,16 @@ compile as a function of flat arrays that `stay_apart` keeps from being copied i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """Options of a function that only compiled functions call: what lets Python call it takes half its time."""
@@ -76,3 +80,17 @@ def _stay_apart(_: Any) -> Any:
 
 
 stay_apart: Any = intrinsic(_stay_apart)
+
+
+def on_compiling(tell: Callable[[bool], object]) -> AbstractContextManager[Any]:
+    """Tell, within a context, when the compiling of a function begins (True) and ends (False)."""
+
+    class Told(event.Listener):
+        def on_start(self, _: event.Event) -> None:
+            tell(True)
+
+        def on_end(self, _: event.Event) -> None:
+            tell(False)
+
+    found: AbstractContextManager[Any] = event.install_listener("numba:compile", Told())
+    return found

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["CompressionResult", "StoredMovie", "Verification", "VerificationError", "describe", "merged"]
 
 
+# A movie of fewer bytes is through before its rate means anything.
+_RATED_BYTES = 2e9
+
+
 class VerificationError(ValueError):
     """What is stored is not what was promised.
 
@@ -266,12 +270,14 @@ class CompressionResult:
     def __str__(self) -> str:
         plan = self.codec.plan
         shape = " × ".join(map(str, self.array.shape))
+        # Of a short run, most is what comes once: imports, and compiling in a fresh environment.
+        rate = f" ({self.raw_bytes / self.seconds / 1e6:.0f} MB/s)" if self.raw_bytes >= _RATED_BYTES else ""
         checked = "not made" if self.verification is None else str(self.verification)
         return "\n".join(
             [
                 f"{self.path}: {shape} {self.array.dtype}, {size_text(self.raw_bytes)} in "
                 f"{size_text(self.stored_bytes)}, {self.ratio:.2f} times smaller, "
-                f"{self.seconds:.1f} s ({self.raw_bytes / self.seconds / 1e6:.0f} MB/s)",
+                f"{self.seconds:.1f} s{rate}",
                 f"  codec         {plan.configuration.format}, {plan.encoded_dtype} codes; holds "
                 f"{_number(plan.lowest)} to {_number(plan.highest)}",
                 f"  bound         {_bound_text(self.bound)}",
