@@ -7,19 +7,23 @@ The published packages live in an environment of their own, since one of them ha
     python tests/benchmarks/calibration_peers.py --python peers/bin/python [--seeds 5] [--output FILE.md]
 
 Each movie is simulated here, calibrated here, and handed over as a file. An estimator that raises, or gives
-no positive gain, on most of the movies has "fails" in its place.
+no positive gain, on most of the movies has "fails" in its place. The published ones look for more than 100
+neighbouring values that all occur; a detector without any electronic noise leaves gaps between the photon
+numbers, on which they would fail for no good reason. So detectors that have none in a scenario get a read
+noise of 0.3 photons here, photon counters excepted.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from calibration_scenarios import SCENARIOS
+from calibration_scenarios import SCENARIOS, Scenario
 
 from anscombe_transform.calibration import compute_sensitivity
 
@@ -60,11 +64,19 @@ SHOWN = (
 )  # fmt: skip
 
 
+def without_gaps(scenario: Scenario) -> Scenario:
+    """The scenario with read noise, if it has none, unless it counts photons."""
+    gain = scenario.options.get("conversion_gain", 90.0)
+    if "read_noise" in scenario.options or gain == 1:
+        return scenario
+    return dataclasses.replace(scenario, options=scenario.options | {"read_noise": 0.3 * gain})
+
+
 def errors(scenario: str, seeds: range, python: Path, folder: Path) -> list[dict[str, tuple[float, float]]]:
     """Of each seed and estimator, relative error of the gain, error of the zero in photons; NaN if none."""
     paths, truths, found = [], [], []
     for seed in seeds:
-        movie, truth = SCENARIOS[scenario].make(seed)
+        movie, truth = without_gaps(SCENARIOS[scenario]).make(seed)
         paths.append(folder / f"{seed}.npy")
         np.save(paths[-1], movie)
         own = compute_sensitivity(movie, on_refusal="return")
@@ -115,7 +127,8 @@ def main() -> None:
     text = (
         f"Median error of the gain, and of the zero level in photons, over {arguments.seeds} simulated "
         'movies a scenario (`tests/benchmarks/calibration_peers.py` writes this table; "fails" is an error '
-        "raised on most of them).\n\n"
+        "raised on most of them: they ask for more than 100 neighbouring values that all occur). The two "
+        "share one method.\n\n"
         f"| scenario | {' | '.join(names)} |\n{'|---' * (len(names) + 1)}|\n"
     )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -120,7 +120,7 @@ def compute_sensitivity(
         True where pixels may be used. Tiles of 8 × 8 pixels with a pixel of False in or beside them are left
         out.
     max_frames : int, optional
-        Most frames to enter the estimate. By default about eight segments of 16 frames, more for small
+        Most frames to enter the estimate. By default about eight segments of 24 frames, more for small
         frames, spread over the movie.
     full : bool
         Read the whole movie, front to back; memory stays constant.
