@@ -91,6 +91,75 @@ def test_calibrate_draws_the_plot(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "flat.pdf").read_bytes().startswith(b"%PDF")
 
 
+def _flats(folder: Path, seed: int) -> list[Path]:
+    """Three levels of light of a camera of gain 2.2 and zero level 100, frames and an image without light."""
+    rng = np.random.default_rng(seed)
+    paths = []
+    for name, light in (("dim", 20), ("medium", 150), ("bright", 600), ("dark", 0)):
+        frames = 100 + 2.2 * rng.poisson(light, (2, 96, 96)) + 3.5 * rng.standard_normal((2, 96, 96))
+        paths.append(folder / f"{name}.tif")
+        tifffile.imwrite(paths[-1], np.rint(frames).astype("uint16"), photometric="minisblack")
+    tifffile.imwrite(folder / "average.tif", np.full((96, 96), 100, np.uint16))
+    return paths
+
+
+def test_flat_fields_are_calibrated_together(tmp_path: Path, seed: int) -> None:
+    """With ``--flats`` the files are levels of light, as of `compute_sensitivity_from_flats`."""
+    *levels, dark = _flats(tmp_path, seed)
+    found = json.loads(_run("calibrate", "--flats", *levels, "--dark", dark, "--json").stdout)
+    expected = anscombe_transform.compute_sensitivity_from_flats([*map(str, levels)], dark=dark)
+    assert found == expected.to_dict()
+    assert found["conversion_gain"] == pytest.approx(2.2, rel=0.1)
+    average = ("--dark", tmp_path / "average.tif")
+    assert "zero 100" in _run("calibrate", "--flats", *levels, *average).stdout
+    spatial = _run("calibrate", "--flats", *levels, "--noise", "space", "--json").stdout
+    assert [reason["code"] for reason in json.loads(spatial)["reasons"]] == ["spatial_noise"]
+    picture, page = tmp_path / "a.png", tmp_path / "a.html"
+    _run("calibrate", "--flats", *levels, "--report", picture, "--plot", tmp_path / "b.svg")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    _run("calibrate", "--flats", *levels, "--report", page)
+    assert "trustworthy" in page.read_text(encoding="utf-8")
+
+
+def test_a_calibration_serves_other_movies(folder: Path, tmp_path: Path, seed: int) -> None:
+    """What `calibrate --json` printed is what `compress --calibration` notes and builds its codec from."""
+    *levels, dark = _flats(tmp_path, seed)
+    found = tmp_path / "camera.json"
+    found.write_text(_run("calibrate", "--flats", *levels, "--dark", dark, "--json").stdout)
+    calibration = ("--calibration", found)
+    _run("compress", levels[1], tmp_path / "a.zarr", *calibration, NEWEST)
+    about = json.loads(_run("info", tmp_path / "a.zarr", "--json").stdout)
+    assert about["provenance"]["sensitivity"] == json.loads(found.read_text())
+    assert "leave one" in _error("compress", levels[1], "b.zarr", *calibration, "--dark", dark, code=2)
+    found.write_text(_run("calibrate", folder / "flat.npy", "--json", code=3).stdout)
+    assert "same value" in _error("compress", levels[1], "b.zarr", *calibration, code=3)
+    for text, message in (("{}", "missing"), ("gain 3", "not what"), ("[3]", "not what")):
+        found.write_text(text)
+        assert message in _error("compress", levels[1], "b.zarr", *calibration, code=2)
+
+
+def test_flat_fields_that_do_not_do_are_one_line(tmp_path: Path, seed: int) -> None:
+    """One even level is refused; options that have no part in flat fields are named."""
+    *levels, dark = _flats(tmp_path, seed)
+    assert "too alike" in _error("calibrate", "--flats", levels[0], code=3)
+    single = _error("calibrate", "--flats", *levels, tmp_path / "average.tif", code=2)
+    assert "average.tif) has one frame" in single
+    assert "for movies" in _error("calibrate", "--flats", *levels, "--excess-noise=2", code=2)
+    assert "belongs to --flats" in _error("calibrate", levels[0], "--noise=time", code=2)
+    both = ("--dark", dark, "--zero-level=100")
+    assert "give either" in _error("calibrate", "--flats", *levels, *both, code=2)
+
+
+def test_the_calibration_report_is_a_page_or_a_picture(folder: Path, tmp_path: Path) -> None:
+    """``--report`` takes its kind from the suffix; another suffix is refused before anything is read."""
+    picture = tmp_path / "report.svg"
+    _run("calibrate", folder / "movie.npy", "--report", picture)
+    assert "<svg" in picture.read_text(encoding="utf-8")
+    message = _error("calibrate", folder / "absent.npy", "--report", tmp_path / "report.txt", code=2)
+    assert "must end with .html" in message
+    assert "--plot must end" in _error("calibrate", "absent.npy", "--plot", tmp_path / "a", code=2)
+
+
 @pytest.mark.parametrize("zarr_format", FORMATS)
 def test_compress_info_verify(zarr_format: int, folder: Path, tmp_path: Path) -> None:
     """The main job in three commands: an array, what it says of itself, and that it is right."""

@@ -434,7 +434,7 @@ _WRITERS: dict[Format, Callable[[_Job], str]] = {
 }
 
 _READERS: dict[Format, Callable[[_Job], Movie]] = {
-    "tiff": lambda job: open_tiff(job.partial, Choice(), one_image=True),
+    "tiff": lambda job: open_tiff(job.partial, Choice(one_image=True)),
     "hdf5": lambda job: open_hdf5(job.partial, Choice(dataset=job.dataset)),
     "npy": lambda job: open_npy(job.partial, Choice()),
     "raw": lambda job: open_raw(job.partial, Choice(shape=job.movie.shape, dtype=job.movie.dtype)),

@@ -253,9 +253,9 @@ def _dark_movie(
 ) -> MovieLike:
     """The dark frames as a movie (time, y, x); refused unless they have the movie's frame shape."""
     if isinstance(dark, str | os.PathLike):
-        from anscombe_transform.movies import open_movie
+        from anscombe_transform.movies.opening import open_frames
 
-        frames: MovieLike = files.enter_context(open_movie(dark))
+        frames: MovieLike = files.enter_context(open_frames(dark))
     elif len(getattr(dark, "shape", ())) == 2:
         frames = np.asarray(dark)[None]
     elif channel_axis is not None and len(getattr(dark, "shape", ())) == 4:

@@ -140,9 +140,9 @@ def compute_sensitivity_from_flats(
 
 def _open(source: Any, files: ExitStack) -> Any:
     if isinstance(source, str | os.PathLike):
-        from anscombe_transform.movies import open_movie
+        from anscombe_transform.movies.opening import open_frames
 
-        return files.enter_context(open_movie(source))
+        return files.enter_context(open_frames(source))
     return source if hasattr(source, "shape") and hasattr(source, "dtype") else np.asarray(source)
 
 
@@ -168,14 +168,15 @@ def _open_levels(flats: Any, noise: str, files: ExitStack) -> list[Any]:
     if not levels:
         raise ValueError("flats holds no level of light")
     for k, level in enumerate(levels):
+        name = f"level {k}" + (f" ({level.source})" if hasattr(level, "source") else "")
         if len(level.shape) != 3 or level.shape[1:] != levels[0].shape[1:]:
             raise ValueError(
                 f"all levels must be movies (frames, y, x) of one frame shape, got {level.shape} for "
-                f"level {k} and {levels[0].shape} for level 0"
+                f"{name} and {levels[0].shape} for level 0"
             )
         if noise == "time" and level.shape[0] < 2:
             raise ValueError(
-                f"level {k} has one frame; noise over time takes two of each level. noise='space' compares "
+                f"{name} has one frame; noise over time takes two of each level. noise='space' compares "
                 "neighbouring pixels instead"
             )
         if np.dtype(level.dtype).kind not in "iuf":

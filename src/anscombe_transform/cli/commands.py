@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ _SOURCES = (
     "TIFF, HDF5 and NWB (movie.h5, or movie.h5::/dataset where it holds several), .npy, .npz, FITS, a Zarr "
     "array or OME-Zarr image; one channel of a TIFF: movie.tif::C=0; many files of one movie: 'run1/*.tif'"
 )
+
+_PAGES, _DRAWN = (".html", ".htm"), (".png", ".pdf", ".svg")
 
 app = typer.Typer(
     name="anscombe",
@@ -70,6 +73,14 @@ _ExcessNoise = Annotated[
 _Dark = Annotated[
     str | None,
     typer.Option("--dark", metavar="FILE", help="Frames taken without light, for zero level and read noise."),
+]
+_Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE.json",
+        help="What `anscombe calibrate --json` printed for other frames of this detector and settings.",
+    ),
 ]
 
 
@@ -134,6 +145,22 @@ def calibrate(
     zero_level: _ZeroLevel = None,
     read_noise: _ReadNoise = None,
     excess_noise: _ExcessNoise = None,
+    flats: Annotated[
+        bool,
+        typer.Option(
+            "--flats",
+            help="The FILEs are flat fields of one detector, a FILE of two or more frames for each level of "
+            "light; images of one level: 'level1_*.tif'.",
+        ),
+    ] = False,
+    noise: Annotated[
+        Literal["time", "space"] | None,
+        typer.Option(
+            help="With --flats: noise between the frames of a level (time, if not given), or between "
+            "neighbouring pixels under even light, so that single frames will do; then each frame of a lone "
+            "FILE is a level."
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -142,7 +169,12 @@ def calibrate(
     ] = None,
     page: Annotated[
         Path | None,
-        typer.Option("--report", metavar="FILE.html", help="Write a page with constants, reasons and plots."),
+        typer.Option(
+            "--report",
+            metavar="FILE.html",
+            help="Write a page with constants, reasons and plots; with .png, .pdf or .svg draw what the "
+            "calibration rests on: curve, departures, gain by filter, whiteness, maps.",
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Read the whole movie, not a sample spread over it.")
@@ -151,21 +183,35 @@ def calibrate(
 ) -> None:
     """Read gain, zero level and read noise from a movie, with 95 % intervals and a verdict.
 
-    A movie from which they can't be read is refused, with the reason and exit code 3.
+    A movie from which they can't be read is refused, with the reason and exit code 3. With --flats the files
+    are levels of light that are calibrated together.
 
-    Example: anscombe calibrate movie.tif --plot noise.png
+    Example: anscombe calibrate movie.tif --plot noise.png --report page.html
+
+    Example: anscombe calibrate --flats dim.tif medium.tif bright.tif --dark dark.tif --json > camera.json
     """
     documents: dict[str, Any] = {}
 
     def work(file: str) -> None:
-        sensitivity = _calibrated(file, dark, zero_level, read_noise, excess_noise, full=full)
+        if flats:
+            sensitivity = anscombe_transform.compute_sensitivity_from_flats(
+                files if len(files) > 1 else file,
+                on_refusal="return",
+                **_given(dark=dark, zero_level=zero_level, read_noise=read_noise, noise=noise),
+            )
+        else:
+            sensitivity = _calibrated(file, dark, zero_level, read_noise, excess_noise, full=full)
         if plot is not None:
             from anscombe_transform.diagnostics import plot_noise_transfer
 
             figure: Any = plot_noise_transfer(sensitivity).figure
             figure.savefig(plot, dpi=150)
-        if page is not None:
-            anscombe_transform.write_calibration_report(sensitivity, page, movie=file)
+        if page is not None and page.suffix.lower() in _PAGES:
+            anscombe_transform.write_calibration_report(sensitivity, page, movie=None if flats else file)
+        elif page is not None:
+            from anscombe_transform.diagnostics import plot_calibration_report
+
+            plot_calibration_report(sensitivity).savefig(page, dpi=150)
         if as_json:
             documents[file] = sensitivity.to_dict()
         if sensitivity.verdict == "refused":
@@ -173,11 +219,26 @@ def calibrate(
         documents.setdefault(file, str(sensitivity))
 
     with one_line_errors():
-        if len(files) > 1 and (plot or page):
+        if len(files) > 1 and (plot or page) and not flats:
             raise ValueError("--plot and --report are for one movie: give them with a single FILE")
-    code = each(files, work)
-    print_results(documents, len(files), as_json=as_json)
+        if flats and (full or excess_noise is not None):
+            raise ValueError(
+                "--full and --excess-noise are for movies, not for --flats, which are read whole"
+            )
+        if noise is not None and not flats:
+            raise ValueError("--noise belongs to --flats: of a movie the noise is always told over time")
+        _check_suffix("--plot", plot, _DRAWN)
+        _check_suffix("--report", page, (*_PAGES, *_DRAWN))
+    inputs = [", ".join(files)] if flats else files
+    code = each(inputs, work)
+    print_results(documents, len(inputs), as_json=as_json)
     stop(code)
+
+
+def _check_suffix(option: str, path: Path | None, known: tuple[str, ...]) -> None:
+    """Refuse a name for a picture that can't be drawn, before a long calibration."""
+    if path is not None and path.suffix.lower() not in known:
+        raise ValueError(f"{option} must end with {', '.join(known[:-1])} or {known[-1]}, got {str(path)!r}")
 
 
 def _calibrated(
@@ -244,6 +305,7 @@ def compress(
     read_noise: _ReadNoise = None,
     excess_noise: _ExcessNoise = None,
     dark: _Dark = None,
+    calibration: _Calibration = None,
     beta: Annotated[
         float,
         typer.Option(help="Step of the codes in standard deviations of the noise; an error is at most half."),
@@ -262,12 +324,15 @@ def compress(
 
     Any program that reads Zarr through zarr-python opens the arrays once this package is installed.
 
-    A refused calibration stops with exit code 3, unless --gain and --zero-level are given. Of several movies
-    each is calibrated for itself, a bad one is passed over, and the end says which; the exit code is 4 then.
+    A refused calibration stops with exit code 3, unless --gain and --zero-level, or a --calibration of other
+    frames, are given. Of several movies each is calibrated for itself, a bad one is passed over, and the end
+    says which; the exit code is 4 then.
 
     Example: anscombe compress movie.tif movie.zarr
 
     Example: anscombe compress /data/night /archive/night --resume
+
+    Example: anscombe compress movie.tif movie.zarr --calibration camera.json
     """
     *files, out = paths
     several = len(files) > 1 or out.endswith("/") or any(map(is_folder_of_recordings, paths))
@@ -283,9 +348,9 @@ def compress(
             resume=resume,
             pyramid=pyramid,
             threads=threads,
-            sensitivity=_known(gain, zero_level, read_noise, excess_noise, dark),
+            sensitivity=_known(gain, zero_level, read_noise, excess_noise, dark, calibration),
         )
-        if gain is None:
+        if gain is None and calibration is None:
             options["calibration"] = _given(
                 dark=dark, zero_level=zero_level, read_noise=read_noise, excess_noise=excess_noise
             )
@@ -330,10 +395,23 @@ def _known(
     gain: float | None,
     zero_level: float | None,
     read_noise: float | None,
-    excess_noise: float | None,
-    dark: str | None,
+    excess_noise: float | None = None,
+    dark: str | None = None,
+    calibration: Path | None = None,
 ) -> Sensitivity | None:
     """Constants that need no calibration."""
+    if calibration is not None:
+        others = (
+            ("--gain", gain),
+            ("--zero-level", zero_level),
+            ("--read-noise", read_noise),
+            ("--excess-noise", excess_noise),
+            ("--dark", dark),
+        )
+        given = [name for name, value in others if value is not None]
+        if given:
+            raise ValueError(f"--calibration has what {given[0]} is for: leave one of them out")
+        return _read_calibration(calibration)
     if gain is None:
         return None
     if zero_level is None:
@@ -345,6 +423,15 @@ def _known(
         zero_level=zero_level,
         **_given(read_noise=read_noise, excess_noise=excess_noise),
     )
+
+
+def _read_calibration(path: Path) -> Sensitivity:
+    try:
+        return Sensitivity.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not what `anscombe calibrate FILE --json` prints for one movie: {error}"
+        ) from error
 
 
 @contextmanager
@@ -459,6 +546,7 @@ def bench(
     gain: _Gain = None,
     zero_level: _ZeroLevel = None,
     read_noise: _ReadNoise = None,
+    calibration: _Calibration = None,
     as_json: _Json = False,
 ) -> None:
     """Measure how fast this machine stores this movie, and how small, with each preset.
@@ -470,6 +558,6 @@ def bench(
     with one_line_errors(), bar() as progress:
         from anscombe_transform.speed import measure_speed
 
-        known = _known(gain, zero_level, read_noise, None, None)
+        known = _known(gain, zero_level, read_noise, calibration=calibration)
         speed = measure_speed(file, sensitivity=known, megabytes=megabytes, progress=progress)
     print_json(speed.to_dict()) if as_json else typer.echo(speed)

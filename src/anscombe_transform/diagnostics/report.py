@@ -24,7 +24,7 @@ from anscombe_transform.diagnostics.page import (
     shape_of,
 )
 from anscombe_transform.diagnostics.text import with_interval
-from anscombe_transform.diagnostics.transfer import draw_noise_transfer, measured_bins
+from anscombe_transform.diagnostics.transfer import FILTERS, draw_noise_transfer, measured_bins
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     FloatArray = npt.NDArray[np.float64]
 
-_ABSENT = "Not kept in files:\ngive the movie, or what\ncompute_sensitivity returned"
+# Of a calibration that was read from a file; flat fields and given constants have no such panels at all.
+_ABSENT = "– gain by filter, whiteness and maps: give the movie, or what compute_sensitivity returned"
 # Below these ratios neighbours are taken to share noise; frames a little earlier than pixels.
 _CORRELATED = {"x": 0.9, "y": 0.9, "time": 0.85}
 
@@ -49,15 +50,15 @@ def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | No
     source : Sensitivity, or array_like or path of shape (time, y, x)
         A calibration, or the movie to calibrate; a refused one too.
     figure : matplotlib.figure.Figure, optional
-        Where to draw; by default a new one of 12.5 × 6.8 inches.
+        Where to draw; by default a new one of 12.5 × 6.8 inches, half as high for three panels.
 
     Returns
     -------
     matplotlib.figure.Figure
         The verdict with all its reasons; the noise transfer curve; how far its bins are from the line; the
         gain by every filter, which differ where something moves; the whiteness of the noise; the noise of
-        each tile of the field over that of the line, and the share of it that was used. The last four need
-        `Sensitivity.evidence`, which a calibration read from a file does not have.
+        each tile of the field over that of the line, and the share of it that was used. The last four are
+        drawn from `Sensitivity.evidence`, which flat fields and a calibration read from a file do not have.
 
     Examples
     --------
@@ -69,26 +70,22 @@ def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | No
     """
     if not isinstance(source, Sensitivity):
         source = compute_sensitivity(source, on_refusal="return")
-    figure = new_figure(figure, (12.5, 6.8))
-    halves: Any = figure.subfigures(2, 1)
-    axes: list[Axes] = [*halves[0].subplots(1, 3), *halves[1].subplots(1, 4)]
+    evidence = source.evidence
+    figure = new_figure(figure, (12.5, 3.4 if evidence is None else 6.8))
+    parts: Any = figure.subfigures(1 if evidence is None else 2, 1, squeeze=False)
+    axes: list[Axes] = list(parts[0, 0].subplots(1, 3))
     _write_verdict(axes[0], source)
     crowded = draw_noise_transfer(axes[1], source)
     _draw_departure(axes[2], source)
-    evidence = source.evidence
-    if evidence is None:
-        for ax, title in zip(
-            axes[3:], ("Gain by filter", "Whiteness", "Noise over the line's", "Used"), strict=True
-        ):
-            say_instead(ax, title, _ABSENT if source.transfer_curve.mean.size else "Not measured")
-    else:
+    if evidence is not None:
+        axes.extend(parts[1, 0].subplots(1, 4))
         _draw_gains(axes[3], source, evidence)
         _draw_whiteness(axes[4], evidence)
         ratio = evidence.variance_ratio
         reach = max(0.1, float(np.nanquantile(np.abs(ratio - 1), 0.98))) if np.isfinite(ratio).any() else 0.1
         _draw_map(axes[5], ratio, "Noise over the line's", "variance ratio", 1 - reach, 1 + reach)
         _draw_map(axes[6], evidence.used, "Used", "share of the tile's rows", 0.0, 1.0)
-    for letter, ax in zip("abcdefg", axes, strict=True):
+    for letter, ax in zip("abcdefg", axes, strict=False):
         ax.set_title(f"{letter}  {ax.get_title(loc='left')}", loc="left", fontsize=TITLE, weight="bold")
     settle(figure, [crowded])
     return figure
@@ -113,6 +110,12 @@ def _write_verdict(ax: Axes, sensitivity: Sensitivity) -> None:
         )
     if not sensitivity.reasons:
         lines.append("– nothing speaks against it")
+    if (
+        sensitivity.evidence is None
+        and sensitivity.method in FILTERS
+        and sensitivity.transfer_curve.mean.size
+    ):
+        lines += textwrap.wrap(_ABSENT, 62, subsequent_indent="   ")
     shown = lines if len(lines) <= 19 else [*lines[:18], "   …"]
     ax.text(0, 0.87, "\n".join(shown), color=INK, fontsize=TEXT - 0.5, va="top", linespacing=1.35)
     for artist in ax.texts:

@@ -35,12 +35,11 @@ if TYPE_CHECKING:
     FloatArray = npt.NDArray[np.float64]
 
 
-_FILTERS = {
+FILTERS = {
     "t": "differences in time",
     "ty": "differences in time and along y",
     "tx": "differences in time and along x",
     "txy": "differences in time, along y and x",
-    "flats": "frames of equal light",
 }
 
 
@@ -116,8 +115,10 @@ def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity, *, brief: bool = Fal
                 [], [], marker="x", ms=4, mew=0.9, color=GREY, lw=0, label=f"left out: {in_percent(share)}"
             )
         ]
-    elif mean.size and sensitivity.method in _FILTERS:
-        handles.append(text_entry(f"noise told by {_FILTERS[sensitivity.method]}"))
+    elif mean.size and sensitivity.method in FILTERS:
+        handles.append(text_entry(f"noise told by {FILTERS[sensitivity.method]}"))
+    elif mean.size and sensitivity.method == "flats":
+        handles.append(text_entry("noise told by frames of equal light"))
     handles += rejected
     dress(ax, "Noise transfer", "Mean signal (signal units)")
     if not handles:

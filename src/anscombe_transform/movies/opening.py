@@ -164,6 +164,11 @@ def open_movie(
     return movie
 
 
+def open_frames(source: str | os.PathLike[str]) -> Movie:
+    """Open a recording of which one frame will do, such as an average of dark frames: an image is one."""
+    return _open(source, Choice(one_image=True))
+
+
 def reopen(source: Any, options: dict[str, Any]) -> Movie:
     """Open what another process had opened."""
     return open_movie(source, **options)

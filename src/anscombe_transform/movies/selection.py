@@ -37,7 +37,7 @@ class Choice:
     """What the caller of `open_movie` said beside the source; each field is the option of that name.
 
     `indices` are those of the ``::`` spelling of TIFF: the index along an axis, or None for the axis that is
-    time.
+    time. With `one_image` an image without a time axis is taken, as a movie of one frame.
     """
 
     channel: int | str | None = None
@@ -50,14 +50,15 @@ class Choice:
     offset: int | None = None
     storage_options: Mapping[str, Any] | None = None
     indices: Mapping[str, int | None] = field(default_factory=dict)
+    one_image: bool = False
 
     def allow(self, source: str, *options: str) -> None:
         """Refuse the options that mean nothing for this source; those that choose along axes always do."""
-        allowed = {"channel", "plane", "axes", "indices", *options}
+        allowed = {"channel", "plane", "axes", "indices", "one_image", *options}
         for entry in fields(self):
             value = getattr(self, entry.name)
             if value is not None and entry.name not in allowed:
-                takes = ", ".join(sorted(allowed - {"indices"}))
+                takes = ", ".join(sorted(allowed - {"indices", "one_image"}))
                 raise ValueError(
                     f"{entry.name}={value!r} means nothing for {source}; the options for it are {takes}"
                 )
@@ -195,7 +196,6 @@ def select(
     source: str,
     *,
     channel_names: Sequence[str] = (),
-    one_image: bool = False,
 ) -> View:
     """Find time, y and x among the axes of a recording, and the index along each of the others.
 
@@ -209,8 +209,6 @@ def select(
         For the errors.
     channel_names : sequence of str
         Names that ``choice.channel`` may have.
-    one_image : bool
-        Whether an image without a time axis is taken, as a movie of one frame.
 
     Raises
     ------
@@ -243,7 +241,7 @@ def select(
     rest = [axis for axis in free if axis != time]
     if rest:
         raise ValueError(_undecided(axes, lengths, rest, time, source, channel_names))
-    if time is None and not one_image:
+    if time is None and not choice.one_image:
         size = lengths[axes.index("y")], lengths[axes.index("x")]
         raise ValueError(
             f"{source} is a single image of shape {size}, which has no time axis; a movie has the axes "

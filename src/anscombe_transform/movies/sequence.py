@@ -163,7 +163,7 @@ class _Sequence:
         )
 
     def _opened(self, file: Path) -> Movie:
-        return open_tiff(file, self._choice, self._inner, one_image=True)
+        return open_tiff(file, self._choice, self._inner, part=True)
 
     @contextmanager
     def _part(self, number: int) -> Iterator[Movie]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MOST_CHANNELS = 7
 
 
-def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, one_image: bool = False) -> Movie:
+def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, part: bool = False) -> Movie:
     """Open a series of a TIFF file.
 
     Parameters
@@ -39,8 +39,8 @@ def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, one_image
     choice : Choice
     inner : str, optional
         What stands after ``::``: number of the series and index along axes, ``"1,C=0"``.
-    one_image : bool, optional
-        Whether a single image is taken, as a movie of one frame: a file of a sequence.
+    part : bool, optional
+        Whether it is a file of a sequence, of which a single image is taken as a movie of one frame.
     """
     try:
         import tifffile
@@ -50,7 +50,7 @@ def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, one_image
     number, indices = _parse_inner(inner or choice.dataset)
     if number is None:
         number = _series_number(choice)
-    choice = replace(choice, indices=indices)
+    choice = replace(choice, indices=indices, one_image=part or choice.one_image)
     with ExitStack() as cleanup:
         with errors_named(str(path)), _refuse_logged_errors():
             tiff = cleanup.enter_context(tifffile.TiffFile(path))
@@ -58,7 +58,7 @@ def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, one_image
             _check_last_page(tiff)
             facts = read_facts(tiff)
         chosen, name = _choose_series(path, series, number, choice)
-        if one_image and chosen.is_multifile:
+        if part and chosen.is_multifile:
             raise ValueError(
                 f"{path} is one of several files of one OME-TIFF, each of which gives the whole movie: open "
                 "one of them instead of the folder"
@@ -66,14 +66,7 @@ def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, one_image
         label = inner or choice.dataset
         source = str(path) if label is None and len(series) == 1 else f"{path}::{label or name}"
         layout = _layout(chosen, facts, choice, source)
-        view = select(
-            layout.axes,
-            layout.lengths,
-            choice,
-            source,
-            channel_names=facts.channel_names,
-            one_image=one_image,
-        )
+        view = select(layout.axes, layout.lengths, choice, source, channel_names=facts.channel_names)
         if view.axes[-2:] not in ("yx", "xy"):
             raise ValueError(
                 f"{source} has the axes {described(view.axes, view.lengths)}: a TIFF is made of images, so "
