@@ -1,12 +1,16 @@
-"""Make every picture of the README and the documentation, from simulated movies, by the package itself.
+"""Make every picture of the README and the documentation, by the package itself.
 
     python docs/make_figures.py
+    python docs/make_figures.py --recordings DIR
 
-writes docs/figures/*.png in under a minute; the simulations are seeded, so that the pictures stay the same.
+The first writes docs/figures/*.png from simulated movies in about a minute; these are seeded, so that
+the pictures stay the same. The second writes docs/figures/recording_*.png from the real recordings that the
+tests use; who does not have them leaves these pictures as they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 from pathlib import Path
 
@@ -17,7 +21,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from anscombe_transform import AnscombeTransformV3, Sensitivity, compute_sensitivity, simulate_movie
+from anscombe_transform import (
+    AnscombeTransformV3,
+    Sensitivity,
+    compute_sensitivity,
+    compute_sensitivity_from_flats,
+    simulate_movie,
+)
 from anscombe_transform.diagnostics import (
     plot_calibration_report,
     plot_code_histogram,
@@ -133,8 +143,27 @@ def wrong_gain(sensitivity: Sensitivity, movie: np.ndarray) -> AnscombeTransform
     ).codec(sample=movie)
 
 
+def draw_recordings(folder: Path) -> None:
+    """Pictures of a two-photon recording and of a camera under an integrating sphere."""
+    movie = np.load(folder / "tp_anscombe" / "data1.npz")["data"]
+    sensitivity = compute_sensitivity(movie)
+    print(sensitivity)
+    save(plot_calibration_report(sensitivity), "recording_two_photon")
+    save(plot_summary(movie, sensitivity, sensitivity.codec(sample=movie)), "recording_two_photon_summary")
+    light, dark = (folder / "scmos_zyla" / f"{name}_crop_u16.tif" for name in ("light", "dark"))
+    flats = compute_sensitivity_from_flats([light], dark=dark)
+    print(flats)
+    save(plot_calibration_report(flats), "recording_flat_fields")
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--recordings", type=Path, metavar="DIR", help="draw only the pictures of these")
+    recordings = parser.parse_args().recordings
     FIGURES.mkdir(exist_ok=True)
+    if recordings is not None:
+        draw_recordings(recordings)
+        return
     movie = two_photon()
     sensitivity = compute_sensitivity(movie)
     codec = sensitivity.codec(sample=movie)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import subprocess
 import sys
@@ -510,8 +511,10 @@ def test_legends_do_not_cover_the_data(bright, codec):
     """No point lies behind a legend, wherever the points are."""
     curve = measured().transfer_curve
     falling = measured(transfer_curve=dataclasses.replace(curve, variance=curve.variance[::-1]))
-    for ax in (plot_noise_transfer(falling), plot_stabilization(bright, codec)):
+    plots = (plot_noise_transfer(falling), plot_stabilization(bright, codec))
+    for ax, resolution in itertools.product(plots, (72, 80, 120, 150)):
         figure = ax.figure
+        figure.dpi = resolution
         figure.draw_without_rendering()
         (legend,) = [a.get_legend() for a in figure.axes if a.get_legend()]
         box = legend.get_window_extent()
@@ -519,6 +522,18 @@ def test_legends_do_not_cover_the_data(bright, codec):
             for container in axes.containers:
                 points = axes.transData.transform(np.column_stack(container.lines[0].get_data()))
                 assert not any(box.contains(*point) for point in points)
+
+
+def test_long_names_are_shortened_and_one_frame_is_one(tmp_path, dim):
+    """The name of a file fits the page of its summary, both ends of it kept."""
+    path = tmp_path / f"first{'x' * 200}last.npy"
+    np.save(path, dim[:1])
+    figure = plot_summary(path, measured())
+    name = figure.get_suptitle().partition(" · ")[0]
+    assert name.startswith("first")
+    assert name.endswith("last.npy")
+    assert len(name) < 50
+    assert figure.axes[0].get_title(loc="left") == "a  Mean of 1 frame"
 
 
 def test_plots_need_no_pyplot():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anscombe_transform import compute_sensitivity
+from anscombe_transform import compute_sensitivity, simulate_movie
 from anscombe_transform.calibration.maps import shrink, shrink_variances
 from anscombe_transform.diagnostics import plot_pixel_maps
 
@@ -89,6 +89,16 @@ def test_pixels_that_are_alike_become_one_value(rng):
     variances = rng.chisquare(9, (100, 100)) / 9
     flat, _ = shrink_variances(variances, 9, nowhere)
     assert np.std(flat) < 0.3 * np.std(variances)
+
+
+def test_dark_frames_that_are_all_alike_are_the_map(rng):
+    """Copies of an average have no scatter to judge pixels by: their values are kept as they are."""
+    movie = simulate_movie((64, 48, 48), conversion_gain=20, zero_level=100, rng=rng)[0]
+    average = 100 + rng.standard_normal((48, 48))
+    maps = compute_sensitivity(movie, dark=np.stack([average] * 3), per_pixel=True).maps
+    np.testing.assert_allclose(maps.offset, average)
+    flat = compute_sensitivity(movie, dark=np.full((3, 48, 48), 100), per_pixel=True).maps
+    assert (flat.offset == 100).all()
 
 
 def test_maps_stay_in_memory(mapped):

@@ -155,9 +155,13 @@ def shrink(values: Floats, errors: Floats, centre: float, apart: Bools) -> tuple
         The values, and the standard deviation between pixels.
     """
     used = ~apart & np.isfinite(errors) & np.isfinite(values)
-    weight = 1 / errors[used] ** 2
-    if weight.size < 2:
+    if np.count_nonzero(used) < 2:
         return np.where(apart, values, centre), 0.0
+    if not (errors[used] > 0).all():
+        # Dark frames that are all alike, as copies of an average are: there is no error to judge by.
+        known = np.isfinite(errors) & np.isfinite(values)
+        return np.where(known | apart, values, centre), float(values[used].std())
+    weight = 1 / errors[used] ** 2
     excess = float((weight * (values[used] - centre) ** 2).sum()) - weight.size
     between = max(0.0, excess / float(weight.sum()))
     with np.errstate(invalid="ignore"):

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,10 +129,9 @@ def settle(figure: Any, groups: Sequence[tuple[Axes, ...]]) -> None:
     if engine is not None:
         engine.execute(root)
     for group in groups:
-        legend = group[-1].get_legend()
-        if legend is None:
+        if group[-1].get_legend() is None:
             continue
-        box = group[-1].transAxes.inverted().transform_bbox(legend.get_window_extent())
+        box = _legend_box(group[-1], root)
         floor = max(box.y0 - 0.04, 0.25)
         for ax in group:
             low, high = ax.get_ylim()
@@ -141,6 +141,24 @@ def settle(figure: Any, groups: Sequence[tuple[Axes, ...]]) -> None:
                 under = (place > box.x0 - 0.03) & (place < box.x1 + 0.03) & (y <= high)
                 tallest = max(tallest, float(y[under].max(initial=low)))
             ax.set_ylim(low, max(high, low + (tallest - low) / floor))
+
+
+def _legend_box(ax: Axes, root: Figure) -> Bbox:
+    """Where the legend lies in its axes, at most: lines of text take whole pixels, be they large or small."""
+    legend: Any = ax.get_legend()
+    saved_at = root.dpi
+    # A window would change its size with the resolution.
+    resolutions = (
+        (saved_at, 72, 80, 110, 120) if getattr(root.canvas, "manager", None) is None else (saved_at,)
+    )
+    boxes = []
+    try:
+        for resolution in resolutions:
+            root.dpi = resolution
+            boxes.append(ax.transAxes.inverted().transform_bbox(legend.get_window_extent()))
+    finally:
+        root.dpi = saved_at
+    return Bbox.union(boxes)
 
 
 def _drawn(ax: Axes) -> Iterator[tuple[FloatArray, FloatArray]]:

@@ -84,7 +84,9 @@ def plot_pixel_maps(sensitivity: Sensitivity, *, figure: Figure | None = None) -
         count_axes(ax.xaxis, ax.yaxis)
         if not marked and len(maps.hot_pixels):
             y, x = maps.hot_pixels[:_MOST_MARKED].T
-            ax.plot(x, y, "o", ms=5, mfc="none", mec=VERMILION, mew=0.8)
+            # On a white ring a mark is seen on dark and on bright pixels.
+            ax.plot(x, y, "o", ms=6.5, mfc="none", mec="white", mew=2.4)
+            ax.plot(x, y, "o", ms=6.5, mfc="none", mec=VERMILION, mew=1.1)
             ax.set_title(f"{len(maps.hot_pixels)} hot", loc="right", fontsize=TEXT, color=VERMILION)
         marked = True
         bar = figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03, extend="both")

@@ -24,7 +24,7 @@ from anscombe_transform.diagnostics.page import (
     shape_of,
     text_entry,
 )
-from anscombe_transform.diagnostics.text import in_percent, signed
+from anscombe_transform.diagnostics.text import in_frames, in_percent, signed
 from anscombe_transform.movies import open_movie
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def draw_residual_map(ax: Axes, residuals: Residuals) -> None:
     if np.isfinite(image).any():
         limit = max(limit, float(np.nanquantile(np.abs(image), 0.995)))
     shown = ax.imshow(image, cmap="cividis", vmin=-limit, vmax=limit, **shape_of(image))
-    dress(ax, f"Mean residual of {residuals.frames} frames", "x (pixels)", "y (pixels)")
+    dress(ax, f"Mean residual of {in_frames(residuals.frames)}", "x (pixels)", "y (pixels)")
     count_axes(ax.xaxis, ax.yaxis)
     bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03, extend="both")
     bar.set_label("decoded − original (σ)", fontsize=TEXT, color=INK)

@@ -32,7 +32,14 @@ from anscombe_transform.diagnostics.residuals import (
     draw_residual_map,
 )
 from anscombe_transform.diagnostics.stabilization import draw_stabilization
-from anscombe_transform.diagnostics.text import in_bytes, in_digits, signed, with_interval
+from anscombe_transform.diagnostics.text import (
+    in_bytes,
+    in_digits,
+    in_frames,
+    shortened,
+    signed,
+    with_interval,
+)
 from anscombe_transform.diagnostics.transfer import draw_noise_transfer
 from anscombe_transform.movies import open_movie
 
@@ -148,7 +155,7 @@ def _draw_mean_image(ax: Axes, mean: MeanImage) -> None:
     if np.isfinite(image).any():
         low, high = np.nanquantile(image, [0.001, 0.999]).tolist()
     shown = ax.imshow(image, cmap="gray", vmin=low, vmax=high if high > low else low + 1, **shape_of(image))
-    dress(ax, f"Mean of {mean.frames} frames", "x (pixels)", "y (pixels)")
+    dress(ax, f"Mean of {in_frames(mean.frames)}", "x (pixels)", "y (pixels)")
     count_axes(ax.xaxis, ax.yaxis)
     bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03)
     bar.set_label("signal units", fontsize=TEXT, color=INK)
@@ -192,7 +199,7 @@ def _headline(
     recording = " × ".join(str(n) for n in movie.shape) + f" {movie.dtype}"
     path, _, key = movie.source.partition("::")
     if Path(path).exists():
-        recording = " · ".join([Path(path).name, *[key] * bool(key), recording])
+        recording = " · ".join([shortened(Path(path).name, 48), *[shortened(key, 20)] * bool(key), recording])
     gain = with_interval(sensitivity.conversion_gain, sensitivity.conversion_gain_interval)
     zero = with_interval(sensitivity.zero_level, sensitivity.zero_level_interval)
     gain += " signal units/photon" * math.isfinite(sensitivity.conversion_gain)

@@ -31,7 +31,11 @@ def with_interval(value: float, interval: tuple[float, float]) -> str:
 
 def short(value: float, scale: float) -> str:
     """A signal with as many figures as a hundredth of a photon has."""
-    return signed(f"{value:.{max(0, 2 - math.floor(math.log10(scale)))}f}" if scale > 0 else f"{value:.4g}")
+    if not scale > 0:
+        return signed(f"{value:.4g}")
+    # A gain that is nearly 0, as of a movie without shot noise, gives no scale.
+    places = max(0, min(2 - math.floor(math.log10(scale)), 6 - len(f"{abs(value):.0f}")))
+    return signed(f"{value:.{places}f}")
 
 
 def round_signals(signals: FloatArray) -> list[float]:
@@ -59,6 +63,17 @@ def signed(text: str) -> str:
 def in_percent(share: float) -> str:
     """A share in percent, two figures."""
     return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
+
+
+def in_frames(count: int) -> str:
+    """How many frames."""
+    return f"{count} frame" if count == 1 else f"{count} frames"
+
+
+def shortened(name: str, length: int) -> str:
+    """A long name without its middle, since its ends tell most."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"
 
 
 def in_bytes(count: float) -> str:
