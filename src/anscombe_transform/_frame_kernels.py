@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from anscombe_transform._parts_of_kernels import INNER, row, stay_apart
+from anscombe_transform._parts_of_kernels import INNER, at_least, bits_set, lowest_bit, row, share_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def rate_at(k: int, t: int) -> int:
 @compiled
 def _first_residual(q: AnyArray, out: AnyArray) -> None:
     """Residuals of one plane (y, x): (NW + 2 N + NE + 2) >> 2; N at the sides; W in the first row."""
-    stay_apart()
+    share_nothing()
     height, width = q.shape
     value = out.dtype.type
     out[0, 0] = q[0, 0]
@@ -68,7 +68,7 @@ def _first_residual(q: AnyArray, out: AnyArray) -> None:
 @compiled
 def _first_restore(r: AnyArray, q: AnyArray) -> None:
     """Inverse of `_first_residual`."""
-    stay_apart()
+    share_nothing()
     height, width = q.shape
     value = q.dtype.type
     q[0, 0] = r[0, 0]
@@ -87,7 +87,7 @@ def _first_restore(r: AnyArray, q: AnyArray) -> None:
 @compiled
 def begin(q: AnyArray, state: AnyArray) -> None:
     """The state of pixels after their first frame."""
-    stay_apart()
+    share_nothing()
     wide = state.dtype.type
     for i in range(q.size):
         state[i] = wide(wide(q[i]) << wide(7))
@@ -96,7 +96,7 @@ def begin(q: AnyArray, state: AnyArray) -> None:
 @compiled
 def _frame_residual(q: AnyArray, out: AnyArray, state: AnyArray, k: np.int16) -> None:
     """Residuals of some pixels of one frame, and the update of their state."""
-    stay_apart()
+    share_nothing()
     value, wide = out.dtype.type, state.dtype.type
     # A mask on a short integer tells the compiler that the shift is short, without which it widens the lanes.
     shift = wide(k & 15)
@@ -111,7 +111,7 @@ def _frame_residual(q: AnyArray, out: AnyArray, state: AnyArray, k: np.int16) ->
 @compiled
 def _frame_restore(r: AnyArray, q: AnyArray, state: AnyArray, k: np.int16) -> None:
     """Inverse of `_frame_residual`."""
-    stay_apart()
+    share_nothing()
     value, wide = q.dtype.type, state.dtype.type
     shift = wide(k & 15)
     half = wide(wide(1) << wide(shift - wide(1)))
@@ -173,29 +173,43 @@ def join(low: AnyArray, high: AnyArray, bias: Any, r: AnyArray) -> None:
         r[i] = np.uint16(signed + np.uint16(np.uint16(high[i]) << np.uint16(8)))
 
 
-# A de Bruijn sequence: multiplied by a power of two, its top six bits tell which. Bits 8 j and 8 j + 1 of
-# `_escapes` stand for digits 2 j and 2 j + 1 (of a word in memory: numba's platforms are little-endian).
-_SEQUENCE = 0x022FDD63CC95386D
-_DIGIT = np.zeros(64, np.uint8)
-for _bit in range(64):
-    _DIGIT[((_SEQUENCE << _bit) & (2**64 - 1)) >> 58] = _bit // 8 * 2 + _bit % 2
+_SPAN = 4096
+"""Symbols that become pairs, or pairs symbols, before their escapes follow: they stay in the first cache."""
+
+_USUAL = 6
+"""Escapes of 64 symbols that are moved without asking whether there are so many."""
 
 
 @compiled
-def _escapes(word: Any, escape: Any) -> Any:
-    """A bit for each of sixteen digits that is `escape` or more, in their order."""
-    low = np.uint64(0x0F0F0F0F0F0F0F0F)
-    beyond = np.uint64(np.uint64(16) - np.uint64(escape)) * np.uint64(0x0101010101010101)
-    even = np.uint64(np.uint64(word & low) + beyond) & np.uint64(0x1010101010101010)
-    odd = np.uint64(np.uint64(np.uint64(word >> np.uint64(4)) & low) + beyond) & np.uint64(0x1010101010101010)
-    return np.uint64(even >> np.uint64(4)) | np.uint64(odd >> np.uint64(3))
+def _to_digits(values: AnyArray, bias: Any, escape: Any, out: AnyArray) -> None:
+    """Two symbols in a byte."""
+    share_nothing()
+    for i in range(out.size):
+        a, b = np.uint8(values[2 * i] + bias), np.uint8(values[2 * i + 1] + bias)
+        out[i] = np.uint8(min(a, escape) | np.uint8(min(b, escape) << np.uint8(4)))
 
 
 @compiled
-def _first_digit(bits: Any) -> Any:
-    """The first of the digits that `_escapes` found."""
-    lowest = np.uint64(bits & np.uint64(np.uint64(~bits) + np.uint64(1)))
-    return np.uint64(_DIGIT[np.uint64(np.uint64(lowest * np.uint64(_SEQUENCE)) >> np.uint64(58))])
+def _from_digits(pairs: AnyArray, bias: Any, values: AnyArray) -> Any:
+    """Inverse of `_to_digits`; the largest digit."""
+    share_nothing()
+    largest = np.uint8(0)
+    for i in range(pairs.size):
+        v = np.uint8(pairs[i])
+        a, b = np.uint8(v & np.uint8(15)), np.uint8(v >> np.uint8(4))
+        values[2 * i] = np.uint8(a - bias)
+        values[2 * i + 1] = np.uint8(b - bias)
+        largest = max(largest, max(a, b))
+    return largest
+
+
+@compiled
+def _largest(values: AnyArray) -> Any:
+    share_nothing()
+    largest = np.uint8(0)
+    for i in range(values.size):
+        largest = max(largest, np.uint8(values[i]))
+    return largest
 
 
 @compiled
@@ -203,26 +217,35 @@ def pair(values: AnyArray, bias: Any, escape: Any, out: AnyArray) -> int:
     """Two symbols in a byte, as digits of four bits, the first one low, and large ones behind all pairs.
 
     Symbols are the values plus `bias`, modulo 256. Those from `escape` on have it as their digit, and follow
-    less `escape`. Both are uint8; `escape` is at most 15. `out` has room for the pairs and an escape of every
-    symbol; returns the bytes that were used.
+    less `escape`. Both are uint8; `escape` is at most 15. `out` has room for the pairs, an escape of every
+    symbol and eight bytes more; returns the bytes that were used.
     """
-    half = values.size // 2
     end = (values.size + 1) // 2
-    for i in range(half):
-        a, b = np.uint8(values[2 * i] + bias), np.uint8(values[2 * i + 1] + bias)
-        out[i] = np.uint8(min(a, escape) | np.uint8(min(b, escape) << np.uint8(4)))
-    if end > half:
-        out[half] = min(np.uint8(values[2 * half] + bias), escape)
-    words = out[: half & ~7].view(np.uint64)
-    for w in range(words.size):
-        bits = _escapes(words[w], escape)
-        while bits:
-            symbol = np.uint8(values[np.uint64(16 * w) + _first_digit(bits)] + bias)
-            out[end] = np.uint8(symbol - escape)
-            end += 1
-            bits = np.uint64(bits & np.uint64(bits - np.uint64(1)))
-    for i in range(16 * words.size, values.size):
+    whole = values.size & ~63
+    less = np.uint8(bias - escape)
+    for start in range(0, whole, _SPAN):
+        stop = min(whole, start + _SPAN)
+        _to_digits(row(values, start, stop), bias, escape, row(out, start // 2, stop // 2))
+        for i in range(start, stop, 64):
+            left = at_least(values, i, bias, escape)
+            following = end + bits_set(left)
+            # Unsigned, as an index that may be negative is looked at twice.
+            place, to = np.uint64(i), np.uint64(end)
+            for k in range(_USUAL):
+                symbol = np.uint8(values[place + np.uint64(lowest_bit(left) & np.uint64(63))] + less)
+                out[to + np.uint64(k)] = symbol
+                left &= np.uint64(left - np.uint64(1))
+            for k in range(end + _USUAL, following):
+                out[k] = np.uint8(values[place + lowest_bit(left)] + less)
+                left &= np.uint64(left - np.uint64(1))
+            end = following
+    for i in range(whole, values.size):
         symbol = np.uint8(values[i] + bias)
+        digit = min(symbol, escape)
+        if i & 1:
+            out[i >> 1] |= np.uint8(digit << np.uint8(4))
+        else:
+            out[i >> 1] = digit
         if symbol >= escape:
             out[end] = np.uint8(symbol - escape)
             end += 1
@@ -232,46 +255,51 @@ def pair(values: AnyArray, bias: Any, escape: Any, out: AnyArray) -> int:
 @compiled
 def unpair(data: AnyArray, bias: Any, escape: Any, values: AnyArray) -> bool:
     """Inverse of `pair`; False if the data are none of its results."""
-    half = values.size // 2
-    end = (values.size + 1) // 2
-    if data.size < end or (end > half and data[half] > 15):
+    behind = end = (values.size + 1) // 2
+    if data.size < end or (values.size & 1 and data[end - 1] > 15):
         return False
-    for i in range(half):
-        v = np.uint8(data[i])
-        values[2 * i] = np.uint8(np.uint8(v & np.uint8(15)) - bias)
-        values[2 * i + 1] = np.uint8(np.uint8(v >> np.uint8(4)) - bias)
-    if end > half:
-        values[2 * half] = np.uint8(data[half] - bias)
-    words = data[: half & ~7].view(np.uint64)
-    for w in range(words.size):
-        bits = _escapes(words[w], escape)
-        while bits:
-            i = np.uint64(16 * w) + _first_digit(bits)
-            if end >= data.size or not _put(values, i, data[end], bias, escape):
+    whole = values.size & ~63
+    more = np.uint8(escape - bias)
+    largest = np.uint8(0)
+    places = np.empty(_SPAN + 64, np.uint64)
+    for start in range(0, whole, _SPAN):
+        stop = min(whole, start + _SPAN)
+        digit = _from_digits(row(data, start // 2, stop // 2), bias, row(values, start, stop))
+        largest = max(largest, digit)
+        found = 0
+        for i in range(start, stop, 64):
+            left = at_least(values, i, bias, escape)
+            following = found + bits_set(left)
+            place, to = np.uint64(i), np.uint64(found)
+            for k in range(_USUAL):
+                places[to + np.uint64(k)] = place + lowest_bit(left)
+                left &= np.uint64(left - np.uint64(1))
+            for k in range(found + _USUAL, following):
+                places[k] = place + lowest_bit(left)
+                left &= np.uint64(left - np.uint64(1))
+            found = following
+        if end + found > data.size:
+            return False
+        for k in range(found):
+            values[places[k]] = np.uint8(data[end + k] + more)
+        end += found
+    for i in range(whole, values.size):
+        digit = np.uint8(np.uint8(data[i >> 1] >> np.uint8(4 * (i & 1))) & np.uint8(15))
+        largest = max(largest, digit)
+        values[i] = np.uint8(digit - bias)
+        if digit >= escape:
+            if end >= data.size:
                 return False
+            values[i] = np.uint8(data[end] + more)
             end += 1
-            bits = np.uint64(bits & np.uint64(bits - np.uint64(1)))
-    for k in range(16 * words.size, values.size):
-        if np.uint8(values[k] + bias) >= escape:
-            if end >= data.size or not _put(values, np.uint64(k), data[end], bias, escape):
-                return False
-            end += 1
-    return bool(end == data.size)
-
-
-@compiled
-def _put(values: AnyArray, i: Any, beyond: Any, bias: Any, escape: Any) -> bool:
-    """Put the symbol behind an escape in its place, unless the digit there is none or the symbol no byte."""
-    symbol = np.uint8(beyond + escape)
-    stands = np.uint8(values[i] + bias) == escape
-    values[i] = np.uint8(symbol - bias)
-    return bool(stands & (symbol >= escape))
+    highest = _largest(row(data, behind, end))
+    return bool((end == data.size) & (largest <= escape) & (highest <= np.uint8(255) - escape))
 
 
 @compiled
 def _count(r: AnyArray, counts: AnyArray) -> None:
     """Add the bytes of `r` to four interleaved histograms (4, 256), which keep equal bytes from waiting."""
-    stay_apart()
+    share_nothing()
     end = r.size & ~3
     for i in range(0, end, 4):
         counts[0, r[i]] += 1

@@ -276,10 +276,7 @@ def encode_float32(
 
 @_compile
 def decode_table(codes: AnyArray, table: AnyArray, out: AnyArray) -> Any:
-    """Values of codes by look-up; returns the largest code met, and stops before one that `table` lacks.
-
-    With codes two by two as one integer, and a table of value pairs, each look-up gives two values.
-    """
+    """Values of codes by look-up; returns the largest code met, and stops before one that `table` lacks."""
     size = codes.size
     largest = np.int64(0)
     for start in range(0, size, BLOCK):
@@ -295,3 +292,17 @@ def decode_table(codes: AnyArray, table: AnyArray, out: AnyArray) -> Any:
         for i in range(part.size):
             target[i] = table[part[i]]
     return largest
+
+
+@_compile
+def decode_pairs(codes: AnyArray, table: AnyArray, out: AnyArray) -> None:
+    """Values of codes of one byte by look-up, eight as one integer; `table` has the values of any two.
+
+    Nothing is checked: the table spans all pairs. Two values are one integer in it and in `out`.
+    """
+    two = np.uint64(0xFFFF)
+    for i in range(codes.size):
+        v = codes[i]
+        a, b = table[v & two], table[(v >> np.uint64(16)) & two]
+        c, d = table[(v >> np.uint64(32)) & two], table[v >> np.uint64(48)]
+        out[4 * i], out[4 * i + 1], out[4 * i + 2], out[4 * i + 3] = a, b, c, d

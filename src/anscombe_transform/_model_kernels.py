@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform._frame_kernels import begin, compiled, rate_at
-from anscombe_transform._parts_of_kernels import row, stay_apart
+from anscombe_transform._parts_of_kernels import row, share_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ _CLIP_FIRST = 32640
 @compiled
 def _update(q: AnyArray, state: AnyArray, k: np.int16) -> None:
     """Move running means towards the codes of a frame."""
-    stay_apart()
+    share_nothing()
     wide = state.dtype.type
     shift = wide(k & 15)
     half = wide(wide(1) << wide(shift - wide(1)))
@@ -51,7 +51,7 @@ def _update(q: AnyArray, state: AnyArray, k: np.int16) -> None:
 @compiled
 def _mixed(ea: AnyArray, eb: AnyArray, w2: Any, w3: Any, mixed: AnyArray) -> None:
     """What is smoothed in space, in 1/16 of its weight."""
-    stay_apart()
+    share_nothing()
     work = mixed.dtype.type
     for i in range(ea.size):
         mixed[i] = work(work(work(ea[i]) * w2) + work(work(eb[i]) * w3)) >> work(4)
@@ -60,7 +60,7 @@ def _mixed(ea: AnyArray, eb: AnyArray, w2: Any, w3: Any, mixed: AnyArray) -> Non
 @compiled
 def _columns(above: AnyArray, here: AnyArray, below: AnyArray, sums: AnyArray) -> None:
     """Column sums 1, 2, 1 of three rows, or three blocks of rows."""
-    stay_apart()
+    share_nothing()
     work = sums.dtype.type
     for i in range(here.size):
         sums[i] = work(work(above[i]) + work(below[i])) + work(work(here[i]) << work(1))
@@ -74,24 +74,36 @@ def _level(
     here: AnyArray,
     right: AnyArray,
     weights: AnyArray,
+    top: Any,
     level: AnyArray,
 ) -> None:
-    """Predicted levels before clipping, from running means and the column sums left, here and right."""
-    stay_apart()
-    work = level.dtype.type
+    """Predicted levels, from running means and the column sums left, here and right."""
+    share_nothing()
+    work, wide = here.dtype.type, level.dtype.type
     w0, w1, b = weights[0], weights[1], weights[4]
     for i in range(level.size):
         smooth = work(work(left[i] + right[i]) + work(here[i] << work(1)))
         own = work(work(work(ea[i]) * w0) + work(work(eb[i]) * w1))
-        level[i] = work(work(own + work(smooth + b)) >> work(8))
+        found = work(work(own + work(smooth + b)) >> work(8))
+        level[i] = wide(min(max(found, work(0)), top))
 
 
 @compiled
-def _clip(level: AnyArray, top: Any) -> None:
-    stay_apart()
-    work = level.dtype.type
-    for i in range(level.size):
-        level[i] = min(max(level[i], work(0)), top)
+def _level_at_sides(
+    ea: AnyArray, eb: AnyArray, sums: AnyArray, width: int, weights: AnyArray, top: Any, level: AnyArray
+) -> None:
+    """The same in the outermost columns, which are repeated beyond the side."""
+    share_nothing()
+    work, wide = sums.dtype.type, level.dtype.type
+    w0, w1, b = weights[0], weights[1], weights[4]
+    inside = min(1, width - 1)
+    for start in range(0, level.size, width):
+        end = start + width - 1
+        for i, other in ((start, start + inside), (end, end - inside)):
+            smooth = work(work(sums[i] * work(3)) + sums[other])
+            own = work(work(work(ea[i]) * w0) + work(work(eb[i]) * w1))
+            found = work(work(own + work(smooth + b)) >> work(8))
+            level[i] = wide(min(max(found, work(0)), top))
 
 
 @compiled
@@ -112,7 +124,7 @@ def _predict_block(
     `mixed` holds the rows from first - 1 on. Its last row keeps, from one block to the next, the row above:
     the running means there have moved on since.
     """
-    stay_apart()
+    share_nothing()
     height = ea.size // width
     size = (last - first) * width
     end = min(height, last + 1)
@@ -133,27 +145,17 @@ def _predict_block(
     sums[0] = sums[1]
     sums[size + 1] = sums[size]
     b = last * width
-    levels, right = row(level, 0, size), row(sums, 2, size + 2)
-    _level(row(ea, a, b), row(eb, a, b), row(sums, 0, size), inner, right, weights, levels)
-    # The flat loop took its neighbours across row ends; the outermost column is repeated instead.
-    work = level.dtype.type
-    for start in range(0, size, width):
-        for side in range(2):
-            i = start + side * (width - 1)
-            other = i if width == 1 else (i + 1 if side == 0 else i - 1)
-            smooth = work(work(inner[i] * work(3)) + inner[other])
-            own = work(work(work(ea[a + i]) * weights[0]) + work(work(eb[a + i]) * weights[1]))
-            level[i] = work(work(own + work(smooth + weights[4])) >> work(8))
-    _clip(levels, top)
+    here_a, here_b, levels = row(ea, a, b), row(eb, a, b), row(level, 0, size)
+    _level(here_a, here_b, row(sums, 0, size), inner, row(sums, 2, size + 2), weights, top, levels)
+    # The flat loop took its neighbours across row ends.
+    _level_at_sides(here_a, here_b, inner, width, weights, top, levels)
 
 
 @compiled
-def _add_innovation(
-    level: AnyArray, s: AnyArray, taps: AnyArray, top: Any, moved: AnyArray, sharp: AnyArray
-) -> None:
+def _add_innovation(level: AnyArray, s: AnyArray, taps: AnyArray, top: Any, sharp: AnyArray) -> None:
     """Levels corrected by what the rows above have shown; `s` is padded by two at either end."""
-    stay_apart()
-    work, wide = level.dtype.type, sharp.dtype.type
+    share_nothing()
+    work, wide = taps.dtype.type, sharp.dtype.type
     n = level.size
     c0, c1, c2, c3, c4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     s0, s1, s2 = row(s, 0, n), row(s, 1, n + 1), row(s, 2, n + 2)
@@ -161,15 +163,14 @@ def _add_innovation(
     for i in range(n):
         outer = work(work(work(s0[i]) * c0) + work(work(s4[i]) * c4))
         inner = work(work(work(s1[i]) * c1) + work(work(s3[i]) * c3))
-        moved[i] = work(work(outer + inner) + work(work(s2[i]) * c2))
-    for i in range(n):
-        found = work(level[i] + work(work(moved[i] + work(512)) >> work(10)))
+        moved = work(work(outer + inner) + work(work(s2[i]) * c2))
+        found = work(work(level[i]) + work(work(moved + work(512)) >> work(10)))
         sharp[i] = wide(min(max(found, work(0)), top))
 
 
 @compiled
 def _copy(source: AnyArray, target: AnyArray) -> None:
-    stay_apart()
+    share_nothing()
     value = target.dtype.type
     for i in range(target.size):
         target[i] = value(source[i])
@@ -177,7 +178,7 @@ def _copy(source: AnyArray, target: AnyArray) -> None:
 
 @compiled
 def _fill(value: Any, target: AnyArray) -> None:
-    stay_apart()
+    share_nothing()
     for i in range(target.size):
         target[i] = value
 
@@ -185,15 +186,15 @@ def _fill(value: Any, target: AnyArray) -> None:
 @compiled
 def _new_innovation(q: AnyArray, level: AnyArray, decay: Any, clip: Any, s: AnyArray) -> None:
     """Add a row's innovations to the decaying sums of those above."""
-    stay_apart()
+    share_nothing()
     n = q.size
     inner = row(s, 2, n + 2)
-    wide, work = s.dtype.type, level.dtype.type
-    low = work(-clip)
+    wide = s.dtype.type
+    low = wide(-clip)
     for i in range(n):
-        found = work(work(work(q[i]) << work(7)) - level[i])
+        found = wide(wide(wide(q[i]) << wide(7)) - wide(level[i]))
         old = wide(wide(inner[i] * decay) >> wide(4))
-        inner[i] = wide(wide(min(max(found, low), clip)) + old)
+        inner[i] = wide(min(max(found, low), clip) + old)
     s[0] = s[1] = s[2]
     s[n + 2] = s[n + 3] = s[n + 1]
 
@@ -201,7 +202,7 @@ def _new_innovation(q: AnyArray, level: AnyArray, decay: Any, clip: Any, s: AnyA
 @compiled
 def _index_codes(sharp: AnyArray, q: AnyArray, index: AnyArray, high: AnyArray) -> None:
     """Where the rank of each code stands in the table, and the high bytes of the ranks."""
-    stay_apart()
+    share_nothing()
     wide = sharp.dtype.type
     for i in range(q.size):
         start = max(wide(wide(sharp[i] >> wide(7)) - wide(LEVELS)), wide(0))
@@ -216,7 +217,7 @@ def _index_codes(sharp: AnyArray, q: AnyArray, index: AnyArray, high: AnyArray) 
 @compiled
 def _index_ranks(sharp: AnyArray, low: AnyArray, index: AnyArray, base: AnyArray) -> None:
     """Where the code of each rank stands in the table, and what is added to it."""
-    stay_apart()
+    share_nothing()
     wide, value = sharp.dtype.type, base.dtype.type
     for i in range(low.size):
         start = max(wide(wide(sharp[i] >> wide(7)) - wide(LEVELS)), wide(0))
@@ -227,15 +228,22 @@ def _index_ranks(sharp: AnyArray, low: AnyArray, index: AnyArray, base: AnyArray
 
 @compiled
 def _look_up(table: AnyArray, index: AnyArray, out: AnyArray) -> None:
-    stay_apart()
-    for i in range(out.size):
+    """Bytes of a table."""
+    share_nothing()
+    # Four at once: the compiler does not unroll it, and half of the time would go into the loop.
+    end = out.size & ~3
+    for i in range(0, end, 4):
+        a, b = table[np.uint64(index[i])], table[np.uint64(index[i + 1])]
+        c, d = table[np.uint64(index[i + 2])], table[np.uint64(index[i + 3])]
+        out[i], out[i + 1], out[i + 2], out[i + 3] = a, b, c, d
+    for i in range(end, out.size):
         out[i] = table[np.uint64(index[i])]
 
 
 @compiled
 def _join(found: AnyArray, base: AnyArray, high: AnyArray, q: AnyArray) -> None:
     """Codes of their offsets from the base, low and high bytes."""
-    stay_apart()
+    share_nothing()
     value = q.dtype.type
     for i in range(q.size):
         q[i] = value(value(found[i]) + base[i])
@@ -251,15 +259,15 @@ def _serial_row(decode: bool) -> Callable[..., Any]:
         q: AnyArray,
         level: AnyArray,
         sharp: AnyArray,
-        west: Any,
-        west2: Any,
+        taps: AnyArray,
         table: AnyArray,
         low: AnyArray,
         high: AnyArray,
         top: Any,
     ) -> None:
-        stay_apart()
-        work, value = level.dtype.type, q.dtype.type
+        share_nothing()
+        work, value = taps.dtype.type, q.dtype.type
+        west, west2 = taps[5], taps[6]
         d1 = d2 = work(0)
         clip = work(_CLIP_FIRST)
         for i in range(q.size):
@@ -279,7 +287,7 @@ def _serial_row(decode: bool) -> Callable[..., Any]:
                 if high.size:
                     high[i] = np.uint8(np.uint64(offset) >> np.uint64(8))
             d2 = d1
-            d1 = min(max(work(work(work(q[i]) << work(7)) - level[i]), work(-clip)), clip)
+            d1 = min(max(work(work(work(q[i]) << work(7)) - work(level[i])), work(-clip)), clip)
 
     return _run
 
@@ -312,18 +320,17 @@ def _model_loop(decode: bool) -> Callable[..., None]:
         rows = max(1, min(height, BLOCK // width))
         mixed = np.empty((rows + 3) * width, temporal.dtype)
         sums = np.empty(rows * width + 2, temporal.dtype)
-        level = np.empty(rows * width, temporal.dtype)
+        level = np.empty(rows * width, state.dtype)
         sharp = np.empty(width, state.dtype)
-        moved = np.empty(width, temporal.dtype)
-        index = np.empty(width, np.uint16)
-        found = np.empty(width, np.uint8)
-        base = np.empty(width, q.dtype)
+        index = np.empty(rows * width, np.uint16)
+        found = np.empty(rows * width, np.uint8)
+        base = np.empty(rows * width, q.dtype)
         s = np.zeros(width + 4, np.int32)
         wide = high.size > 0
         for t in range(frames):
             taps = first if t == 0 else above
             fall = np.int32(decay[min(t, 1)])
-            clip = work(_CLIP_FIRST if t == 0 else _CLIP)
+            clip = np.int32(_CLIP_FIRST if t == 0 else _CLIP)
             looks_up = False
             for i in range(5):
                 looks_up |= taps[i] != 0
@@ -333,37 +340,45 @@ def _model_loop(decode: bool) -> Callable[..., None]:
                 _fill(np.int32(0), s)
                 for y0 in range(0, height, rows):
                     y1 = min(height, y0 + rows)
+                    size = (y1 - y0) * width
                     if t == 0:
-                        _fill(work(mean), level)
+                        _fill(state.dtype.type(mean), level)
                     else:
                         _predict_block(ea, eb, y0, y1, width, temporal, mixed, sums, level, top)
-                    for y in range(y0, y1):
-                        line, ranks = row(q, t, plane, y, 0, width), row(low, t, plane, y, 0, width)
-                        at = (t * planes + plane) * area + y * width
-                        more = row(high, at, at + width) if wide else high
-                        past = row(level, (y - y0) * width, (y - y0 + 1) * width)
+                    # Where rows do not ask those above, the whole block is one.
+                    step = width if looks_up or t == 0 else size
+                    for start in range(0, size, step):
+                        stop = start + step
+                        at = y0 * width + start
+                        line = row(q, t, plane, 0, at, at + step)
+                        ranks = row(low, t, plane, 0, at, at + step)
+                        at += (t * planes + plane) * area
+                        more = row(high, at, at + step) if wide else high
+                        past = row(level, start, stop)
+                        levels = past
                         if looks_up:
-                            _add_innovation(past, s, taps, top, moved, sharp)
-                        else:
-                            _copy(past, sharp)
+                            levels = row(sharp, 0, width)
+                            _add_innovation(past, s, taps, top, levels)
                         if t == 0:
                             if decode:
-                                _serial_codes(line, past, sharp, taps[5], taps[6], table, ranks, more, top)
+                                _serial_codes(line, past, levels, taps, table, ranks, more, top)
                             else:
-                                _serial_ranks(line, past, sharp, taps[5], taps[6], table, ranks, more, top)
+                                _serial_ranks(line, past, levels, taps, table, ranks, more, top)
                         else:
+                            places, bytes_found = row(index, 0, step), row(found, 0, step)
                             if decode:
-                                _index_ranks(sharp, ranks, index, base)
-                                _look_up(table, index, found)
-                                _join(found, base, more, line)
+                                lowest = row(base, 0, step)
+                                _index_ranks(levels, ranks, places, lowest)
+                                _look_up(table, places, bytes_found)
+                                _join(bytes_found, lowest, more, line)
                             else:
-                                _index_codes(sharp, line, index, more)
-                                _look_up(table, index, ranks)
+                                _index_codes(levels, line, places, more)
+                                _look_up(table, places, ranks)
                         if looks_up:
                             _new_innovation(line, past, fall, clip, s)
-                    size = (y1 - y0) * width
-                    done = row(q, t, plane, y0, 0, size)
-                    mean_a, mean_b = row(ea, y0 * width, y1 * width), row(eb, y0 * width, y1 * width)
+                    done = row(q, t, plane, 0, y0 * width, y0 * width + size)
+                    mean_a = row(ea, y0 * width, y0 * width + size)
+                    mean_b = row(eb, y0 * width, y0 * width + size)
                     if t == 0:
                         begin(done, mean_a)
                         begin(done, mean_b)

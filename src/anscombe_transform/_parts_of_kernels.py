@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils, event
 from numba.extending import intrinsic
@@ -80,6 +81,81 @@ def _stay_apart(_: Any) -> Any:
 
 
 stay_apart: Any = intrinsic(_stay_apart)
+
+
+def _share_nothing(_: Any) -> Any:
+    """As `stay_apart`, and promise that no array in the arguments holds memory that another one writes to.
+
+    Nothing is checked. One version of each loop is compiled then, and loops that do more are vectorised.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        # The first two are where numba puts the result and an exception.
+        for argument in builder.function.args[2:]:
+            if isinstance(argument.type, ir.PointerType):
+                argument.add_attribute("noalias")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+share_nothing: Any = intrinsic(_share_nothing)
+
+
+def _at_least(_: Any, array: Any, start: Any, added: Any, limit: Any) -> Any:
+    """Bits of 64 bytes from `start` on, the first one low: which of them, plus `added`, are `limit` or more.
+
+    Sums are modulo 256. Nothing is checked: the array has to hold them.
+    """
+    if not isinstance(array, types.Array) or array.dtype != types.uint8 or array.layout != "C":
+        return None
+    lanes = ir.VectorType(ir.IntType(8), 64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, first, *numbers = arguments
+        data = context.make_array(array)(context, builder, values).data
+        place = builder.bitcast(builder.gep(data, [first]), lanes.as_pointer())
+        line = builder.load(place, align=1)
+        first_lanes = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+        nothing = ir.Constant(lanes, ir.Undefined)
+        spread = [
+            builder.shuffle_vector(
+                builder.insert_element(nothing, number, ir.IntType(32)(0)), nothing, first_lanes
+            )
+            for number in numbers
+        ]
+        found = builder.icmp_unsigned(">=", builder.add(line, spread[0]), spread[1])
+        return builder.bitcast(found, ir.IntType(64))
+
+    return types.uint64(array, types.intp, types.uint8, types.uint8), generate
+
+
+at_least: Any = intrinsic(_at_least)
+
+
+def _lowest_bit(_: Any, bits: Any) -> Any:
+    """Number of the lowest bit that is set of 64; 64 if none is."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(0))
+
+    return types.uint64(types.uint64), generate
+
+
+lowest_bit: Any = intrinsic(_lowest_bit)
+
+
+def _bits_set(_: Any, bits: Any) -> Any:
+    """How many of 64 bits are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.intp(types.uint64), generate
+
+
+bits_set: Any = intrinsic(_bits_set)
 
 
 def on_compiling(tell: Callable[[bool], object]) -> AbstractContextManager[Any]:

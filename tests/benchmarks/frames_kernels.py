@@ -58,6 +58,9 @@ def main() -> None:
     payload = frames._bytes_of(residuals, 128).copy()
     packed = pack(payload)
     out = np.empty_like(payload)
+    digits = frames._DIGITS[frames._RUNNING]
+    room = np.empty(2 * payload.size, "uint8")
+    pairs = room[: _frame_kernels.pair(payload, *digits, room)].copy()
     chunks = {c.preset: encode_chunk(codes, c) for c in (fast, compact)}
     work: dict[str, Callable[[], object]] = {
         "memcpy": lambda: np.copyto(copy, q),
@@ -65,6 +68,8 @@ def main() -> None:
         "running_restore": lambda: _frame_kernels.running_restore(residuals, 4, frames._state(q), back),
         "code_to_rank": lambda: _model_kernels.code_to_rank(q, low, high, known.ranks, *numbers, states),
         "rank_to_code": lambda: _model_kernels.rank_to_code(back, low, high, known.codes, *numbers, states),
+        "pair": lambda: _frame_kernels.pair(payload, *digits, room),
+        "unpair": lambda: _frame_kernels.unpair(pairs, *digits, out),
         "byte_entropy": lambda: _frame_kernels.byte_entropy(payload),
         "zstd, Huffman stage": lambda: pack(payload),
         "zstd, level 1": lambda: pack_matches(payload),

@@ -418,8 +418,8 @@ def _decode_model(
 
 
 def _room_for_pairs(values: int) -> npt.NDArray[np.uint8]:
-    """Scratch for pairs of bytes and an escape of each."""
-    return scratch("pairs", (values + 1) // 2 + values)
+    """Scratch for pairs of bytes and an escape of each, and the eight bytes more that `pair` asks for."""
+    return scratch("pairs", (values + 1) // 2 + values + 8)
 
 
 def _unpack_pairs(frame: memoryview, digits: tuple[np.uint8, np.uint8], out: npt.NDArray[np.uint8]) -> None:

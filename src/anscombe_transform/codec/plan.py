@@ -239,15 +239,15 @@ class Plan:
     def _decode_flat(self, q: AnyArray, values: AnyArray) -> None:
         from anscombe_transform import _kernels
 
-        even = q.size // 2 * 2
         if q.size < _PAIR_FROM or not self._pairs_possible(q, values):
             largest = _kernels.decode_table(q, self._values, values)
         else:
             largest = int(q.max())
             if largest < self._values.size:
-                wide = values[:even].view(f"u{2 * values.itemsize}")
-                _kernels.decode_table(q[:even].view("u2"), self._pairs, wide)
-                values[even:] = self._values[q[even:]]
+                whole = q.size // 8 * 8
+                wide = values[:whole].view(f"u{2 * values.itemsize}")
+                _kernels.decode_pairs(q[:whole].view("u8"), self._pairs, wide)
+                values[whole:] = self._values[q[whole:]]
         if largest > self._top:
             self._check_codes(q)
 
@@ -265,9 +265,9 @@ class Plan:
         )
 
     def _pairs_possible(self, q: AnyArray, values: AnyArray) -> bool:
-        """Whether two codes can be looked up as one integer: bytes, aligned, and values that pair up."""
+        """Whether codes can be looked up two by two: bytes, aligned to eight, and values that pair up."""
         small = q.itemsize == 1 and values.itemsize in (2, 4) and sys.byteorder == "little"
-        return small and q.ctypes.data % 2 == 0 and values.ctypes.data % (2 * values.itemsize) == 0
+        return small and q.ctypes.data % 8 == 0 and values.ctypes.data % (2 * values.itemsize) == 0
 
     @functools.cached_property
     def _pairs(self) -> AnyArray:
