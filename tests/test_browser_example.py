@@ -159,12 +159,15 @@ def test_v2_arrays_read_equal(example: Path, tmp_path: Path, rng: np.random.Gene
 def codes_of(
     rng: np.random.Generator, dtype: str, shape: tuple[int, ...], kind: str, axis: int | None
 ) -> np.ndarray:
-    """Codes of a dim movie, of a bright one over the type's whole range, of sparse counts, or of anything."""
+    """Codes of a dim movie, a bright one, a slope with or without gaps, sparse counts, or of anything."""
     top = np.iinfo(dtype).max
     if kind == "anything":
         return rng.integers(0, top, shape, endpoint=True).astype(dtype)
     if kind == "sparse":
         return (rng.random(shape) < 0.02).astype(dtype)
+    if kind in ("slope", "gaps"):
+        slope = rng.normal(60 + np.arange(shape[-1]) / 4 if shape else 60, 2.0, shape)
+        return np.rint(slope).astype(dtype) // (3 if kind == "gaps" else 1) * (3 if kind == "gaps" else 1)
     levels = rng.uniform(0, 30 if kind == "dim" else top, shape)
     if axis is not None:
         levels = np.broadcast_to(levels.mean(axis, keepdims=True), shape)
@@ -176,7 +179,7 @@ def test_frames_read_equal(example: Path, tmp_path: Path, rng: np.random.Generat
     """The frame coder in V3 and V2: both widths, any time axis and shape, every way a chunk is stored."""
     from anscombe_transform import FrameCoderV2, FrameCoderV3
 
-    paths = {}
+    paths, stored = {}, set()
     shapes: list[tuple[tuple[int, ...], int | None]] = [
         ((40, 24, 32), 0),
         ((24, 40, 20), 1),
@@ -185,9 +188,12 @@ def test_frames_read_equal(example: Path, tmp_path: Path, rng: np.random.Generat
         ((5, 17, 9), None),
         ((50, 1, 1), 0),
         ((300,), 0),
+        ((1, 30, 45), 0),
+        ((20, 2, 3, 40), 2),
+        ((3, 2, 11, 50), None),
     ]
     for dtype in ("uint8", "uint16"):
-        for kind in ("dim", "bright", "sparse", "anything"):
+        for kind in ("dim", "bright", "slope", "gaps", "sparse", "anything"):
             for shape, axis in shapes:
                 codes = codes_of(rng, dtype, shape, kind, axis)
                 few: dict[str, Any] = {"chunks": shape, "dtype": dtype, "shape": shape}
@@ -201,8 +207,11 @@ def test_frames_read_equal(example: Path, tmp_path: Path, rng: np.random.Generat
                         few |= {"compressors": [FrameCoderV2(shape, dtype, time_axis=axis)], "zarr_format": 2}
                     array = zarr.create_array(str(path), **few)
                     array[...] = codes
+                    if version == 2 and codes.size:
+                        stored.add((path / ".".join("0" * len(shape))).read_bytes()[1])
                     paths[path.stem] = path
                     few = {"chunks": shape, "dtype": dtype, "shape": shape}
+    assert stored >= {0, 1, 3, 0x10, 0x11, 0x13}
     assert_equal_in_node(example, paths, tmp_path)
 
 

@@ -3,8 +3,8 @@
 
 const NAME = "anscombe-frames-v1";
 const CODES = { uint8: Uint8Array, uint16: Uint16Array };
-const VERSION = 0xf1, STORED = 0, RUNNING = 1, PAIRS = 0x10, IN_PLANES = 1;
-const LARGEST_RATE = 5, ESCAPE = 13;
+const VERSION = 0xf1, STORED = 0, RUNNING = 1, LINEAR = 3, PAIRS = 0x10, IN_PLANES = 1, GAPS = 0x10;
+const LARGEST_RATE = 5, ESCAPE = 13, MOST_SETS = 16;
 const BIAS = { [STORED]: 0, [RUNNING]: 6 };
 
 const damaged = (what) => new Error(`${NAME}: the chunk is damaged, or a newer version wrote it: ${what}`);
@@ -71,6 +71,126 @@ function unpair(bytes, bias, size) {
   return out;
 }
 
+/** Numbers in front of the symbols of a linear prediction, little-endian. */
+class Head {
+  constructor(bytes) {
+    this.bytes = bytes;
+    this.at = 0;
+  }
+  take(size) {
+    this.at += size;
+    if (this.at > this.bytes.length) throw damaged("it ends within its prediction");
+    return this.bytes.subarray(this.at - size, this.at);
+  }
+  number(size) {
+    return this.take(size).reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+  signed(size) {
+    const shift = 32 - 8 * size;
+    return (this.number(size) << shift) >> shift;
+  }
+  weight() {
+    const value = this.signed(1);
+    return value === -128 ? this.signed(2) : value;
+  }
+}
+
+/** The weights of a frame, in 1/4096: level in 1/8 code, constant, those of differences and those of means. */
+function readWeights(head, first) {
+  const bits = head.number(3);
+  const level = bits & 0xfffff, shift = 12 - (bits >> 20);
+  const constant = first ? 0 : head.signed(4);
+  const all = Array.from({ length: first ? 12 : 16 }, () => head.weight() * 2 ** shift);
+  const total = all.reduce((sum, weight) => sum + Math.abs(weight), 0);
+  if (shift < 0 || total > 1 << 15 || Math.abs(constant) > 1 << 29) throw damaged("its weights");
+  return { level, constant, taps: all.slice(0, 12), own: first ? [0, 0, 0, 0] : all.slice(12) };
+}
+
+/** The codes that a chunk has, from the smallest on. */
+function readCodes(head, top) {
+  const low = head.number(2), span = head.number(2);
+  const bits = head.take((span >> 3) + 1);
+  const codes = [];
+  for (let i = 0; i < 8 * bits.length; i++) if ((bits[i >> 3] >> (i & 7)) & 1) codes.push(low + i);
+  if (codes[0] !== low || codes.at(-1) !== low + span || low + span > top) throw damaged("the codes it names");
+  return codes;
+}
+
+/** A chunk stored under a linear prediction of neighbours and means, whose weights it brings, to codes. */
+function restoreLinear(content, q, [frames, planes, height, width], parameter, paired) {
+  const wide = q.BYTES_PER_ELEMENT === 2;
+  const stack = frames === 1 ? planes : frames, images = frames === 1 ? 1 : planes;
+  const head = new Head(content);
+  const count = head.number(1), sets = [];
+  if (count < 1 || count > Math.min(stack, MOST_SETS)) throw damaged(`${count} sets of weights`);
+  while (sets.length < count) sets.push(readWeights(head, !sets.length));
+  const codes = parameter & GAPS ? readCodes(head, wide ? 65535 : 255) : null;
+  const more = wide ? new Head(head.take(head.number(4))) : null;
+  const body = content.subarray(head.at);
+  const bytes = paired ? unpair(body, 0, q.length) : body;
+  if (bytes.length !== q.length) throw damaged(`it holds ${bytes.length} bytes of ${q.length}`);
+  for (let i = 0; i < q.length; i++) {
+    let symbol = bytes[i];
+    if (wide && symbol >= 224) {
+      const low = more.number(1);
+      symbol = 224 + low + 256 * (symbol === 255 ? more.number(1) : symbol - 224);
+    }
+    if (symbol > (wide ? 65535 : 255)) throw damaged("a symbol");
+    q[i] = symbol & 1 ? -(symbol + 1) >> 1 : symbol >> 1; // a residual, modulo the range of the array
+  }
+  if (wide && more.at !== more.bytes.length) throw damaged("it has bytes too many");
+  const rate = parameter & 15, size = images * height * width;
+  const mean = new Int32Array(size);
+  for (let t = 0; t < stack; t++) {
+    const set = sets[Math.min(t, count - 1)];
+    const frame = q.subarray(t * size, (t + 1) * size);
+    for (let i = 0; i < images; i++) {
+      const [from, to] = [i * height * width, (i + 1) * height * width];
+      const means = t ? mean.slice(from, to).map((e) => (e + 8) >> 4) : new Int32Array(to - from).fill(set.level);
+      restoreImage(frame.subarray(from, to), means, height, width, set, !t);
+    }
+    const shift = t ? Math.min(rate, 32 - Math.clz32(t)) : 0;
+    for (let i = 0; i < size; i++)
+      mean[i] = shift ? mean[i] + (((frame[i] << 7) - mean[i] + (1 << (shift - 1))) >> shift) : frame[i] << 7;
+  }
+  if (codes)
+    for (let i = 0; i < q.length; i++) {
+      if (q[i] >= codes.length) throw damaged("a code beyond those that it names");
+      q[i] = codes[q[i]];
+    }
+}
+
+const limited = (v) => Math.max(-32767, Math.min(32767, v));
+const ALONE = [4096, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/** Residuals of one image to codes, in place. */
+function restoreImage(q, means, height, width, { level, constant, taps, own }, first) {
+  // Differences of the row and of the three above it, newest first, each with three more at either end.
+  let rows = Array.from({ length: 4 }, () => new Int32Array(width + 6));
+  const at = (y, x) => means[Math.max(0, Math.min(height - 1, y)) * width + Math.max(0, Math.min(width - 1, x))];
+  for (let y = 0; y < height; y++) {
+    const [d1, d2, d3, d] = rows;
+    d.fill(d1[3], 0, 3);
+    const c = first && !y ? ALONE : taps;
+    for (let x = 0, i = y * width; x < width; x++, i++) {
+      const m = means[i];
+      let sum = 0;
+      if (!first) {
+        const corners = at(y - 1, x - 1) + at(y - 1, x + 1) + at(y + 1, x - 1) + at(y + 1, x + 1);
+        sum = own[0] * limited(m - level) + own[1] * limited(at(y, x - 1) + at(y, x + 1) - 2 * m) + constant;
+        sum += own[2] * limited(at(y - 1, x) + at(y + 1, x) - 2 * m) + own[3] * limited(corners - 4 * m);
+      }
+      sum += c[0] * d[x + 2] + c[1] * d[x + 1] + c[2] * d[x] + c[3] * d1[x + 3] + c[4] * d1[x + 2];
+      sum += c[5] * d1[x + 4] + c[6] * d1[x + 1] + c[7] * d1[x + 5] + c[8] * d2[x + 3];
+      sum += c[9] * d2[x + 2] + c[10] * d2[x + 4] + c[11] * d3[x + 3];
+      q[i] += (m + ((sum + 2048) >> 12) + 4) >> 3; // the typed array takes it modulo its range
+      d[x + 3] = limited(8 * q[i] - m);
+    }
+    d.fill(d[3], 0, 3).fill(d[width + 2], width + 3);
+    rows = y ? [d, d1, d2, d3] : [d, d.slice(), d.slice(), d3]; // rows above the first are as the first
+  }
+}
+
 /** Bring the time axis from the front to its place. */
 function placeTime(q, shape, timeAxis) {
   if (!timeAxis) return q;
@@ -92,6 +212,11 @@ export async function decodeChunk(bytes, { shape, dtype, timeAxis }, inflate) {
   if (version !== VERSION) throw damaged(`version ${version}`);
   const q = new CODES[dtype](shape.reduce((a, b) => a * b, 1));
   const wide = q.BYTES_PER_ELEMENT === 2;
+  if ((stage & 15) === LINEAR && (stage & ~PAIRS) === LINEAR && !(parameter & ~31) && (parameter & 15) <= LARGEST_RATE) {
+    const content = await inflate(bytes.subarray(4));
+    restoreLinear(content, q, framesOf(shape, timeAxis), parameter, stage !== LINEAR);
+    return placeTime(q, shape, timeAxis);
+  }
   const method = !wide && (stage ^ PAIRS) in BIAS ? stage ^ PAIRS : stage;
   const content = await inflate(bytes.subarray(4));
   const values = method === stage ? content : unpair(content, BIAS[method], q.length);

@@ -1,4 +1,4 @@
-"""Write ``tests/data/frozen/frames`` and ``pairs``: what the frame coder stores. It refuses to overwrite.
+"""Write ``tests/data/frozen/frames``, ``pairs`` and ``linear``: the frame coder's. It never overwrites.
 
 python tests/data/make_frozen_frames.py
 
@@ -58,6 +58,38 @@ def pairs() -> None:
     (FOLDER / "pairs.json").write_text(f"[\n{lines}\n]\n")
 
 
+def linear() -> None:
+    """Chunks under a linear prediction: one frame and few, planes, both types, with and without gaps."""
+    rng = np.random.default_rng(2028)
+    scene = 60 * np.kron(rng.uniform(0.2, 1, (3, 5)), np.ones((8, 9)))
+    scene = (scene + np.roll(scene, 2, 0) + np.roll(scene, 3, 1)) / 3
+    few = np.clip(np.rint(rng.normal(scene, 2, (3, 2, *scene.shape))), 0, 255)
+    wide = np.rint(rng.normal(4000 + 30 * scene, 2, (2, *scene.shape)))
+    wide[0, 5, :9] = 0, 65535, 4000, 20000, 30000, 9000, 4300, 5000, 100
+    entries = []
+    (FOLDER / "linear").mkdir()
+    for name, codes, dtype, axis in (
+        ("few", few, "uint8", 0),
+        ("one", few[:1, 0], "uint8", 0),
+        ("planes", few[:, 0], "uint8", None),
+        ("gaps", few[:2] // 2 * 2, "uint8", 0),
+        ("wide", wide, "uint16", 0),
+        ("wide-gaps", (4000 + few[:1]) // 3 * 3, "uint16", None),
+    ):
+        stored = codes.astype(dtype)
+        chunk = encode_chunk(stored, FrameConfiguration(time_axis=axis))
+        assert chunk[1] & 0x0F == 3, "the coder stores these codes by another method"
+        entry = {"chunk": f"linear/{name}.chunk", "codes": f"linear/{name}.codes.raw", "dtype": dtype}
+        (FOLDER / entry["chunk"]).write_bytes(chunk)
+        (FOLDER / entry["codes"]).write_bytes(stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+        entries.append(
+            entry | {"shape": stored.shape, "time_axis": axis, "method": chunk[1], "gaps": chunk[2] > 15}
+        )
+    assert [entry["gaps"] for entry in entries] == [False, False, False, True, False, True]
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    (FOLDER / "linear.json").write_text(f"[\n{lines}\n]\n")
+
+
 def arrays() -> None:
     """Arrays of both formats, presets and types."""
     rng = np.random.default_rng(2026)
@@ -97,7 +129,7 @@ def arrays() -> None:
 
 def main() -> None:
     """Write what is not there."""
-    for name, write in (("frames", arrays), ("pairs", pairs)):
+    for name, write in (("frames", arrays), ("pairs", pairs), ("linear", linear)):
         if (FOLDER / f"{name}.json").exists() or (FOLDER / name).exists():
             print(f"{FOLDER / name} exists: frozen data are never written again")
         else:

@@ -86,6 +86,16 @@ def pack_apart(data: npt.NDArray[np.uint8], end: int) -> bytes:
     return b"".join(parts)
 
 
+def pack_parts(parts: list[npt.NDArray[np.uint8]]) -> bytes:
+    """The same of several, each of which begins a new block."""
+    stream = _thread.huffman.compressobj(size=sum(part.size for part in parts))
+    packed = []
+    for part in parts[:-1]:
+        packed += [stream.compress(part.data), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+    packed += [stream.compress(parts[-1].data), stream.flush()]
+    return b"".join(packed)
+
+
 def pack_matches(data: npt.NDArray[np.uint8]) -> bytes:
     """A zstd frame of contiguous bytes at level 1."""
     frame: bytes = _thread.matches.compress(data.data)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from anscombe_transform.codec import still
 from anscombe_transform.codec.entropy import (
     DamagedChunkError,
     pack,
@@ -56,7 +57,7 @@ _VERSION = 0xF1
 _HEADER = 4
 # Low half of the second byte of the header: what the residuals are of. The high half names the entropy
 # stage: 0 is zstd, 1 is zstd on pairs, 2 is kept for an arithmetic coder.
-_STORED, _RUNNING, _MODEL = 0, 1, 2
+_STORED, _RUNNING, _MODEL, _LINEAR = 0, 1, 2, 3
 _PAIRS = 0x10
 # What is added to the bytes of a method before they are paired, and the digit of all larger symbols: codes
 # below 13, residuals from -6 to 6 and ranks below 11 have digits of their own.
@@ -262,6 +263,8 @@ def encode_chunk(codes: AnyArray, configuration: FrameConfiguration) -> bytes:
     q.flags.writeable = False
     if not q.size:
         return _chunk(_STORED, _IN_ORDER, pack(np.empty(0, np.uint8)))
+    if still.applies(q):
+        return _encode_few(q, configuration.model)
     if configuration.model is not None:
         return _encode_compact(q, configuration.model)
     return _encode_fast(q, *_best_rate(q))
@@ -301,7 +304,7 @@ def decode_chunk(
     moved, frames = _frame_shape(tuple(shape), configuration.time_axis)
     q = pool.empty(math.prod(frames), wanted).reshape(frames)
     paired = bool(method & _PAIRS)
-    if paired and q.itemsize != 1:
+    if paired and q.itemsize != 1 and method & 0x0F != _LINEAR:
         raise _unknown("method", method)
     if method in (_STORED, _STORED | _PAIRS):
         _decode_stored(view[_HEADER:], parameter, q, paired=paired)
@@ -309,6 +312,8 @@ def decode_chunk(
         _decode_running(view[_HEADER:], parameter, q, paired=paired)
     elif method in (_MODEL, _MODEL | _PAIRS):
         _decode_model(view[_HEADER:], parameter, q, configuration.model, paired=paired)
+    elif method in (_LINEAR, _LINEAR | _PAIRS):
+        still.decode(view[_HEADER:], parameter, q, paired=paired)
     else:
         raise _unknown("method", method)
     axis = configuration.time_axis
@@ -474,6 +479,29 @@ def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
     if least < found:
         return _encode_fast(q, rate, least)
     return _smallest(q, payload, _MODEL, model.check)
+
+
+def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
+    """Few frames under a prediction of their own, unless they are smaller as many would be stored."""
+    prediction, symbols = still.symbols_of(q)
+    bits = still.entropy(symbols)
+    plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: _odd_step(q.size)]), 0)
+    if model is None and plain <= bits:
+        return _encode_fast(q, *_best_rate(q))
+    stage, parameter, frame = still.packed(symbols, prediction)
+    first = _chunk(_LINEAR | stage, parameter, frame)
+    if model is not None:
+        return min(first, _encode_compact(q, model), key=len)
+    if q.size <= 2 * _PIECE or 8 * len(first) < _REPEATING * q.size or _may_repeat(q, len(first)):
+        return min(first, _chunk(_STORED, _IN_ORDER, pack_matches(_in_order(q))), key=len)
+    return first
+
+
+def _may_repeat(q: AnyArray, size: int) -> bool:
+    """Whether pieces of a chunk show that matches in its codes may make less of it than so many bytes."""
+    raw = _in_order(q)
+    pieces = [raw[q.itemsize * a : q.itemsize * b] for a, b in _pieces(q.size, _PIECE)]
+    return sum(len(pack_matches(piece)) for piece in pieces) < 1.03 * size * len(pieces) * _PIECE / q.size
 
 
 def _odd_step(size: int) -> int:

@@ -1,0 +1,411 @@
+"""The compiled loops of the frame coder's linear prediction; each has a plain numpy twin in the tests.
+
+A code is predicted from the running mean of its pixel and of the pixels around, and from the differences
+between codes and means in the rows above and on the left. Means and differences are in 1/8 code, differences
+within 16 bits; weights are in 1/4096, and their magnitudes sum to 8 at most, so that 32 bits hold every sum.
+
+Rows of differences have three numbers more at the front and three at the end than the row has pixels, rows of
+means one at either end: what a loop finds there stands for pixels beyond the edge.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anscombe_transform._frame_kernels import begin, compiled
+from anscombe_transform._model_kernels import _update
+from anscombe_transform._parts_of_kernels import row, stay_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    AnyArray = npt.NDArray[Any]
+
+PAD = 3
+TAPS = 12
+"""Differences that a prediction weighs: W WW WWW N NW NE NWW NEE NN NNW NNE NNN."""
+WEIGHTS = TAPS + 6
+"""Of the taps; of the mean, those beside, above and below, and diagonal; then a level and a constant."""
+SEGMENT = 32
+"""Pixels in a row that the fit looks at together."""
+FEATURES = TAPS + 6
+"""Rows of the fit's table: the code, N, the other taps, and four of the means; all but N relative to N."""
+
+
+@compiled
+def _means(state: AnyArray, m: AnyArray) -> None:
+    """A row of means in 1/8 code."""
+    stay_apart()
+    n = state.size
+    inner = row(m, 1, n + 1)
+    for i in range(n):
+        inner[i] = np.int32(np.int32(state[i] + np.int32(8)) >> np.int32(4))
+    m[0] = m[1]
+    m[n + 1] = m[n]
+
+
+@compiled
+def _limited(v: Any) -> Any:
+    """A difference within 16 bits, signed."""
+    return min(max(v, np.int32(-32767)), np.int32(32767))
+
+
+@compiled
+def _prior(above: AnyArray, here: AnyArray, below: AnyArray, w: AnyArray, out: AnyArray) -> None:
+    """What the means around add to the mean of each pixel."""
+    stay_apart()
+    own, beside, upright, diagonal, level, constant = w[0], w[1], w[2], w[3], w[4], w[5]
+    for i in range(out.size):
+        mean = here[i + 1]
+        twice = np.int32(mean << np.int32(1))
+        sides = _limited(np.int32(np.int32(here[i] + here[i + 2]) - twice))
+        middle = _limited(np.int32(np.int32(above[i + 1] + below[i + 1]) - twice))
+        outer = np.int32(np.int32(above[i] + below[i]) + np.int32(above[i + 2] + below[i + 2]))
+        outer = _limited(np.int32(outer - np.int32(mean << np.int32(2))))
+        total = np.int32(np.int32(_limited(np.int32(mean - level)) * own) + np.int32(sides * beside))
+        total = np.int32(np.int32(total + np.int32(middle * upright)) + np.int32(outer * diagonal))
+        out[i] = np.int32(total + constant)
+
+
+@compiled
+def _add_above(d1: AnyArray, d2: AnyArray, d3: AnyArray, w: AnyArray, out: AnyArray) -> None:
+    """Add what the differences in the three rows above predict."""
+    stay_apart()
+    n, nw, ne, nww, nee = w[3], w[4], w[5], w[6], w[7]
+    nn, nnw, nne, nnn = w[8], w[9], w[10], w[11]
+    for i in range(out.size):
+        one = np.int32(np.int32(d1[i + 3] * n) + np.int32(d1[i + 2] * nw))
+        two = np.int32(np.int32(d1[i + 4] * ne) + np.int32(d1[i + 1] * nww))
+        three = np.int32(np.int32(d1[i + 5] * nee) + np.int32(d2[i + 3] * nn))
+        four = np.int32(np.int32(d2[i + 2] * nnw) + np.int32(d2[i + 4] * nne))
+        five = np.int32(out[i] + np.int32(d3[i + 3] * nnn))
+        out[i] = np.int32(np.int32(one + two) + np.int32(np.int32(three + four) + five))
+
+
+@compiled
+def _add_left(d: AnyArray, w: AnyArray, out: AnyArray) -> None:
+    """Add what the differences on the left predict, where they are known."""
+    stay_apart()
+    w1, w2, w3 = w[0], w[1], w[2]
+    for i in range(out.size):
+        one = np.int32(np.int32(d[i + 2] * w1) + np.int32(d[i + 1] * w2))
+        out[i] = np.int32(np.int32(out[i] + one) + np.int32(d[i] * w3))
+
+
+@compiled
+def _differences(q: AnyArray, m: AnyArray, d: AnyArray) -> None:
+    """Differences between the codes of a row and its means."""
+    stay_apart()
+    inner = row(d, PAD, PAD + q.size)
+    for i in range(q.size):
+        inner[i] = _limited(np.int32(np.int32(np.int32(q[i]) << np.int32(3)) - m[i]))
+
+
+@compiled
+def _pad(d: AnyArray, left: Any, right: Any) -> None:
+    """What stands for differences beyond the edges."""
+    n = d.size
+    for i in range(PAD):
+        d[i] = left
+        d[n - 1 - i] = right
+
+
+@compiled
+def _predictions(total: AnyArray, m: AnyArray) -> None:
+    """Predicted codes of a row, of what is added to its means."""
+    stay_apart()
+    for i in range(total.size):
+        level = np.int32(m[i] + np.int32(np.int32(total[i] + np.int32(2048)) >> np.int32(12)))
+        total[i] = np.int32(np.int32(level + np.int32(4)) >> np.int32(3))
+
+
+@compiled
+def _symbols(q: AnyArray, predicted: AnyArray, out: AnyArray) -> None:
+    """Residuals of a row, modulo the range of the codes, small ones of either sign first."""
+    stay_apart()
+    value = out.dtype.type
+    bits = np.int32(8 * out.itemsize - 1)
+    for i in range(q.size):
+        r = value(np.int32(q[i]) - predicted[i])
+        sign = value(value(0) - value(r >> value(bits)))
+        out[i] = value(value(r << value(1)) ^ sign)
+
+
+@compiled
+def _restore(symbols: AnyArray, predicted: AnyArray, q: AnyArray) -> None:
+    """Inverse of `_symbols`."""
+    stay_apart()
+    value = q.dtype.type
+    for i in range(q.size):
+        s = symbols[i]
+        r = value(value(s >> value(1)) ^ value(value(0) - value(s & value(1))))
+        q[i] = value(r + value(predicted[i]))
+
+
+@compiled
+def _restore_left(
+    symbols: AnyArray, total: AnyArray, m: AnyArray, before: Any, w: AnyArray, q: AnyArray
+) -> None:
+    """The same where the prediction lacks what the differences on the left predict."""
+    stay_apart()
+    value = q.dtype.type
+    w1, w2, w3 = w[0], w[1], w[2]
+    d1 = d2 = d3 = before
+    for i in range(q.size):
+        s = symbols[i]
+        r = value(value(s >> value(1)) ^ value(value(0) - value(s & value(1))))
+        older = np.int32(np.int32(d2 * w2) + np.int32(d3 * w3))
+        known = np.int32(np.int32(total[i] + np.int32(2048)) + older)
+        level = np.int32(m[i] + np.int32(4)) + np.int32(np.int32(known + np.int32(d1 * w1)) >> np.int32(12))
+        code = value(r + value(np.int32(level) >> np.int32(3)))
+        q[i] = code
+        d3, d2 = d2, d1
+        d1 = _limited(np.int32(np.int32(np.int32(code) << np.int32(3)) - m[i]))
+
+
+@compiled
+def _fill(value: Any, target: AnyArray) -> None:
+    stay_apart()
+    for i in range(target.size):
+        target[i] = value
+
+
+def _still_loop(decode: bool) -> Callable[..., None]:
+    """The loop over a frame in one direction: the other would write what is read-only."""
+
+    @compiled
+    def run(
+        q: AnyArray, symbols: AnyArray, weights: AnyArray, first: AnyArray, rate: int, state: AnyArray
+    ) -> None:
+        planes, height, width = q.shape
+        begins = rate < 0
+        d = np.zeros((4, width + 2 * PAD), np.int32)
+        m = np.empty((3, width + 2), np.int32)
+        total = np.empty(width, np.int32)
+        level = weights[WEIGHTS - 2]
+        left = False
+        for i in range(3):
+            left |= weights[i] != 0
+        for plane in range(planes):
+            for k in range(4):
+                _fill(np.int32(0), row(d, k, 0, width + 2 * PAD))
+            start = np.int32(0)
+            if begins:
+                _fill(level, row(m, 0, 0, width + 2))
+            else:
+                _means(row(state, plane, 0, 0, width), row(m, 0, 0, width + 2))
+            for y in range(height):
+                here = row(m, 0 if begins else y % 3, 0, width + 2)
+                if begins:
+                    _fill(np.int32(0), total)
+                else:
+                    below = row(m, (y + 1) % 3, 0, width + 2)
+                    _means(row(state, plane, min(y + 1, height - 1), 0, width), below)
+                    above = row(m, (y + 2) % 3 if y else 0, 0, width + 2)
+                    _prior(above, here, below, row(weights, TAPS, WEIGHTS), total)
+                # Nothing is known above the first row of a first frame, where the left neighbour has to do.
+                lonely = begins and y == 0
+                w = first if lonely else weights
+                line, coded = row(q, plane, y, 0, width), row(symbols, plane, y, 0, width)
+                own = row(d, y & 3, 0, width + 2 * PAD)
+                middle = row(here, 1, width + 1)
+                if not lonely:
+                    d1, d2 = row(d, (y - 1) & 3, 0, width + 6), row(d, (y - 2) & 3, 0, width + 6)
+                    _add_above(d1, d2, row(d, (y - 3) & 3, 0, width + 6), w, total)
+                if decode:
+                    if left or lonely:
+                        _restore_left(coded, total, middle, start, w, line)
+                    else:
+                        _predictions(total, middle)
+                        _restore(coded, total, line)
+                _differences(line, middle, own)
+                if not decode:
+                    if left or lonely:
+                        _pad(own, start, np.int32(0))
+                        _add_left(own, w, total)
+                    _predictions(total, middle)
+                    _symbols(line, total, coded)
+                start = own[PAD]
+                _pad(own, start, own[PAD + width - 1])
+                if y == 0:
+                    # Rows above the first are as it is.
+                    for k in range(1, 4):
+                        other = row(d, k, 0, width + 2 * PAD)
+                        for i in range(width + 2 * PAD):
+                            other[i] = own[i]
+                mean = row(state, plane, y, 0, width)
+                if rate <= 0:
+                    begin(line, mean)
+                else:
+                    _update(line, mean, np.int16(rate))
+
+    return run
+
+
+code_to_symbol = _still_loop(decode=False)
+"""Symbols of the codes of one frame (plane, y, x).
+
+Parameters
+----------
+q, symbols
+    Codes and symbols of the same shape and type.
+weights
+    `WEIGHTS` int32, within the bounds of the format.
+first
+    Weights of the first row of a first frame.
+rate
+    Shift with which the frame moves the running means afterwards; -1 for a first frame, which has none.
+state
+    Running means (plane, y, x) in 1/128 code, int32; moved on by the frame.
+"""
+
+symbol_to_code = _still_loop(decode=True)
+"""Inverse of `code_to_symbol`."""
+
+
+@compiled
+def _gather(q: AnyArray, state: AnyArray, level: Any, out: AnyArray) -> None:
+    """Differences between some codes and their means, or one level where there are no means."""
+    stay_apart()
+    if state.size:
+        for i in range(out.size):
+            mean = np.int32(np.int32(state[i] + np.int32(8)) >> np.int32(4))
+            out[i] = np.float32(np.int32(np.int32(np.int32(q[i]) << np.int32(3)) - mean))
+    else:
+        for i in range(out.size):
+            out[i] = np.float32(np.int32(np.int32(np.int32(q[i]) << np.int32(3)) - level))
+
+
+@compiled
+def _curvature(a: AnyArray, b: AnyArray, here: AnyArray, out: AnyArray) -> None:
+    """Add how far means on two sides are from the one between."""
+    stay_apart()
+    for i in range(out.size):
+        between = np.int32(np.int32(a[i] + b[i]) - np.int32(np.int32(2) * here[i]))
+        out[i] += np.float32(between) * np.float32(1 / 16)
+
+
+@compiled
+def _subtract(a: AnyArray, out: AnyArray) -> None:
+    stay_apart()
+    for i in range(out.size):
+        out[i] -= a[i]
+
+
+@compiled
+def sampled_features(q: AnyArray, state: AnyArray, level: int, places: AnyArray, out: AnyArray) -> None:
+    """What predictions may be made of, at segments of pixels all over a frame.
+
+    Parameters
+    ----------
+    q
+        Codes of the frame (plane, y, x).
+    state
+        Their running means in 1/128 code, or nothing in a first frame.
+    level
+        Mean of all codes, in 1/8 code.
+    places
+        Plane, y and x of the first pixel of each segment: y is at least 3, x at least 3 and at most the width
+        less `SEGMENT` and 2, and y less than the height by at least 2 where there are means.
+    out
+        float32 (segment, `FEATURES`, `SEGMENT`).
+    """
+    n = SEGMENT
+    known = state.size > 0
+    for s in range(len(places)):
+        plane, y, x = places[s, 0], places[s, 1], places[s, 2]
+        for f in range(13):
+            # The code itself, N, then the other taps in their order.
+            up = 0 if f == 0 or 2 <= f <= 4 else (2 if 9 <= f <= 11 else (3 if f == 12 else 1))
+            side = 0
+            if 2 <= f <= 4:
+                side = 1 - f
+            elif f == 5 or f == 10:
+                side = -1
+            elif f == 6 or f == 11:
+                side = 1
+            elif f == 7:
+                side = -2
+            elif f == 8:
+                side = 2
+            a = x + side
+            codes = row(q, plane, y - up, a, a + n)
+            means = row(state, plane, y - up, a, a + n) if known else row(state, 0, 0, 0, 0)
+            _gather(codes, means, np.int32(level), row(out, s, f, 0, n))
+        for f in range(13):
+            if f != 1:
+                _subtract(row(out, s, 1, 0, n), row(out, s, f, 0, n))
+        for f in range(13, 17):
+            _zero(row(out, s, f, 0, n))
+        for i in range(n):
+            out[s, 17, i] = np.float32(1)
+        if known:
+            middle = row(state, plane, y, x, x + n)
+            for k in range(4):
+                # Beside, above and below, and the two diagonals.
+                up, side = (0 if k == 0 else 1), (0 if k == 1 else (-1 if k == 3 else 1))
+                one = row(state, plane, y - up, x - side, x - side + n)
+                two = row(state, plane, y + up, x + side, x + side + n)
+                _curvature(one, two, middle, row(out, s, 13 + min(k, 2), 0, n))
+            last = row(out, s, 16, 0, n)
+            for i in range(n):
+                last[i] = np.float32(np.int32(middle[i] >> np.int32(4)) - level)
+
+
+@compiled
+def _zero(out: AnyArray) -> None:
+    stay_apart()
+    for i in range(out.size):
+        out[i] = np.float32(0)
+
+
+@compiled
+def narrow(symbols: AnyArray, out: AnyArray, more: AnyArray) -> int:
+    """Symbols of two bytes as bytes, and behind `out` one or two bytes more of each that is large.
+
+    Symbols below 224 are themselves; of what the others have beyond it, the high byte h is stored as
+    224 + min(h, 31), and the low byte follows; where h is 31 or more, h as well. Returns the bytes used.
+    """
+    for i in range(symbols.size):
+        s = np.int32(symbols[i])
+        wide = min(np.int32(224) + np.int32(np.int32(s - np.int32(224)) >> np.int32(8)), np.int32(255))
+        out[i] = np.uint8(min(s, max(wide, np.int32(224))))
+    end = 0
+    for i in range(symbols.size):
+        if out[i] >= 224:
+            beyond = np.int64(symbols[i]) - 224
+            more[end] = np.uint8(beyond & 255)
+            end += 1
+            if out[i] == 255:
+                more[end] = np.uint8(beyond >> 8)
+                end += 1
+    return end
+
+
+@compiled
+def widen(narrowed: AnyArray, more: AnyArray, out: AnyArray) -> bool:
+    """Inverse of `narrow`; False if the bytes are none of its results."""
+    for i in range(out.size):
+        out[i] = np.uint16(narrowed[i])
+    end = 0
+    for i in range(out.size):
+        if narrowed[i] >= 224:
+            if end >= more.size:
+                return False
+            high = np.int64(narrowed[i]) - 224
+            low = np.int64(more[end])
+            end += 1
+            if high == 31:
+                if end >= more.size or more[end] < 31:
+                    return False
+                high = np.int64(more[end])
+                end += 1
+            symbol = 224 + low + 256 * high
+            if symbol > 65535:
+                return False
+            out[i] = np.uint16(symbol)
+    return bool(end == more.size)

@@ -1,0 +1,471 @@
+"""The frame coder's linear prediction, fitted to each chunk: for still images and movies of few frames.
+
+Running means need time. Where there is little, a code is predicted from a weighted sum of its neighbours
+in the same frame and of the mean of the frames before it; the weights are fitted to the chunk and stored in
+front of its residuals. Codes that no pixel has are left out first, since a signal of whole numbers leaves
+gaps where its codes are finer than the numbers.
+
+References
+----------
+Weinberger, Seroussi and Sapiro (2000), The LOCO-I lossless image compression algorithm, IEEE Transactions on
+Image Processing 9(8), 1309-1324, for causal neighbours and their names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from anscombe_transform.codec.entropy import DamagedChunkError, pack, pack_parts, scratch, unpack
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    AnyArray = npt.NDArray[Any]
+
+TAPS = 12
+WEIGHTS = TAPS + 6
+_FEATURES = TAPS + 6
+_LEFT = 3
+MOST_SETS = 16
+RATES = (0, 1, 2, 3, 4, 5)
+# Within these the arithmetic stays in 32 bits.
+_MOST_WEIGHTS, _MOST_CONSTANT = 1 << 15, 1 << 29
+# Weights are in 1/4096, stored in 1/64 to 1/4096.
+_ONE = 1 << 12
+_PRECISIONS = (6, 7, 8, 10, 12)
+_ESCAPE = -128
+HEAD = 1 + MOST_SETS * (8 + 3 * (WEIGHTS - 2)) + 4 + 8192
+"""The most bytes that stand before the symbols of a chunk."""
+
+# What the fit looks at, and what its weights are worth.
+_SEGMENT = 32
+_SEGMENTS, _SHARE = 512, 128
+_RIDGE = 1e-6
+_WORTHWHILE = 0.01
+# Frames beyond this many are for running means.
+_FRAMES = 8
+_NOTHING = np.empty((0, 0, 0), np.int32)
+_LARGE_FRAME = 1 << 13
+
+
+class Prediction(NamedTuple):
+    """What a chunk is predicted with: its rate, weights by frame, and the codes it has if there are gaps."""
+
+    rate: int
+    precisions: list[int]
+    weights: AnyArray
+    palette: AnyArray | None
+
+
+# --- shape --------------------------------------------------------------------------------------------------
+
+
+def as_stack(q: AnyArray) -> AnyArray:
+    """The frames (time, plane, y, x), or the planes in their place where there is only one frame."""
+    return q.reshape(q.shape[1], 1, *q.shape[2:]) if q.shape[0] == 1 else q
+
+
+def applies(q: AnyArray) -> bool:
+    """Whether frames (time, plane, y, x) are large enough to fit weights to, and few enough to need it."""
+    frames, _, height, width = (int(length) for length in q.shape)
+    return frames <= _FRAMES and height >= 8 and width >= _SEGMENT + 6
+
+
+# --- coding -------------------------------------------------------------------------------------------------
+
+
+def symbols_of(q: AnyArray) -> tuple[Prediction, AnyArray]:
+    """A prediction fitted to frames (time, plane, y, x) and the symbols under it, scratch of this thread."""
+    from anscombe_transform import _still_kernels
+
+    q, palette = _without_gaps(q)
+    stack = as_stack(q)
+    frames = len(stack)
+    large = stack[0].size >= _LARGE_FRAME
+    sets = min(frames, MOST_SETS if large else 2)
+    rate = 0 if len(q) == 1 else 5
+    symbols = scratch("symbols", stack.size, stack.dtype).reshape(stack.shape)
+    state = _state(stack)
+    known = []
+    places = _places(stack)
+    for t in range(frames):
+        if t < sets:
+            known.append(_fitted(stack[t], state if t else _NOTHING, places))
+        weights = known[-1][1]
+        shift = -1 if t == 0 else min(rate, t.bit_length())
+        _still_kernels.code_to_symbol(stack[t], symbols[t], weights, _first(), shift, state)
+    precisions = [precision for precision, _ in known]
+    return Prediction(rate, precisions, np.array([w for _, w in known]), palette), symbols.reshape(q.shape)
+
+
+def codes_of(symbols: AnyArray, prediction: Prediction, q: AnyArray) -> None:
+    """Restore frames (time, plane, y, x) from their symbols."""
+    from anscombe_transform import _still_kernels
+
+    stack, coded = as_stack(q), as_stack(symbols)
+    state = _state(stack)
+    for t in range(len(stack)):
+        weights = prediction.weights[min(t, len(prediction.weights) - 1)]
+        shift = -1 if t == 0 else min(prediction.rate, t.bit_length())
+        _still_kernels.symbol_to_code(stack[t], coded[t], weights, _first(), shift, state)
+    if prediction.palette is not None:
+        _with_gaps(q, prediction.palette)
+
+
+def _state(stack: AnyArray) -> AnyArray:
+    return scratch("means", stack[0].size, np.int32).reshape(stack.shape[1:])
+
+
+def _first() -> AnyArray:
+    """Weights of the first row of all: the left neighbour alone."""
+    weights = np.zeros(WEIGHTS, np.int32)
+    weights[0] = _ONE
+    return weights
+
+
+# --- the entropy stage --------------------------------------------------------------------------------------
+
+GAPS, PAIRS = 0x10, 0x10
+"""Bits of the parameter and of the method of a chunk: places instead of codes, and symbols in pairs."""
+
+_ESCAPE_DIGIT = np.uint8(13)
+_NO_BIAS = np.uint8(0)
+# Half of a block of zstd; pairs have to save more than a part in a thousand.
+_PIECE = 1 << 16
+_SAVING = 0.999
+
+
+def packed(symbols: AnyArray, prediction: Prediction) -> tuple[int, int, bytes]:
+    """Entropy stage, parameter and zstd frame of a chunk."""
+    from anscombe_transform import _frame_kernels, _still_kernels
+
+    parameter = prediction.rate | (GAPS if prediction.palette is not None else 0)
+    head = head_of(prediction)
+    line = symbols.reshape(-1)
+    if line.itemsize == 2:
+        narrowed = scratch("narrowed", 3 * line.size)
+        line, more = narrowed[: line.size], narrowed[line.size :]
+        count = _still_kernels.narrow(symbols.reshape(-1), line, more)
+        head += count.to_bytes(4, "little") + more[:count].tobytes()
+    front = np.frombuffer(head, np.uint8)
+    start = max(0, line.size // 2 - _PIECE // 2)
+    piece = line[start : start + _PIECE]
+    # `pair` may write eight bytes more than it uses.
+    pairs = scratch("pairs", (line.size + 1) // 2 + line.size + 8)
+    end, half = _frame_kernels.pair(piece, _NO_BIAS, _ESCAPE_DIGIT, pairs), (piece.size + 1) // 2
+    if end - half < piece.size // 8:
+        paired = pack_parts([pairs[:half], pairs[half:end]])
+        if len(paired) < _SAVING * len(pack(piece)):
+            if piece.size < line.size:
+                end, half = _frame_kernels.pair(line, _NO_BIAS, _ESCAPE_DIGIT, pairs), (line.size + 1) // 2
+            return PAIRS, parameter, pack_parts([front, pairs[:half], pairs[half:end]])
+    return 0, parameter, pack_parts([front, line])
+
+
+def entropy(symbols: AnyArray) -> float:
+    """Bits that a symbol takes at least, all coded alike."""
+    from anscombe_transform import _frame_kernels
+
+    line = symbols.reshape(-1)
+    line = np.ascontiguousarray(line[:: max(1, line.size >> 15) | 1])
+    if line.itemsize == 1:
+        line.flags.writeable = False
+        return float(_frame_kernels.byte_entropy(line))
+    beyond = line >= 224
+    bits = 8 * (np.count_nonzero(beyond) + np.count_nonzero(line >= 224 + (31 << 8))) / line.size
+    narrowed = np.where(beyond, np.minimum(255, 224 + ((line - 224) >> 8)), line).astype(np.uint8)
+    narrowed.flags.writeable = False
+    return bits + float(_frame_kernels.byte_entropy(narrowed))
+
+
+def decode(frame: memoryview, parameter: int, q: AnyArray, *, paired: bool) -> None:
+    """Restore frames (time, plane, y, x) from a zstd frame.
+
+    Raises
+    ------
+    DamagedChunkError
+        If the bytes are no such chunk.
+    """
+    from anscombe_transform import _frame_kernels, _still_kernels
+
+    rate = parameter & 0x0F
+    if rate not in RATES or parameter & ~0x1F:
+        raise DamagedChunkError(f"the chunk is damaged: it has the parameter {parameter}")
+    size = q.size
+    content = scratch("content", HEAD + (4 + 2 * size) * (q.itemsize - 1) + (size + 1) // 2 + size)
+    content = content[: unpack(frame, content, least=(size + 1) // 2)]
+    frames = q.shape[1] if len(q) == 1 else len(q)
+    prediction, at = read_head(content, rate, frames, q.itemsize, gaps=bool(parameter & GAPS))
+    more = content[:0]
+    if q.itemsize == 2:
+        start = at + 4
+        at = start + int.from_bytes(content[at:start].tobytes(), "little")
+        more = content[start:at]
+    symbols = scratch("symbols", size, q.dtype)
+    body = content[at:]
+    line: AnyArray = symbols if q.itemsize == 1 else scratch("narrowed", size)
+    if paired:
+        fits = _frame_kernels.unpair(body, _NO_BIAS, _ESCAPE_DIGIT, line)
+    elif fits := body.size == size:
+        line = body
+    if fits and q.itemsize == 2:
+        fits = _still_kernels.widen(line, more, symbols)
+    elif fits:
+        symbols = line
+    if not fits:
+        raise DamagedChunkError(
+            "the chunk is damaged: its symbols do not fit each other, or not the shape and dtype that it is "
+            "read with"
+        )
+    if size:
+        codes_of(symbols.reshape(q.shape), prediction, q)
+
+
+# --- codes that no pixel has --------------------------------------------------------------------------------
+
+
+def _without_gaps(q: AnyArray) -> tuple[AnyArray, AnyArray | None]:
+    """Codes as their places among the codes that occur, and these, if leaving out the others is worth it."""
+    sample = q.reshape(-1)[:: max(1, q.size >> 13) | 1]
+    counts = np.bincount(sample)
+    total = np.cumsum(counts)
+    low, high = np.searchsorted(total, (0.02 * sample.size, 0.98 * sample.size))
+    inner = counts[low : high + 1]
+    # Codes may be missing by chance where the sample has few of each.
+    if np.count_nonzero(inner) > 0.9 * inner.size or not 8 <= inner.size <= sample.size // 16:
+        return q, None
+    used = np.zeros(256**q.itemsize, bool)
+    used[q.reshape(-1)] = True
+    palette = np.flatnonzero(used)
+    inner = used[low : high + 1]
+    if np.count_nonzero(inner) > 0.9 * inner.size:
+        return q, None
+    place = np.zeros(used.size, q.dtype)
+    place[palette] = np.arange(palette.size)
+    closed = np.take(place, q)
+    closed.flags.writeable = False
+    return closed, palette
+
+
+def _with_gaps(q: AnyArray, palette: AnyArray) -> None:
+    """Inverse of `_without_gaps`, in place."""
+    if q.size and int(q.max()) >= palette.size:
+        raise DamagedChunkError("the chunk is damaged: it has a code beyond those that it names")
+    q[...] = palette.astype(q.dtype)[q]
+
+
+# --- fitting ------------------------------------------------------------------------------------------------
+
+
+def _places(stack: AnyArray) -> AnyArray:
+    """Plane, y and x of the segments of a frame that the fit looks at, spread over it."""
+    _, planes, height, width = stack.shape
+    across, rows = (width - 5) // _SEGMENT, height - 4
+    most = planes * rows * across
+    count = min(most, _SEGMENTS, max(60, stack[0].size // _SHARE))
+    index = (np.arange(count) * (most / count)).astype(np.int64)
+    # Columns by the golden ratio, so that rows and columns are met evenly.
+    plane, rest = np.divmod(index, rows * across)
+    y = 3 + rest // across
+    x = 3 + ((np.arange(count) * 0.6180339887) % 1 * (width - 5 - _SEGMENT)).astype(np.int64)
+    return np.stack([plane, y, x], 1)
+
+
+def _fitted(frame: AnyArray, state: AnyArray, places: AnyArray) -> tuple[int, AnyArray]:
+    """Precision and weights of the least squared residuals of a frame (plane, y, x), outliers left out."""
+    from anscombe_transform import _still_kernels
+
+    level = int(np.rint(8 * frame[0].reshape(-1)[:: max(1, frame[0].size >> 11) | 1].mean()))
+    table = scratch("features", places.shape[0] * _FEATURES * _SEGMENT, np.float32)
+    table = table.reshape(-1, _FEATURES, _SEGMENT)
+    _still_kernels.sampled_features(frame, state, level, places, table)
+    gram = _gram(table)
+    known = bool(state.size)
+    if frame.size >= _LARGE_FRAME:
+        left = np.abs(_target(_solve(gram, _columns(known))).astype(np.float32) @ table)
+        inside = left < 4 * np.median(left) + 8
+        gram = _gram(table * inside[:, None])
+    return _rounded(gram, level, frame.size, known=known)
+
+
+def _gram(table: AnyArray) -> AnyArray:
+    # In pieces, since the threads of a large product would wait for each other on a busy machine.
+    found: AnyArray = np.matmul(table, table.transpose(0, 2, 1)).sum(0, dtype=np.float64)
+    return found
+
+
+def _columns(known: bool) -> list[int]:
+    """Features that a frame has, with means or without."""
+    return list(range(1, _FEATURES if known else TAPS + 1))
+
+
+def _target(weights: AnyArray) -> AnyArray:
+    """Weights of the features in a residual."""
+    direction: AnyArray = -weights
+    direction[0] += 1
+    return direction
+
+
+def _rounded(gram: AnyArray, level: int, size: int, *, known: bool) -> tuple[int, AnyArray]:
+    """Integer weights of the Gram matrix of the features, as fine as they are worth their bytes."""
+    columns = _columns(known)
+    without = [c for c in columns if not 2 <= c < 2 + _LEFT]
+    found, plain = _solve(gram, columns), _solve(gram, without)
+    if 0.5 * np.log2(_loss(gram, plain) / _loss(gram, found)) < _WORTHWHILE:
+        found = plain
+    least, best = np.inf, (0, np.zeros(WEIGHTS, np.int64))
+    for precision in _PRECISIONS:
+        unit = 1 << precision
+        whole = np.rint(found * unit) * (_ONE // unit)
+        whole[_FEATURES - 1] = np.rint(found[-1] * _ONE)
+        weights = _as_weights(whole.astype(np.int64), level, known=known)
+        coded = 8 * len(_weight_bytes(precision, weights, first=not known))
+        bits = 0.5 * size * np.log2(_loss(gram, whole / _ONE)) + coded
+        if bits < least and check(weights) is None:
+            least, best = bits, (precision, weights)
+    if not np.isfinite(least):
+        best[1][[3, TAPS + 4]] = 0 if known else _ONE, level
+    return best[0], best[1].astype(np.int32)
+
+
+def _solve(gram: AnyArray, columns: list[int]) -> AnyArray:
+    """Least squares for some columns."""
+    inner = gram[np.ix_(columns, columns)]
+    inner = inner + np.diag(_RIDGE * np.diag(inner) + 1e-9 + _RIDGE * gram[0, 0] / len(columns))
+    weights = np.zeros(len(gram))
+    weights[columns] = np.linalg.solve(inner, gram[0][columns])
+    return weights
+
+
+def _loss(gram: AnyArray, weights: AnyArray) -> float:
+    direction = _target(weights)
+    # Residuals are whole codes, and in a table of differences of 1/8 code vary by 64/12 more.
+    pixels = max(gram[-1, -1], 1)
+    return float(max(direction @ gram @ direction, 0) / pixels + 64 / 12)
+
+
+def _as_weights(whole: AnyArray, level: int, *, known: bool) -> AnyArray:
+    """The weights of features, of which all but N are relative to it, as those of the format."""
+    weights = np.zeros(WEIGHTS, np.int64)
+    weights[[0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]] = whole[2 : TAPS + 1]
+    # The code itself is relative to N as well: the weight of N is what remains.
+    weights[3] = _ONE + whole[1] - whole[2 : TAPS + 1].sum()
+    weights[TAPS + 4] = level
+    if known:
+        weights[TAPS : TAPS + 4] = whole[[16, 13, 14, 15]]
+        weights[-1] = whole[17]
+    return weights
+
+
+def check(weights: AnyArray) -> str | None:
+    """What is wrong with the weights of a frame, if anything."""
+    if np.abs(weights[:-2]).sum() > _MOST_WEIGHTS or abs(int(weights[-1])) > _MOST_CONSTANT:
+        return "its weights are larger than the arithmetic is made for"
+    if not 0 <= weights[-2] < 1 << 20:
+        return "its level is none of a code"
+    return None
+
+
+# --- the bytes in front of the symbols ----------------------------------------------------------------------
+
+
+def _weight_bytes(precision: int, weights: AnyArray, *, first: bool) -> bytes:
+    """Weights of a frame as bytes: the level, of later frames the constant, then the weights themselves."""
+    level = int(weights[-2]) | precision << 20
+    parts = [level.to_bytes(3, "little")]
+    if not first:
+        parts.append(int(weights[-1]).to_bytes(4, "little", signed=True))
+    for weight in (weights[: TAPS if first else TAPS + 4] >> (12 - precision)).tolist():
+        if _ESCAPE < weight < 128:
+            parts.append(weight.to_bytes(1, "little", signed=True))
+        else:
+            parts.append(b"\x80" + weight.to_bytes(2, "little", signed=True))
+    return b"".join(parts)
+
+
+def head_of(prediction: Prediction) -> bytes:
+    """The prediction as bytes."""
+    parts = [bytes([len(prediction.weights)])]
+    for t, (precision, weights) in enumerate(zip(prediction.precisions, prediction.weights, strict=True)):
+        parts.append(_weight_bytes(precision, weights, first=t == 0))
+    if prediction.palette is not None:
+        low, high = int(prediction.palette[0]), int(prediction.palette[-1])
+        used = np.zeros(high - low + 1, bool)
+        used[prediction.palette - low] = True
+        parts += [low.to_bytes(2, "little"), (high - low).to_bytes(2, "little")]
+        parts.append(np.packbits(used, bitorder="little").tobytes())
+    return b"".join(parts)
+
+
+def read_head(
+    content: npt.NDArray[np.uint8], rate: int, frames: int, itemsize: int, *, gaps: bool
+) -> tuple[Prediction, int]:
+    """The prediction that stands in front of the symbols, and where these begin.
+
+    Raises
+    ------
+    DamagedChunkError
+        If the bytes are no prediction that the arithmetic is made for.
+    """
+    data = content[:HEAD].tobytes()
+    at = 1
+    sets = data[0] if data else 0
+    if not 1 <= sets <= min(frames, MOST_SETS):
+        raise DamagedChunkError(f"the chunk is damaged: it has {sets} sets of weights for {frames} frames")
+    found = np.zeros((sets, WEIGHTS), np.int64)
+    precisions = []
+    for t in range(sets):
+        precision, at = _read_weights(data, at, found[t], first=t == 0)
+        precisions.append(precision)
+        if (wrong := check(found[t])) is not None:
+            raise DamagedChunkError(f"the chunk is damaged: {wrong}")
+    palette = None
+    if gaps:
+        palette, at = _read_palette(data, at, itemsize)
+    return Prediction(rate, precisions, found.astype(np.int32), palette), at
+
+
+def _short() -> DamagedChunkError:
+    return DamagedChunkError("the chunk is damaged: it ends within its prediction")
+
+
+def _read_weights(data: bytes, at: int, weights: AnyArray, *, first: bool) -> tuple[int, int]:
+    """Read a level, a constant and the weights of a frame; their precision, and where they end."""
+    level = int.from_bytes(data[at : at + 3], "little")
+    precision, weights[-2] = level >> 20, level & 0xFFFFF
+    at += 3
+    if precision > 12:
+        raise DamagedChunkError(f"the chunk is damaged: its weights are in parts of 2 ** {precision}")
+    if not first:
+        weights[-1] = int.from_bytes(data[at : at + 4], "little", signed=True)
+        at += 4
+    for k in range(TAPS if first else TAPS + 4):
+        if at >= len(data):
+            raise _short()
+        weight = data[at] - 256 if data[at] > 127 else data[at]
+        at += 1
+        if weight == _ESCAPE:
+            weight = int.from_bytes(data[at : at + 2], "little", signed=True)
+            at += 2
+        weights[k] = weight << (12 - precision)
+    if at > len(data):
+        raise _short()
+    return precision, at
+
+
+def _read_palette(data: bytes, at: int, itemsize: int) -> tuple[AnyArray, int]:
+    """The codes that a chunk has."""
+    if at + 4 > len(data):
+        raise _short()
+    low, span = (int.from_bytes(data[k : k + 2], "little") for k in (at, at + 2))
+    at += 4
+    end = at + (span >> 3) + 1
+    if end > len(data):
+        raise _short()
+    used = np.unpackbits(np.frombuffer(data[at:end], np.uint8), bitorder="little")
+    palette = low + np.flatnonzero(used)
+    if not palette.size or low + span >= 256**itemsize or not used[0] or palette[-1] != low + span:
+        raise DamagedChunkError("the chunk is damaged: the codes that it names are no codes of its dtype")
+    return palette, end

@@ -1,0 +1,243 @@
+"""The frame coder's linear prediction: still images, planes and movies of few frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_frames import damage
+from test_frames_format import reader
+
+from anscombe_transform import _still_kernels
+from anscombe_transform.codec import still
+from anscombe_transform.codec.frames import DamagedChunkError, FrameConfiguration, decode_chunk, encode_chunk
+
+FROZEN = Path(__file__).parent / "data" / "frozen"
+ENTRIES: list[dict[str, Any]] = json.loads((FROZEN / "linear.json").read_text())
+METHODS = (3, 0x13)
+
+
+def chunk_of(codes: np.ndarray, axis: int | None = 0) -> bytes:
+    """A chunk of codes (time, plane, y, x) or of planes by method 3, whether or not that is the best one."""
+    q = codes if axis == 0 else codes.reshape(1, -1, *codes.shape[-2:])
+    prediction, symbols = still.symbols_of(q)
+    stage, parameter, frame = still.packed(symbols, prediction)
+    return with_header(3 | stage, parameter, frame)
+
+
+def with_header(method: int, parameter: int, frame: bytes) -> bytes:
+    """A chunk of its zstd frame."""
+    return bytes([0xF1, method, parameter, 0xF1 ^ method ^ parameter ^ 0xFF]) + frame
+
+
+def scene(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, spread: float = 2.0) -> np.ndarray:
+    """A slope with steps, and noise: codes of an image as the transform leaves them."""
+    height, width = shape[-2:]
+    level = 60 + np.arange(width) / 4 + 30 * (np.arange(height)[:, None] // 7 % 2)
+    top = np.iinfo(dtype).max
+    offset = 5000 if dtype == "uint16" else 0
+    return np.clip(np.rint(rng.normal(level + offset, spread, shape)), 0, top).astype(dtype)
+
+
+def gapped(codes: np.ndarray, step: int) -> np.ndarray:
+    """The same with every step-th code only."""
+    return (codes // step * step).astype(codes.dtype)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: Path(entry["chunk"]).stem)
+def test_frozen_chunks_read_as_they_did(entry: dict[str, Any]) -> None:
+    """Chunks of method 3 still give their codes, by the kernels and by the printed reader."""
+    chunk, shape = (FROZEN / entry["chunk"]).read_bytes(), tuple(entry["shape"])
+    codes = np.fromfile(FROZEN / entry["codes"], np.dtype(entry["dtype"]).newbyteorder("<")).reshape(shape)
+    axis = entry["time_axis"]
+    assert (chunk[1], chunk[2] > 15) == (entry["method"], entry["gaps"])
+    found = decode_chunk(chunk, shape, entry["dtype"], FrameConfiguration(time_axis=axis))
+    assert np.array_equal(found, codes)
+    assert np.array_equal(reader()(chunk, shape, entry["dtype"], time_axis=axis), codes)
+
+
+@settings(max_examples=30)
+@given(
+    shape=st.sampled_from([(1, 1, 9, 40), (2, 1, 8, 39), (4, 2, 10, 45), (1, 3, 12, 41)]),
+    dtype=st.sampled_from(["uint8", "uint16"]),
+    mean=st.sampled_from([0, 60, 255, 40000, 65535]),
+    spread=st.sampled_from([0, 1, 4, 70, 20000]),
+    step=st.sampled_from([1, 1, 3]),
+    seed=st.integers(0, 99),
+)
+def test_the_printed_reader_equals_the_kernels(
+    shape: tuple[int, ...], dtype: str, mean: int, spread: float, step: int, seed: int
+) -> None:
+    """Codes of any kind come back, and the page's arithmetic is the kernels'."""
+    rng, top = np.random.default_rng(seed), np.iinfo(dtype).max
+    codes = np.clip(np.rint(rng.normal(min(mean, top), spread, shape)), 0, top).astype(dtype)
+    codes = gapped(codes, step)
+    for axis, part in ((0, codes), (None, codes[:, 0])):
+        chunk = chunk_of(part, axis)
+        back = decode_chunk(chunk, part.shape, dtype, FrameConfiguration(time_axis=axis))
+        assert np.array_equal(back, part)
+        assert np.array_equal(reader()(chunk, part.shape, dtype, time_axis=axis), part)
+
+
+@settings(max_examples=40)
+@given(
+    dtype=st.sampled_from(["uint8", "uint16"]),
+    frames=st.integers(1, 4),
+    rate=st.sampled_from(still.RATES),
+    scale=st.sampled_from([1, 300, 4000]),
+    seed=st.integers(0, 99),
+)
+def test_any_weights_are_somebodys(dtype: str, frames: int, rate: int, scale: int, seed: int) -> None:
+    """Kernels and printed reader agree on weights and symbols that no encoder would choose."""
+    rng = np.random.default_rng(seed)
+    shape = (frames, 2, 5, 7)
+    size = int(np.prod(shape))
+    sets = int(rng.integers(1, frames + 1))
+    weights = rng.integers(-scale, scale + 1, (sets, still.WEIGHTS))
+    weights[:, :-2] = weights[:, :-2] * np.minimum(1, 32768 / np.abs(weights[:, :-2]).sum(1))[:, None]
+    weights[:, -2] = rng.integers(0, 1 << 20, sets)
+    weights[:, -1] = rng.integers(-(1 << 29), 1 << 29, sets)
+    weights[0, -1] = 0
+    weights[0, still.TAPS : -2] = 0
+    head = still.head_of(still.Prediction(rate, [12] * sets, weights, None))
+    if dtype == "uint16":
+        head += (0).to_bytes(4, "little")
+    symbols = rng.integers(0, 224 if dtype == "uint16" else 256, size).astype("uint8")
+    frame = zstandard.ZstdCompressor(write_checksum=True).compress(head + symbols.tobytes())
+    stacks = [(shape, 0)]
+    if frames > 1 or sets == 1:
+        stacks.append(((1, frames, 5, 7), 0))
+    for stack, axis in stacks:
+        count = int(np.prod(stack))
+        part = (
+            frame
+            if count == size
+            else zstandard.ZstdCompressor(write_checksum=True).compress(head + symbols[:count].tobytes())
+        )
+        chunk = with_header(3, rate, part)
+        found = decode_chunk(chunk, stack, dtype, FrameConfiguration(time_axis=axis))
+        assert np.array_equal(found, reader()(chunk, stack, dtype, time_axis=axis))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("kind", ["plain", "gaps", "wide"])
+def test_damage_is_found(kind: str, dtype: str, rng: np.random.Generator) -> None:
+    """No truncated chunk decodes, and of one with a flipped byte only what the checksum proves right."""
+    codes = scene(rng, (2, 1, 9, 40), dtype, 40 if kind == "wide" else 2)
+    codes = gapped(codes, 2 if kind == "gaps" else 1)
+    data = chunk_of(codes)
+    for damaged in damage(data):
+        try:
+            back = decode_chunk(damaged, codes.shape, dtype, FrameConfiguration())
+        except DamagedChunkError:
+            continue
+        assert len(damaged) == len(data)
+        assert np.array_equal(back, codes)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_false_content_is_refused(dtype: str, method: int, rng: np.random.Generator) -> None:
+    """Behind a right header and checksum, any damage of the content gives an error or codes."""
+    codes = gapped(scene(rng, (2, 1, 9, 40), dtype), 2)
+    chunk = chunk_of(codes)
+    content = zstandard.ZstdDecompressor().decompress(chunk[4:])
+    heads = [
+        content[:at] + bytes([content[at] ^ int(mask)]) + content[at + 1 :]
+        for at in range(120)
+        for mask in rng.integers(1, 256, 4)
+    ]
+    cut = [content[:at] for at in (0, 1, 3, 20, 60, 200, len(content) - 1)] + [content + b"\0"]
+    noise = [rng.integers(0, 256, rng.integers(0, 900)).astype("uint8").tobytes() for _ in range(200)]
+    decoded = 0
+    for damaged in heads + cut + noise:
+        frame = zstandard.ZstdCompressor(write_checksum=True).compress(damaged)
+        for parameter in (chunk[2], chunk[2] & 15):
+            try:
+                decode_chunk(with_header(method, parameter, frame), codes.shape, dtype, FrameConfiguration())
+                decoded += 1
+            except DamagedChunkError:
+                continue
+    assert decoded < len(heads)
+
+
+@pytest.mark.parametrize("parameter", [6, 15, 0x20, 0x80])
+def test_unknown_parameters_are_refused(parameter: int, rng: np.random.Generator) -> None:
+    """A parameter that the format does not define is refused."""
+    codes = scene(rng, (1, 1, 9, 40), "uint8")
+    chunk = with_header(3, parameter, chunk_of(codes)[4:])
+    with pytest.raises(DamagedChunkError, match="parameter"):
+        decode_chunk(chunk, codes.shape, "uint8", FrameConfiguration())
+
+
+def test_wide_symbols_equal_their_formula() -> None:
+    """Every symbol of two bytes is stored as the page says, and comes back."""
+    symbols = np.arange(65536, dtype=np.uint16)
+    out, more = np.empty(65536, np.uint8), np.empty(2 * 65536, np.uint8)
+    count = _still_kernels.narrow(symbols, out, more)
+    beyond = symbols.astype(int) - 224
+    assert np.array_equal(out, np.where(beyond < 0, symbols, 224 + np.minimum(beyond >> 8, 31)))
+    expected = [part for v in beyond[224:] for part in ([v & 255, v >> 8] if v >> 8 >= 31 else [v & 255])]
+    assert np.array_equal(more[:count], expected)
+    back = np.empty_like(symbols)
+    assert _still_kernels.widen(out, more[:count], back)
+    assert np.array_equal(back, symbols)
+    short = np.array([255, 3], np.uint8)
+    for data in (more[: count - 1], np.append(more[:count], np.uint8(0))):
+        assert not _still_kernels.widen(out, data, back)
+    assert not _still_kernels.widen(short, np.array([0, 30], np.uint8), back[:2])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_single_frame_is_predicted_by_its_neighbours(dtype: str, rng: np.random.Generator) -> None:
+    """A smooth image takes little more than its noise, at any level, and frames like it still less."""
+    level = (
+        (100 if dtype == "uint8" else 20000) + 20 * np.sin(np.arange(96) / 15) + np.arange(80)[:, None] / 4
+    )
+    codes = np.rint(rng.normal(level, 2, (4, 80, 96))).astype(dtype)
+    noise = 0.5 * np.log2(2 * np.pi * np.e * (2**2 + 1 / 12))
+    one = 8 * len(encode_chunk(codes[:1], FrameConfiguration())) / codes[0].size
+    four = 8 * len(encode_chunk(codes, FrameConfiguration())) / codes.size
+    # A mean of a dozen neighbours adds a twelfth of the variance or less; Huffman's code a little.
+    assert noise < four < one < 1.1 * noise
+
+
+def test_codes_that_do_not_occur_cost_nothing(rng: np.random.Generator) -> None:
+    """A signal of whole numbers that leaves two of three codes empty takes as much as one that does not."""
+    codes = scene(rng, (2, 64, 90), "uint8")
+    data = encode_chunk(codes, FrameConfiguration())
+    spread = encode_chunk((codes.astype("uint16") * 3).astype("uint16"), FrameConfiguration())
+    assert spread[2] & still.GAPS
+    assert len(spread) < 1.01 * len(data) + 40
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_never_larger_than_zstd(frames: int, dtype: str, rng: np.random.Generator) -> None:
+    """Images of any kind take at most a part in a hundred more than zstd at level 1 to 3 makes of them."""
+    shape = (frames, 60, 70)
+    flat = rng.integers(0, 200, (60, 70))
+    kinds = {
+        "scene": scene(rng, shape, dtype),
+        "gaps": gapped(scene(rng, shape, dtype), 5),
+        "counts": rng.poisson(0.02, shape).astype(dtype),
+        "flat": np.full(shape, 17, dtype),
+        "uniform": rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype),
+        "the same": np.stack([flat] * frames).astype(dtype),
+        "moving": np.stack([np.roll(flat, 3 * t, 1) for t in range(frames)]).astype(dtype),
+    }
+    fitted = FrameConfiguration.fit(kinds["scene"])
+    for kind, codes in kinds.items():
+        plain = min(
+            len(zstandard.ZstdCompressor(level=level).compress(codes.tobytes())) for level in (1, 2, 3)
+        )
+        for configuration in (FrameConfiguration(), fitted):
+            data = encode_chunk(codes, configuration)
+            assert np.array_equal(decode_chunk(data, shape, dtype, configuration), codes)
+            assert len(data) <= 1.01 * plain + 30, (kind, configuration.preset)
