@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.compression import CompressionResult, compress
+from anscombe_transform.compression.destination import check_apart, check_replaceable
 from anscombe_transform.movies import Movie, open_movie
 
 if TYPE_CHECKING:
@@ -126,8 +127,7 @@ def write_ome_zarr(
     if not (resume and path.exists()):
         _check_place(path, partial, overwrite, resume)
     with open_movie(source) as movie:
-        if path.exists() and Path(movie.source.partition("::")[0]).resolve() == path.resolve():
-            raise ValueError(f"source and store are both {path}: the original would be gone")
+        check_apart(movie, path)
         scales = _scales(movie, pixel_size, frame_interval)
         shared = options | {"zarr_format": zarr_format, "dimension_names": AXES}
         if resume and path.exists():
@@ -322,8 +322,7 @@ def _check_place(path: Path, partial: Path, overwrite: bool, resume: bool) -> No
             raise FileExistsError(
                 f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
             )
-        if not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
-            raise FileExistsError(f"{path} exists and was not written by Zarr, so it is not overwritten")
+        check_replaceable(path, overwrite=overwrite, image=True)
     if partial.exists() and not resume:
         if not overwrite:
             raise FileExistsError(

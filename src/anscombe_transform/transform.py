@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 ANSCOMBE_CONSTANT = 3 / 8
 """The term under the root that makes the variance of a stabilised Poisson count nearly constant."""
 
+LARGEST_BETA = 4
+"""The widest step, in standard deviations of the noise; beyond it a code says next to nothing."""
+
 _EXACT = 2.0**52
 """Below this a float64 holds every integer and its neighbours."""
 
@@ -78,7 +81,10 @@ def check_detector(
         "; camera sheets often give the reciprocal, electrons per unit",
     )
     zero = check_number(
-        "zero_level", zero_level, "a finite number (the signal without light)", lambda v: abs(v) < 2.0**53
+        "zero_level",
+        zero_level,
+        "a finite number within ±2**53 (the signal without light)",
+        lambda v: abs(v) < 2.0**53,
     )
     noise = check_number(
         "read_noise", read_noise, "a finite number >= 0 (signal units, standard deviation)", lambda v: v >= 0
@@ -86,8 +92,8 @@ def check_detector(
     step = check_number(
         "beta",
         beta,
-        "a finite number in (0, 4] (quantisation step in standard deviations of the noise)",
-        lambda v: 0 < v <= 4,
+        f"a finite number in (0, {LARGEST_BETA}] (quantisation step in standard deviations of the noise)",
+        lambda v: 0 < v <= LARGEST_BETA,
         "; 0.5 adds 2 % to the noise variance",
     )
     return gain, zero, noise, step

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from anscombe_transform.transform import beta_for
+from anscombe_transform.transform import beta_for, check_detector
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration.maps import PixelMaps
@@ -253,18 +253,10 @@ class Sensitivity:
 
         Raises
         ------
-        ValueError
-            A constant is outside its range.
+        ValueError, TypeError
+            A constant is outside its range, or no number.
         """
-        if not (math.isfinite(conversion_gain) and conversion_gain > 0):
-            raise ValueError(
-                "conversion_gain must be a finite number > 0 (signal units per photon), "
-                f"got {conversion_gain!r}"
-            )
-        if not math.isfinite(zero_level):
-            raise ValueError(f"zero_level must be a finite number (signal units), got {zero_level!r}")
-        if not (math.isfinite(read_noise) and read_noise >= 0):
-            raise ValueError(f"read_noise must be a finite number >= 0 (signal units), got {read_noise!r}")
+        conversion_gain, zero_level, read_noise, _ = check_detector(conversion_gain, zero_level, read_noise)
         intercept = float(zero_level) - float(read_noise) ** 2 / float(conversion_gain)
         return cls(
             conversion_gain=float(conversion_gain),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration.sampling import is_dask
 from anscombe_transform.calibration.statistics import TILE, Bools, MovieLike
+from anscombe_transform.movies.arrays import check_lengths
 
 
 class MovieView:
@@ -57,7 +58,13 @@ def check_axes(
         raise TypeError(
             f"{name} must be a path or an array with shape, dtype and slicing, got {type(array).__name__}"
         )
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            f"{name} is a masked array, whose mask would be lost: fill its values first, and leave pixels "
+            "out by mask=, which is True where pixels may be used"
+        )
     shape = tuple(array.shape)
+    check_lengths(shape, name)
     if channel_axis is None:
         if len(shape) != 3:
             raise ValueError(

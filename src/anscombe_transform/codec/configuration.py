@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import numpy as np
 
 from anscombe_transform.decode_table import BLUR, unbiased
-from anscombe_transform.transform import Curve, check_detector, check_number
+from anscombe_transform.transform import LARGEST_BETA, Curve, check_detector, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,7 +135,14 @@ class Configuration:
         put("encoded_dtype", _dtype_name("encoded_dtype", self.encoded_dtype, CODES))
         if self.zero_code is None:
             dark = max(self.zero_level, 8 * self.read_noise, 0)
-            put("zero_code", math.ceil(dark / self.conversion_gain * self._curve(0.0).dark_slope))
+            code = math.ceil(dark / self.conversion_gain * self._curve(0.0).dark_slope)
+            if code >= 2**31:
+                raise ValueError(
+                    f"zero_level={self.zero_level:g} needs {code} codes below it, with conversion_gain="
+                    f"{self.conversion_gain:g} and beta={self.beta:g}, far more than there are: give "
+                    "zero_code or a larger beta"
+                )
+            put("zero_code", code)
         if self.decode_table is not None:
             put("decode_table", self._checked_table(self.decode_table))
 
@@ -385,9 +392,18 @@ def fit(
     """
     c = configuration
     dtype = np.dtype(c.decoded_dtype)
+    if max(abs(low), abs(high)) > EXACT:
+        raise ValueError(
+            f"the range {low:g} to {high:g} reaches beyond ±2**52, where no value has a code: look at the "
+            "smallest and largest values, which are rarely light, and replace or rescale them"
+        )
     flat = Curve(c.conversion_gain, c.zero_level, c.read_noise, c.beta)
-    below = math.ceil(-float(flat.stabilize(low)) - 0.5)
-    zero_code = max(below, 0)
+    ends = flat.stabilize([low, high])
+    codes = math.ceil(max(0.0, -float(ends[0])) + float(ends[1]))
+    widest = replace(c, encoded_dtype=CODES[-1] if choose_codes else c.encoded_dtype, decode_table=None)
+    if codes > 2 * widest.last_code:
+        raise _too_wide(widest, low, high, codes)
+    zero_code = max(math.ceil(-float(ends[0]) - 0.5), 0)
     top = int(Curve(c.conversion_gain, c.zero_level, c.read_noise, c.beta, float(zero_code)).code(high))
     for name in CODES if choose_codes else (c.encoded_dtype,):
         wider = replace(c, encoded_dtype=name, zero_code=zero_code, decode_table=None)
@@ -395,10 +411,20 @@ def fit(
             noise = max(least_blur, c.read_noise)
             table = _derived_table(wider.curve, top, dtype, noise, excess_noise)
             return replace(wider, decode_table=tuple(table.tolist()))
-    needed = c.beta * (top + 1) / wider.last_code
-    raise ValueError(
-        f"the range {low} to {high} needs {top + 1} codes at beta={c.beta}, more than {wider.encoded_dtype} "
-        f"has; beta={math.ceil(needed * 100) / 100} would fit"
+    raise _too_wide(wider, low, high, top + 1)
+
+
+def _too_wide(c: Configuration, low: float, high: float, codes: int) -> ValueError:
+    needed = math.ceil(100 * c.beta * codes / c.last_code) / 100
+    remedy = (
+        f"beta={needed} would fit"
+        if needed <= LARGEST_BETA
+        else "no beta would do, so look whether the gain is in signal units per photon, and whether the "
+        "smallest and the largest value are light"
+    )
+    return ValueError(
+        f"the range {low:g} to {high:g} needs {codes} codes at beta={c.beta:g}, more than {c.encoded_dtype} "
+        f"has; {remedy}"
     )
 
 
@@ -509,6 +535,14 @@ class _Span(NamedTuple):
     dtype: np.dtype[Any]
 
 
+def refuse_masked(array: Any) -> None:
+    """Refuse a masked array: what is behind the mask would come back as if it had been measured."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(
+            "masked arrays are not taken, as the mask would be lost: fill the masked values first"
+        )
+
+
 def _span(sample: Any) -> _Span:
     """Range of a sample, read block by block where it is more than an array in memory."""
     if not (hasattr(sample, "shape") and hasattr(sample, "dtype") and hasattr(sample, "__getitem__")):
@@ -516,22 +550,31 @@ def _span(sample: Any) -> _Span:
     if math.prod(sample.shape) == 0:
         raise ValueError("sample must hold at least one value, got an empty array")
     dtype = np.dtype(sample.dtype)
+    refuse_masked(sample)
+    if dtype.kind not in "iuf":
+        raise TypeError(f"sample must hold integers or floats, got dtype {dtype}")
     if not sample.shape:
         sample = np.reshape(sample, 1)
     row_bytes = math.prod(sample.shape[1:]) * dtype.itemsize
     step = max(1, _BLOCK_BYTES // row_bytes)
-    blocks = (sample[i : i + step] for i in range(0, sample.shape[0], step))
     low, high, has_nan = math.inf, -math.inf, False
-    for block in blocks:
-        values = np.asarray(block)
+    for start in range(0, sample.shape[0], step):
+        values = np.asarray(sample[start : start + step])
         # fmin and fmax pass over NaN.
         least, most = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
         if math.isinf(least) or math.isinf(most):
-            raise ValueError("sample must hold no infinities: they have no code, replace them first")
+            where = np.argwhere(np.isinf(values))[0]
+            where[0] += start
+            # Of a movie's range, which is such a sample, an index would say nothing.
+            place = f" at index {tuple(where.tolist())}" if values.ndim > 1 else ""
+            raise ValueError(
+                f"the values must hold no infinities, which have no code, got one{place}: replace them "
+                "first, by NaN for instance"
+            )
         has_nan = has_nan or (dtype.kind == "f" and bool(np.isnan(values).any()))
         low, high = np.fmin(low, float(least)).item(), np.fmax(high, float(most)).item()
     if math.isinf(low):
-        raise ValueError("sample must hold at least one number, got only NaN")
+        raise ValueError("the values must hold at least one number, got only NaN")
     return _Span(low, high, has_nan, dtype)
 
 

@@ -26,6 +26,7 @@ from anscombe_transform.codec.configuration import (
     fields_of,
     fit,
     holds,
+    refuse_masked,
 )
 from anscombe_transform.codec.memory import pool
 from anscombe_transform.transform import noise_increase
@@ -131,6 +132,7 @@ class Plan:
         TypeError
             If the signal is neither integer nor float, or is float while the values are integers.
         """
+        refuse_masked(signal)
         x = np.asarray(signal)
         self._check_kind(x.dtype)
         if not x.dtype.isnative:

@@ -11,7 +11,7 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray
 from numcodecs.registry import register_codec
 
-from anscombe_transform.codec.configuration import V1, V2, Configuration, fields_of, spelling
+from anscombe_transform.codec.configuration import V1, V2, Configuration, fields_of, refuse_masked, spelling
 from anscombe_transform.codec.plan import Bounded, Plan, adopt, as_codes, identity
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
         ValueError
             If the chunk is not of `decoded_dtype`, so that Zarr would misread what `decode` gives back.
         """
+        refuse_masked(buf)
         x = ensure_ndarray(buf)
         expected = np.dtype(self.decoded_dtype)
         if not isinstance(buf, np.ndarray) and x.dtype != expected:

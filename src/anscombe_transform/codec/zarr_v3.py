@@ -159,7 +159,11 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
         try:
             return int(self.plan.encode_scalar(value))
         except UnrepresentableError as error:
-            raise UnrepresentableError(f"fill_value {value!r} cannot be stored: {error}") from error
+            nearest = self.plan.highest if value > self.plan.highest else self.plan.lowest
+            raise UnrepresentableError(
+                f"fill_value {value!r} cannot be stored: {error} Or give the array another fill_value, such "
+                f"as {nearest:.10g}."
+            ) from error
 
     def _encode(self, buf: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Codes of an array, same shape; see `Plan.encode`."""

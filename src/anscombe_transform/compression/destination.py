@@ -8,11 +8,12 @@ attribute ``complete: false``, and the journal among its keys.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anscombe_transform.compression.arrays import (
     PARTIAL,
@@ -22,11 +23,15 @@ from anscombe_transform.compression.arrays import (
     open_array,
     reopen,
     stored_bytes,
+    zarr_module,
 )
 from anscombe_transform.compression.journal import FolderJournal, Journal, StoreJournal
 from anscombe_transform.compression.notes import ATTRIBUTE
 
-__all__ = ["Destination", "Folder", "Store", "destination_of"]
+if TYPE_CHECKING:
+    from anscombe_transform.movies import Movie
+
+__all__ = ["Destination", "Folder", "Store", "check_apart", "check_replaceable", "destination_of"]
 
 
 class Folder:
@@ -54,10 +59,7 @@ class Folder:
                     f"{self.path} exists already: choose another name, or overwrite it (overwrite=True, "
                     "--overwrite)"
                 )
-            if not is_zarr(self.path):
-                raise FileExistsError(
-                    f"{self.path} exists and was not written by Zarr, so it is not overwritten"
-                )
+            check_replaceable(self.path, overwrite=overwrite)
         if self.partial.exists() and not (overwrite or resume):
             done = len(self.journal().records())
             raise FileExistsError(
@@ -65,11 +67,9 @@ class Folder:
                 "(resume=True, --resume), or begin again (overwrite=True, --overwrite)"
             )
 
-    def check_source(self, source: str) -> None:
-        """Refuse to replace the movie by its own compressed copy."""
-        path = Path(source.partition("::")[0])
-        if path.exists() and path.resolve() == self.path.resolve():
-            raise ValueError(f"source and store are both {self.path}: the original would be gone")
+    def check_source(self, movie: Movie) -> None:
+        """Refuse to replace the movie by its own compressed copy, or to write into it."""
+        check_apart(movie, self.path)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -160,8 +160,18 @@ class Store:
             "(overwrite=True, --overwrite)"
         )
 
-    def check_source(self, source: str) -> None:
-        """A movie can't be told from a store by its name."""
+    def check_source(self, movie: Movie) -> None:
+        """Refuse to replace the movie by its own compressed copy, where name or store tell that it is one."""
+        source = movie.source.partition("::")[0]
+        theirs = getattr(movie.origin, "store", None)
+        same = "://" in source and source.rstrip("/") == self.name.partition("::")[0].rstrip("/")
+        if same or (theirs is not None and _equal(theirs, self.place)):
+            raise ValueError(f"source and store are both {self.name}: the original would be gone")
+        root = getattr(self.place, "root", None)
+        if root is None and self.name.startswith("file://"):
+            root = self.name.removeprefix("file://")
+        if root is not None:
+            check_apart(movie, Path(root))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -201,7 +211,95 @@ class Store:
 Destination = Folder | Store
 
 
+def check_replaceable(path: Path, *, overwrite: bool, image: bool = False) -> None:
+    """Refuse to overwrite what is no array of Zarr.
+
+    Parameters
+    ----------
+    path : Path
+        What is there.
+    overwrite : bool
+        Whether it would be replaced, and not only looked at.
+    image : bool
+        Whether an OME-Zarr image may be replaced, by another one.
+
+    Raises
+    ------
+    FileExistsError
+        It was not written by Zarr, or it is a group, whose arrays would all be gone.
+    """
+    if not is_zarr(path):
+        raise FileExistsError(f"{path} exists and was not written by Zarr, so it is not overwritten")
+    if not overwrite:
+        return
+    if not _is_group(path):
+        return
+    node = zarr_module().open(str(path), mode="r")
+    attributes = dict(node.attrs)
+    if image and attributes.get("ome", attributes).get("multiscales") and not any(_others(node)):
+        return
+    held = ", ".join(sorted([*node.array_keys(), *node.group_keys()])) or "nothing"
+    raise FileExistsError(
+        f"{path} is a group of Zarr that holds {held}, and is not overwritten as a whole: choose another "
+        f'name, name an array in it ("{path}::name"), or delete the group yourself'
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two stores are the same place, be one of them open for reading alone."""
+    if not (hasattr(one, "with_read_only") and hasattr(other, "with_read_only")):
+        return bool(one == other)
+    return bool(one.with_read_only(True) == other.with_read_only(True))
+
+
+def _is_group(path: Path) -> bool:
+    return hasattr(zarr_module().open(str(path), mode="r"), "array_keys")
+
+
+def _others(image: Any) -> Iterator[str]:
+    """What an OME-Zarr image holds beside its levels, such as labels."""
+    attributes = dict(image.attrs)
+    images = attributes.get("ome", attributes)["multiscales"]
+    levels = {str(level["path"]) for one in images for level in one["datasets"]}
+    yield from (name for name in [*image.array_keys(), *image.group_keys()] if name not in levels)
+
+
+def check_apart(movie: Movie, path: Path) -> None:
+    """Refuse a folder that is, holds, or lies in the array that a movie is read from.
+
+    Raises
+    ------
+    ValueError
+    """
+    source = _place_of(movie)
+    if source is None:
+        return
+    ours = path.resolve()
+    if ours == source or ours in source.parents:
+        raise ValueError(f"source and store are both {path}: the original would be gone")
+    if source in ours.parents and is_zarr(source) and not _is_group(source):
+        raise ValueError(f"store {path} lies in the source, {movie.source}: choose another place")
+
+
+def _place_of(movie: Movie) -> Path | None:
+    """The file or folder that holds the movie, without links; None where it is in memory or elsewhere."""
+    store = getattr(movie.origin, "store", None)
+    root = getattr(store, "root", None) or getattr(store, "path", None)
+    if isinstance(root, str | os.PathLike) and Path(root).exists():
+        return (Path(root) / str(movie.origin.path)).resolve()
+    name, _, key = movie.source.partition("::")
+    path = Path(name)
+    if not path.exists():
+        return None
+    inner = path / key.strip("/")
+    return (inner if key and inner.exists() else path).resolve()
+
+
 def destination_of(store: Any, storage_options: dict[str, Any] | None) -> Destination:
     """The destination that a path, a URL or a store names."""
+    if store is None:
+        raise TypeError("store must be a path, a URL or a store of Zarr, got None")
     path = local_path(store)
+    if path is not None and not path.name:
+        raise ValueError(f"store must name the folder that is to be written, got {str(store)!r}")
     return Store(store, storage_options) if path is None else Folder(path)

@@ -174,8 +174,9 @@ def compress(
         raise ValueError("shards are of Zarr format 3: leave shards out, or give zarr_format=3")
     destination = destination_of(store, storage_options)
     destination.check(overwrite=overwrite, resume=resume)
+    _check_sensitivity(sensitivity)
     with open_movie(source) as movie, reporting(progress) as report:
-        destination.check_source(movie.source)
+        destination.check_source(movie)
         layout = Layout.of(movie.shape, movie.dtype, chunks, shards)
         job = _Job(
             movie=movie,
@@ -201,6 +202,14 @@ def compress(
         with destination.held():
             array, notes = job.run(overwrite=overwrite, resume=resume)
         return _result(destination, array, notes, movie.nbytes, started)
+
+
+def _check_sensitivity(sensitivity: Any) -> None:
+    if sensitivity is not None and not hasattr(sensitivity, "verdict"):
+        raise TypeError(
+            "sensitivity must be what compute_sensitivity or Sensitivity.from_known gives, got "
+            f"{sensitivity!r}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

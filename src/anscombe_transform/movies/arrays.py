@@ -35,6 +35,7 @@ def open_array(array: Any, choice: Choice) -> Movie:
         raise ValueError(
             "masked arrays are not taken, as the mask would be lost: fill the masked values first"
         )
+    check_lengths(array.shape, name)
     choice.allow(name)
     view = select(array_axes(array), array.shape, choice, name)
     movie = Movie(
@@ -50,6 +51,15 @@ def open_array(array: Any, choice: Choice) -> Movie:
         box = (slice(None), slice(None), slice(None))
         movie._dask = lambda: view.arrange(array[view.index(box)])
     return movie
+
+
+def check_lengths(shape: Any, name: str) -> None:
+    """Refuse a dask array whose lengths are not known before it is computed."""
+    if any(n != n for n in shape):
+        raise ValueError(
+            f"{name} has the shape {tuple(shape)}, in which lengths are not known: call "
+            "compute_chunk_sizes() on the dask array first"
+        )
 
 
 def array_axes(array: Any) -> str | None:

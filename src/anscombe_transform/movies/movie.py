@@ -139,6 +139,11 @@ class Movie:
         self._dask: Callable[[], Any] | None = None
 
     @property
+    def origin(self) -> Any:
+        """What `open_movie` was given: the path or the array; None for a movie made otherwise."""
+        return None if self._origin is None else self._origin[0]
+
+    @property
     def ndim(self) -> int:
         """Number of axes, which is always 3."""
         return 3
