@@ -14,7 +14,7 @@ import base64
 import binascii
 import functools
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,8 @@ class FrameModel:
     decay: tuple[int, int]
     mean: int
     orders: tuple[bytes, ...]
+    check: int = field(init=False, repr=False, compare=False)
+    """One byte that tells this model from others: a chunk names the model that it was made with."""
 
     def __post_init__(self) -> None:
         w = _LARGEST_WEIGHT
@@ -94,6 +96,9 @@ class FrameModel:
         for order in self.orders:
             if len(set(order)) != len(order):
                 raise ValueError("orders must name a code at most once in each context")
+        numbers = (*self.rates, *self.temporal, *self.above, *self.first, *self.decay, self.mean)
+        data = np.array(numbers, "<i4").tobytes() + _order_bytes(self.orders)
+        object.__setattr__(self, "check", zlib.crc32(data) & 0xFF)
 
     def _numbers(self, name: str, count: int, lowest: int, highest: int) -> None:
         """Check a field of integers, and make it a tuple."""
@@ -106,12 +111,9 @@ class FrameModel:
             raise ValueError(f"{name} must be {count} integers from {lowest} to {highest}, got {values!r}")
         object.__setattr__(self, name, values)
 
-    @property
-    def check(self) -> int:
-        """One byte that tells this model from others: a chunk names the model that it was made with."""
-        numbers = (*self.rates, *self.temporal, *self.above, *self.first, *self.decay, self.mean)
-        data = np.array(numbers, "<i4").tobytes() + _order_bytes(self.orders)
-        return zlib.crc32(data) & 0xFF
+    def __hash__(self) -> int:
+        # Every chunk looks its tables up by its model, of which the orders are long.
+        return hash((self.rates, self.temporal, self.above, self.first, self.mean, self.check))
 
     def to_json(self) -> dict[str, Any]:
         """The model as JSON types."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -76,6 +76,8 @@ _SAMPLED = 1 << 15
 # Codes of a piece that is packed on trial, and half of a block of zstd, for which it makes one table.
 _PIECE, _BLOCK = 1 << 14, 1 << 16
 _TABLE = 1.004
+# Chunks of so few codes, of so many bits, are not tried in pairs.
+_FEW, _SHORT = 1 << 13, 2
 # Where one value of so few is an escape, pairs would be slower than single values.
 _MANY_ESCAPES = 8
 # Below so many bits a code, matches may be found in residuals: Huffman's code has no less than one.
@@ -220,7 +222,7 @@ def _as_frames(codes: AnyArray, time_axis: int | None) -> AnyArray:
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:
-    if dtype.name not in CODES:
+    if dtype.kind != "u" or dtype.itemsize > 2:
         raise TypeError(
             f"the frame coder stores codes of uint8 or uint16, got {dtype}: "
             "put the Anscombe transform before it"
@@ -267,7 +269,7 @@ def encode_chunk(codes: AnyArray, configuration: FrameConfiguration) -> bytes:
         return _encode_few(q, configuration.model)
     if configuration.model is not None:
         return _encode_compact(q, configuration.model)
-    return _encode_fast(q, *_best_rate(q))
+    return _encode_fast(q, _best_rate(q))
 
 
 def decode_chunk(
@@ -455,18 +457,29 @@ def _state(q: AnyArray) -> AnyArray:
 # --- how a chunk is stored ----------------------------------------------------------------------------------
 
 
-def _encode_fast(q: AnyArray, rate: int, _: float) -> bytes:
+class _Choice(NamedTuple):
+    """Rate of the running mean, 0 for none; least bits that a code takes; the residuals, if at hand."""
+
+    rate: int
+    bits: float
+    residuals: AnyArray | None = None
+
+
+def _encode_fast(q: AnyArray, choice: _Choice) -> bytes:
     """The chunk under a running mean, or without prediction where the rate is 0."""
+    rate, bits, residuals = choice
     if rate == 0:
-        return _smallest(q, _bytes_of(q, 0), _STORED, _IN_ORDER if q.itemsize == 1 else _IN_PLANES)
-    return _smallest(q, _bytes_of(running_residuals(q, rate), _CENTRED), _RUNNING, rate)
+        return _smallest(q, _bytes_of(q, 0), _STORED, _IN_ORDER if q.itemsize == 1 else _IN_PLANES, bits)
+    if residuals is None:
+        residuals = running_residuals(q, rate)
+    return _smallest(q, _bytes_of(residuals, _CENTRED), _RUNNING, rate, bits)
 
 
 def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
     """The chunk under the model, or as ``fast`` would store it where that has the smaller entropy."""
     from anscombe_transform import _model_kernels
 
-    rate, least = _best_rate(q)
+    choice = _best_rate(q)
     known = tables(model)
     payload = scratch("ranks", q.nbytes)
     low, high = payload[: q.size], payload[q.size :]
@@ -476,9 +489,9 @@ def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
     skipped = q[0].size if len(q) > 2 else 0
     parts = [part[skipped::step] for part in (low, high) if part.size]
     found = sum(_byte_entropy(part) for part in parts)
-    if least < found:
-        return _encode_fast(q, rate, least)
-    return _smallest(q, payload, _MODEL, model.check)
+    if choice.bits < found:
+        return _encode_fast(q, choice)
+    return _smallest(q, payload, _MODEL, model.check, found)
 
 
 def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
@@ -487,7 +500,7 @@ def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
     bits = still.entropy(symbols)
     plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: _odd_step(q.size)]), 0)
     if model is None and plain <= bits:
-        return _encode_fast(q, *_best_rate(q))
+        return _encode_fast(q, _best_rate(q))
     stage, parameter, frame = still.packed(symbols, prediction)
     first = _chunk(_LINEAR | stage, parameter, frame)
     if model is not None:
@@ -536,18 +549,18 @@ def _byte_entropy(payload: npt.NDArray[np.uint8]) -> float:
     return float(_frame_kernels.byte_entropy(line))
 
 
-def _best_rate(q: AnyArray) -> tuple[int, float]:
-    """The rate of least entropy on pixels from all over the chunk, 0 for none, and that entropy."""
+def _best_rate(q: AnyArray) -> _Choice:
+    """The rate of least entropy on pixels from all over the chunk."""
     from anscombe_transform import _frame_kernels
 
     frames = q.shape[0]
     if frames <= 2:
         # Rates differ from the third frame on.
-        line = running_residuals(q, 1).reshape(-1)
+        residuals = running_residuals(q, 1)
         step = _odd_step(q.size)
         plain = _entropy(np.ascontiguousarray(q.reshape(-1)[::step]), 0)
-        found = _entropy(np.ascontiguousarray(line[::step]), _CENTRED)
-        return (1, found) if found < plain else (0, plain)
+        found = _entropy(np.ascontiguousarray(residuals.reshape(-1)[::step]), _CENTRED)
+        return _Choice(1, found, residuals) if found < plain else _Choice(0, plain)
     sample = _sampled_pixels(q)
     residuals = scratch("sample", sample.size, sample.dtype).reshape(sample.shape)
     best, least = 0, _entropy(sample[1:], 0)
@@ -556,7 +569,7 @@ def _best_rate(q: AnyArray) -> tuple[int, float]:
         found = _entropy(residuals[1:], _CENTRED)
         if found < least:
             best, least = rate, found
-    return best, least
+    return _Choice(best, least)
 
 
 def _sampled_pixels(q: AnyArray) -> AnyArray:
@@ -573,14 +586,17 @@ def _sampled_pixels(q: AnyArray) -> AnyArray:
     return sample
 
 
-def _smallest(q: AnyArray, payload: npt.NDArray[np.uint8], method: int, parameter: int) -> bytes:
+def _smallest(q: AnyArray, payload: npt.NDArray[np.uint8], method: int, parameter: int, bits: float) -> bytes:
     """The chunk with its payload packed, unless zstd's matches make less of it, or of the codes.
 
     Matches are rare in noise and long in what repeats, such as sparse counts. A chunk that is large and takes
-    some bits a code is packed with them only where pieces of it show that it may pay.
+    some bits a code is packed with them only where pieces of it show that it may pay. `bits` is what a code
+    of the payload takes at least.
     """
     raw = _in_order(q)
-    first = _packed(payload, method, parameter, pairs=q.itemsize == 1)
+    # The longer table of codes of pairs costs a small chunk more than pairs gain, unless its codes are short.
+    pairs = q.itemsize == 1 and (q.size > _FEW or bits < _SHORT)
+    first = _packed(payload, method, parameter, pairs=pairs)
     repeats = 8 * len(first) < _REPEATING * q.size
     if q.size <= 2 * _PIECE or repeats:
         plain = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
@@ -605,8 +621,9 @@ def _packed(payload: npt.NDArray[np.uint8], method: int, parameter: int, *, pair
         paired = _chunk(method | _PAIRS, parameter, _pack_pairs(payload, digits))
         return min(_chunk(method, parameter, pack(payload)), paired, key=len)
     # The longer table of codes of the pairs is a smaller part of a whole block than of a short piece.
-    parts = [payload[start:stop] for start, stop in _pieces(payload.size, _BLOCK)]
-    if sum(_size_of_pairs(part, digits) for part in parts) < _TABLE * sum(len(pack(part)) for part in parts):
+    start = (payload.size - _BLOCK) // 2
+    part = payload[start : start + _BLOCK]
+    if _size_of_pairs(part, digits) < _TABLE * len(pack(part)):
         return _chunk(method | _PAIRS, parameter, _pack_pairs(payload, digits))
     return _chunk(method, parameter, pack(payload))
 
