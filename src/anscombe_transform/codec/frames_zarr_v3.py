@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.registry import register_codec
 
+from anscombe_transform.codec import threads
 from anscombe_transform.codec.frames import (
     FRAME_NAMES,
     FRAMES,
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
-
-# Below this a hop to another thread costs more than the work; above it, the event loop would stall.
-_INLINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +119,18 @@ class FrameCoderV3(ArrayBytesCodec):
         codes = decode_chunk(chunk_bytes.as_numpy_array(), chunk_spec.shape, dtype, self.configuration)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(codes.astype(dtype, copy=False))
 
-    @staticmethod
-    def _is_small(chunk_spec: ArraySpec) -> bool:
-        size = int(np.prod(chunk_spec.shape)) * chunk_spec.dtype.to_native_dtype().itemsize
-        return size <= _INLINE_BYTES
-
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
-        if self._is_small(chunk_spec):
-            return self._encode_sync(chunk_array, chunk_spec)
-        return await asyncio.to_thread(self._encode_sync, chunk_array, chunk_spec)
+        return await threads.run(self._encode_sync, chunk_array, chunk_spec, _bytes_of(chunk_spec))
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        if self._is_small(chunk_spec):
-            return self._decode_sync(chunk_bytes, chunk_spec)
-        return await asyncio.to_thread(self._decode_sync, chunk_bytes, chunk_spec)
+        return await threads.run(self._decode_sync, chunk_bytes, chunk_spec, _bytes_of(chunk_spec))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), model=self.model), (self.preset, self.time_axis)
+
+
+def _bytes_of(chunk_spec: ArraySpec) -> int:
+    return math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize
 
 
 FrameCoder = FrameCoderV3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from zarr.abc.codec import ArrayArrayCodec
 from zarr.core.dtype import parse_dtype
 from zarr.registry import register_codec
 
+from anscombe_transform.codec import threads
 from anscombe_transform.codec.configuration import NAMES, Configuration, UnrepresentableError, fields_of
 from anscombe_transform.codec.plan import Bounded, Plan, adopt, as_codes, identity
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import NDBuffer
-
-# Below this a hop to another thread costs more than the work; above it, the event loop would stall.
-_INLINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,19 +186,11 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
             values = self.plan.decode_on_device(codes)
         return chunk_spec.prototype.nd_buffer.from_ndarray_like(values.reshape(chunk_spec.shape))
 
-    @staticmethod
-    def _is_small(chunk_array: NDBuffer) -> bool:
-        return math.prod(chunk_array.shape) * chunk_array.dtype.itemsize <= _INLINE_BYTES
-
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        if self._is_small(chunk_array):
-            return self._encode_sync(chunk_array, chunk_spec)
-        return await asyncio.to_thread(self._encode_sync, chunk_array, chunk_spec)
+        return await threads.run(self._encode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array))
 
     async def _decode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        if self._is_small(chunk_array):
-            return self._decode_sync(chunk_array, chunk_spec)
-        return await asyncio.to_thread(self._decode_sync, chunk_array, chunk_spec)
+        return await threads.run(self._decode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(_restore, type(self), self._stored), (fields_of(self),)
@@ -211,6 +200,10 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
 
     def __hash__(self) -> int:
         return identity(self)
+
+
+def _bytes_of(chunk: NDBuffer) -> int:
+    return math.prod(chunk.shape) * chunk.dtype.itemsize
 
 
 def _restore(cls: type[AnscombeTransformV3], stored: bool, fields: dict[str, Any]) -> AnscombeTransformV3:
