@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,13 +24,17 @@ from anscombe_transform.calibration.statistics import Table
 class Whiteness:
     """Noise variance at lag 1 over that at a longer lag, 2 along x and y, 3 in time.
 
-    1 for white noise, less for smoothed. `error` is the largest standard error of the three ratios.
+    1 for white noise, less for smoothed. `error` is the largest standard error of the three ratios,
+    `time_error` that of the ratio in time. `medians` are the ratios along x and y as the plain median over
+    all tiles has them: well above 1 where neighbours' noise is opposed.
     """
 
     x: float
     y: float
     time: float
     error: float = 0.0
+    time_error: float = 0.0
+    medians: tuple[float, float] = (1.0, 1.0)
 
 
 def whiteness(lags: Floats, quiet: Bools) -> Whiteness:
@@ -39,14 +44,17 @@ def whiteness(lags: Floats, quiet: Bools) -> Whiteness:
     tiles than in all: the higher ratio counts. Each is the median over tiles, or, where that is more, their
     0.7 quantile less what chance adds to it.
     """
-    ratios, errors = [], [0.0]
+    ratios, errors, medians = [], [0.0], []
     for near, far in ((0, 1), (2, 3), (4, 5)):
         everywhere = _lag_ratio(lags[:, near], lags[:, far])
         where_quiet = _lag_ratio(lags[quiet, near], lags[quiet, far])
         ratios.append(float(np.fmax(everywhere[0], where_quiet[0])))
         errors.append(float(np.fmax(everywhere[1], where_quiet[1])))
+        medians.append(everywhere[2])
     x, y, time = ratios
-    return Whiteness(x, y, time, error=float(np.nanmax(errors)))
+    return Whiteness(
+        x, y, time, error=float(np.nanmax(errors)), time_error=errors[3], medians=(medians[0], medians[1])
+    )
 
 
 def quiet_tiles(table: Table) -> Bools:
@@ -61,11 +69,11 @@ def quiet_tiles(table: Table) -> Bools:
     return np.asarray(excess <= np.quantile(excess[seen], 1 / 3) if seen.any() else seen)
 
 
-def _lag_ratio(near: Floats, far: Floats) -> tuple[float, float]:
-    """Ratio and its standard error."""
+def _lag_ratio(near: Floats, far: Floats) -> tuple[float, float, float]:
+    """Ratio, its standard error, and the median ratio."""
     good = (near > 0) & (far > 0)
     if np.count_nonzero(good) < 8:
-        return float("nan"), float("nan")
+        return float("nan"), float("nan"), 1.0
     log_ratio = np.log(near[good] / far[good])
     median, centre, upper = np.quantile(log_ratio, [0.5, 0.7, 0.95])
     # 0.524 and 1.645 are the 0.7 and 0.95 quantiles of a standard normal law.
@@ -73,7 +81,7 @@ def _lag_ratio(near: Floats, far: Floats) -> tuple[float, float]:
     # 1.25 σ / √n is the standard error of a median; the scatter is taken below it, where no structure is.
     scatter = 1.4826 * float(np.median(median - log_ratio[log_ratio <= median]))
     error = 1.25 * scatter / float(np.sqrt(len(log_ratio)))
-    return float(np.exp(max(median, centre - chance))), error
+    return float(np.exp(max(median, centre - chance))), error, float(np.exp(median))
 
 
 def curvature(samples: Samples, line: Line) -> tuple[float, float]:
@@ -125,6 +133,67 @@ def slope_within_tiles(samples: Samples, line: Line) -> tuple[float, float]:
     if not (np.isfinite(error) and error > 0 and line.gain > 0):
         return 1.0, 0.0
     return float(slope / line.gain), float((slope - line.gain) / error)
+
+
+@dataclass(frozen=True)
+class GainOverField:
+    """Standard deviation of the gain over the field as a part of it, and its significance (Hotelling's T²).
+
+    `gain` is the mean over the field, `x0` the variance intercept that goes with it.
+    """
+
+    spread: float
+    significance: float
+    gain: float
+    x0: float
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the gain varies, by more than any scene or chance pretends."""
+        # Simulated movies of one gain stay below 80, those of 3 % spread are above 250.
+        return self.significance > 120 and self.spread > 0.02
+
+
+def gain_over_field(samples: Samples, line: Line, grid: tuple[int, int]) -> GainOverField:
+    """How the gain varies over the field, smoothly.
+
+    The line's slope may depend on the place by a parabola in y and x, of 5 terms.
+    """
+    even = GainOverField(0.0, 0.0, line.gain, line.x0)
+    used = line.used
+    rows, columns = grid
+    tile = samples.tile[used]
+    v, u = (2 * (tile // columns) / max(rows - 1, 1) - 1, 2 * (tile % columns) / max(columns - 1, 1) - 1)
+    shapes = np.stack([v, u, v * v - 1 / 3, u * u - 1 / 3, u * v])
+    light = line.instrument[used] - line.x0
+    design = np.concatenate([[np.ones_like(light), light], light * shapes])
+    measured = np.concatenate([[np.ones_like(light), samples.x[used] - line.x0], light * shapes])
+    group = jackknife_groups(samples.tile)[used]
+    weighted = design * line.weight[used]
+    size = len(design)
+    normal, right = np.zeros((GROUPS, size, size)), np.zeros((GROUPS, size))
+    for i in range(size):
+        right[:, i] = np.bincount(group, weighted[i] * samples.y[used], GROUPS)
+        for j in range(size):
+            normal[:, i, j] = np.bincount(group, weighted[i] * measured[j], GROUPS)
+    try:
+        whole = np.linalg.solve(normal.sum(0), right.sum(0))
+        without = np.linalg.solve(normal.sum(0) - normal, (right.sum(0) - right)[..., None])[..., 0]
+        away = without[:, 2:] - without[:, 2:].mean(0)
+        covariance = (GROUPS - 1) / GROUPS * away.T @ away
+        significance = float(whole[2:] @ np.linalg.solve(covariance, whole[2:]))
+    except np.linalg.LinAlgError:
+        return even
+    if not (whole[1] > 0 and line.gain > 0 and np.isfinite(significance)):
+        return even
+    # Mean squares of the shapes over the field.
+    squares = np.array([1 / 3, 1 / 3, 4 / 45, 4 / 45, 1 / 9])
+    # What chance adds to the coefficients' squares is taken off.
+    variance = float(np.sum((whole[2:] ** 2 - np.diag(covariance)) * squares))
+    gain = float(whole[1])
+    return GainOverField(
+        math.sqrt(max(variance, 0.0)) / gain, significance, gain, line.x0 - float(whole[0]) / gain
+    )
 
 
 def tile_scatter(samples: Samples, line: Line) -> float:

@@ -18,9 +18,11 @@ from typing import Literal
 import numpy as np
 
 from anscombe_transform.calibration.checks import (
+    GainOverField,
     Whiteness,
     clipped_groups,
     curvature,
+    gain_over_field,
     quiet_tiles,
     whiteness,
 )
@@ -49,7 +51,7 @@ from anscombe_transform.calibration.statistics import (
     NoiseStatistics,
     Table,
 )
-from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range
+from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range, judge_sharpening
 from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 
 # Largest share of a brightness group that may be cut off. Less at the bright end, where half a percent
@@ -118,7 +120,12 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     chosen = choose_filter(lines)
     samples = _samples(statistics, table, chosen, kept_variance(chosen, white))
     quiet = quiet_rows(statistics, table, lines, chosen, _rows_for(chosen, lines, usable))
-    line, linear_up_to = straight_part(samples, fit_quiet(samples, lines[chosen], quiet), quiet)
+    line, linear_up_to = fit_quiet(samples, lines[chosen], quiet), math.inf
+    field = gain_over_field(samples, line, statistics.grid)
+    if field.uneven:
+        line = of_mean_gain(line, field)
+    else:
+        line, linear_up_to = straight_part(samples, line, quiet)
 
     third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
     left = structure_left(line, lines, chosen)
@@ -140,7 +147,8 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     zero = replace(zero, interval=(zero.interval[0] - T_QUANTILE * x0_cut, zero.interval[1]))
     half = T_QUANTILE * math.hypot(1.15 * line.gain_error, left * line.gain)
     reasons = [
-        *judge(samples, line, zero, white, along),
+        *judge(samples, line, zero, white, along, field),
+        *judge_sharpening(lines, white),
         *judge_range(linear_up_to),
         *clip_reasons,
         *judge_frames(statistics),
@@ -452,6 +460,14 @@ def fit_quiet(samples: Samples, line: Line, quiet: Bools) -> Line:
     except NoLine:
         return line
     return found if found.gain_error < max(0.022 * abs(found.gain), 1.5 * line.gain_error) else line
+
+
+def of_mean_gain(line: Line, field: GainOverField) -> Line:
+    """Return the line of the mean gain, where the gain varies over the field."""
+    factor = field.gain / line.gain
+    return replace(
+        line, gain=field.gain, x0=field.x0, gains=line.gains * factor, x0s=line.x0s + (field.x0 - line.x0)
+    )
 
 
 def straight_part(samples: Samples, line: Line, usable: Bools) -> tuple[Line, float]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.calibration.frames import FrameChecks
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason
 from anscombe_transform.calibration.statistics import (
     CLASSES,
@@ -45,10 +46,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Cut:
-    """Values at which the detector is cut off, infinite where it is not, and what else caught the eye."""
+    """Values at which the detector is cut off, infinite where it is not, and what else caught the eye.
+
+    `step` is the common step of all values, 0 if there is none; `lowest` the smallest value.
+    """
 
     floor: float = -math.inf
     ceiling: float = math.inf
+    step: float = 0.0
+    lowest: float = math.nan
     reasons: tuple[Reason, ...] = ()
 
 
@@ -63,10 +69,12 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
         raise NothingToMeasure(
             "too_few_frames", f"noise is what differs between frames, and this movie has {frames}."
         )
-    levels = _Levels()
+    levels, checks = _Levels(), FrameChecks()
     times = np.unique(np.linspace(0, frames - 1, min(frames, _INSPECTED_FRAMES)).astype(int)).tolist()
     for frame in _frames(movie, times):
-        levels.add(frame if mask is None else frame[mask])
+        frame = frame if mask is None else frame[mask]
+        checks.add(frame)
+        checks.add_values(levels.add(frame))
     if levels.total == 0:
         raise NothingToMeasure("not_finite", "no sample of this movie is a finite number.")
     if len(levels.lowest) == 1:
@@ -75,28 +83,13 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
         raise NothingToMeasure(
             "two_levels", "the movie has only two values, as a mask has; its noise is lost."
         )
-    reasons: tuple[Reason, ...] = ()
-    if _autoscaled(levels):
-        reasons = (
-            Reason(
-                "autoscaled",
-                "every frame reaches from 0 to 255 with a few pixels only: each was stretched by itself to "
-                "8 bits, so the frames differ in gain. Export the raw values.",
-                "refusal",
-            ),
-        )
-    return Cut(floor=_floor(levels), ceiling=_ceiling(levels), reasons=reasons)
-
-
-def _autoscaled(levels: _Levels) -> bool:
-    """Whether every frame was stretched to 0 .. 255: all reach both ends, the upper one with few pixels.
-
-    Saturation piles up many pixels at the upper end.
-    """
-    if len(levels.ends) < 3:
-        return False
-    lows, highs, tops = zip(*levels.ends, strict=True)
-    return set(lows) == {0} and set(highs) == {255} and float(np.median(tops)) <= 4
+    return Cut(
+        floor=_floor(levels),
+        ceiling=_ceiling(levels),
+        step=checks.step,
+        lowest=float(levels.lowest[0]),
+        reasons=checks.reasons(),
+    )
 
 
 def _frames(movie: MovieLike, times: list[int]) -> Iterator[NDArray[Any]]:
@@ -113,14 +106,11 @@ class _Levels:
 
     def __init__(self) -> None:
         self.total = 0
-        # Lowest and highest value of each frame, and how often it has the latter.
-        self.ends: list[tuple[float, float, int]] = []
         self.lowest, self.lowest_counts = np.zeros(0), np.zeros(0)
         self.highest, self.highest_counts = np.zeros(0), np.zeros(0)
 
-    def add(self, frame: NDArray[Any]) -> None:
-        low, high = (frame.min(), frame.max()) if frame.size else (0, 0)
-        self.ends.append((float(low), float(high), int(np.count_nonzero(frame == high))))
+    def add(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """Count the values of a frame, and return the different ones, ascending."""
         # Some rows are enough of a large frame, and bound the time that sorting takes.
         frame = frame[:: max(1, frame.size // 400_000)]
         values, counts = np.unique(frame[np.isfinite(frame)], return_counts=True)
@@ -133,6 +123,7 @@ class _Levels:
             v[-_LEVELS:]
             for v in _counted(self.highest, self.highest_counts, values[-_LEVELS:], counts[-_LEVELS:])
         )
+        return values
 
 
 def _counted(

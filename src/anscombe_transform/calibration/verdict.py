@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from anscombe_transform.calibration.checks import Whiteness, curvature, slope_within_tiles, tile_scatter
-from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples
+from anscombe_transform.calibration.checks import (
+    GainOverField,
+    Whiteness,
+    curvature,
+    slope_within_tiles,
+    tile_scatter,
+)
+from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples, jackknife_error
 from anscombe_transform.calibration.sensitivity import Reason
-from anscombe_transform.calibration.statistics import NoiseStatistics
+from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.zero import ZeroLevel
 
 # Departure of the slope within tiles from the whole line's, in standard errors and as a part of it, beyond
 # which something was done to the frames.
 _WITHIN_ERRORS, _WITHIN_SHARE = 3.5, 0.02
 # Along both axes at once, whiteness below this is no chance, though neither axis alone would tell.
-_WHITE_BOTH, _WHITE_EITHER = 0.93, 0.97
+_WHITE_BOTH, _WHITE_EITHER, _WHITE_MEDIAN = 0.965, 0.97, 0.91
+# Noise of neighbours that is opposed, by as much along both axes, is that of a median or a sharpening.
+_SHARP = 1.05
+# Sharpening that stronger filters see more of: the difference as a part of the gain, in standard errors, and
+# how far the strong filters may differ among themselves, as a part of that.
+_SHARPER, _SHARPER_ERRORS, _SHARPER_APART = 0.04, 5.0, 0.5
+# Spread of the gain over the field from which on one gain says too little.
+_UNEVEN = 0.05
 
 
 def judge(
-    samples: Samples, line: Line, zero: ZeroLevel, white: Whiteness, along: tuple[bool, bool]
+    samples: Samples,
+    line: Line,
+    zero: ZeroLevel,
+    white: Whiteness,
+    along: tuple[bool, bool],
+    field: GainOverField,
 ) -> Iterator[Reason]:
     """Yield what speaks against the estimate."""
     used = line.used
@@ -66,8 +84,15 @@ def judge(
             "varies over the field, or the movie was processed.",
             "refusal" if scatter > 0.3 else "caution" if scatter > 0.15 else "note",
         )
+    if field.uneven:
+        yield Reason(
+            "uneven_gain",
+            f"the gain varies by {100 * field.spread:.0f} % over the field, as after flat-field "
+            "correction or with several amplifiers; the gain given is the mean over the field.",
+            "caution" if field.spread > _UNEVEN else "note",
+        )
     within, significance = slope_within_tiles(samples, line)
-    if abs(significance) > _WITHIN_ERRORS and abs(within - 1) > _WITHIN_SHARE:
+    if not field.uneven and abs(significance) > _WITHIN_ERRORS and abs(within - 1) > _WITHIN_SHARE:
         yield Reason(
             "slope_within_tiles",
             f"inside small regions noise grows with brightness {within:.2f} times as fast as from region to "
@@ -95,6 +120,14 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[R
             "before it was saved. Use the raw recording.",
             "refusal",
         )
+    elif white.time < min(_WHITE_EITHER, 1 - 2.5 * white.time_error):
+        yield Reason(
+            "correlated_in_time",
+            "neighbouring frames seem to share a little noise: the movie was filtered in time or its frame "
+            "rate changed, or the detector remembers the frame before. The slope may not be the gain of the "
+            "detector.",
+            "caution",
+        )
     if all(along):
         yield Reason(
             "correlated_in_space",
@@ -120,10 +153,34 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[R
         )
 
 
+def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness) -> Iterator[Reason]:
+    """Yield that neighbouring pixels' noise is opposed, as sharpening and deconvolution make it.
+
+    They strengthen noise the more the finer it is: the opposite of structure, of which a stronger filter
+    leaves less.
+    """
+    strong = [lines[name].gain for name in ("ty", "tx", "txy") if name in lines]
+    sharper = False
+    if len(strong) == 3 and "t" in lines and lines["t"].used_fraction > 0.5:
+        weak, least = lines["t"], min(strong)
+        rise = least - weak.gain
+        errors = [jackknife_error(lines[name].gains - weak.gains) for name in ("ty", "tx", "txy")]
+        sharper = rise > max(_SHARPER * abs(weak.gain), _SHARPER_ERRORS * max(errors))
+        sharper &= max(strong) - least < _SHARPER_APART * rise
+    if sharper or min(white.medians) > max(_SHARP, 1 + 4 * white.error):
+        yield Reason(
+            "sharpened",
+            "neighbouring pixels have opposed noise: the frames were sharpened, deconvolved or median-"
+            "filtered. The slope is not the gain of the detector. Use the raw recording.",
+            "caution",
+        )
+
+
 def _slightly_smoothed(white: Whiteness) -> bool:
-    both = math.sqrt(max(white.x, 0) * max(white.y, 0))
-    # 2.5 standard errors of the mean of two.
-    return max(white.x, white.y) < _WHITE_EITHER and both < min(_WHITE_BOTH, 1 - 1.8 * white.error)
+    both, median = (math.sqrt(max(x, 0) * max(y, 0)) for x, y in ((white.x, white.y), white.medians))
+    # 2.7 standard errors of the mean of two. Medians are more precise, but lowered by what moves.
+    shown = max(white.x, white.y) < _WHITE_EITHER and both < min(_WHITE_BOTH, 1 - 1.9 * white.error)
+    return shown or median < _WHITE_MEDIAN
 
 
 def _judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:

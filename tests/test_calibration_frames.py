@@ -1,0 +1,116 @@
+"""What was done to single frames is noticed, and detectors that look alike are left in peace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import fft, ndimage
+
+from anscombe_transform.calibration import compute_sensitivity
+from anscombe_transform.calibration.frames import common_step, is_block_compressed
+from anscombe_transform.simulation import simulate_movie
+
+SHAPE = (48, 96, 96)
+
+
+def codes(movie):
+    """Codes of all reasons of a movie's calibration."""
+    return {reason.code for reason in compute_sensitivity(movie, on_refusal="return").reasons}
+
+
+def compressed(frame, step):
+    """Round the cosine coefficients of blocks of 8 × 8 pixels to multiples of a step, as JPEG does."""
+    height, width = frame.shape
+    blocks = frame.reshape(height // 8, 8, width // 8, 8).transpose(0, 2, 1, 3).astype(float)
+    rounded = step * np.rint(fft.dctn(blocks, axes=(2, 3), norm="ortho") / step)
+    blocks = fft.idctn(rounded, axes=(2, 3), norm="ortho")
+    return np.clip(np.rint(blocks.transpose(0, 2, 1, 3).reshape(height, width)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("step", [3, 9])
+@pytest.mark.parametrize("corner", [(0, 0), (3, 5)])
+def test_block_compression_is_seen_wherever_its_grid_lies(seed, step, corner):
+    """A frame whose block coefficients were rounded is told from the same frame as it was."""
+    movie, _ = simulate_movie((1, 160, 160), conversion_gain=4, mean_photons=20, rng=seed, dtype="uint8")
+    frame, (y, x) = movie[0], corner
+    assert is_block_compressed(compressed(frame, step)[y:, x:])
+    assert not is_block_compressed(frame[y:, x:])
+
+
+def test_photon_counts_are_not_taken_for_compressed(seed):
+    """Frames of a few levels have block coefficients of a few values, and are no JPEG."""
+    movie, _ = simulate_movie(
+        (1, 160, 160), conversion_gain=1, zero_level=0, mean_photons=0.5, rng=seed, dtype="uint8"
+    )
+    assert not is_block_compressed(movie[0])
+
+
+@pytest.mark.parametrize(
+    ("differences", "step"),
+    [([4, 8, 12], 4), ([6, 4], 2), ([0.25, 0.5, 1.0], 0.25), ([1.0, np.sqrt(2)], 0), ([], 0)],
+)
+def test_common_step(differences, step):
+    """The largest number that all differences are multiples of; none for values of any size."""
+    assert common_step(np.array(differences, float)) == step
+
+
+def test_coarse_steps_are_told_and_counts_are_not(seed):
+    """Noise of a third of a step gets a caution; photon counts are whole by themselves."""
+    coarse = {
+        "conversion_gain": 0.05,
+        "zero_level": 5,
+        "read_noise": 0.3,
+        "mean_photons": 60,
+        "dtype": "uint8",
+    }
+    movie, _ = simulate_movie(SHAPE, rng=seed, **coarse)
+    assert "coarse_steps" in codes(movie)
+    counts, _ = simulate_movie(
+        SHAPE, conversion_gain=1, zero_level=0, mean_photons=0.5, rng=seed, dtype="uint8"
+    )
+    assert "coarse_steps" not in codes(counts)
+    assert "coarse_steps" not in codes(counts * np.uint16(100))
+
+
+def test_frames_of_one_mean_are_told(seed):
+    """Frames normalised to the mean of the movie get a caution, the movie itself does not."""
+    movie, _ = simulate_movie(SHAPE, flicker=0.03, rng=seed, dtype="float32")
+    levels = movie.mean(axis=(1, 2), keepdims=True)
+    assert "levelled_frames" in codes(movie * (levels.mean() / levels))
+    assert "levelled_frames" not in codes(movie)
+
+
+def test_frames_stretched_between_quantiles_are_told(seed):
+    """Frames stretched to 8 bits, each between two of its own quantiles, are not trusted."""
+    movie, _ = simulate_movie(SHAPE, rng=seed)
+    low, high = np.quantile(movie, [0.01, 0.99], axis=(1, 2), keepdims=True)
+    stretched = np.clip(255 * (movie - low) / (high - low), 0, 255).astype(np.uint8)
+    assert "autoscaled" in codes(stretched)
+
+
+def test_sharpened_frames_are_told(seed):
+    """An unsharp mask and a median make neighbours' noise opposed, which no detector does."""
+    movie, _ = simulate_movie(SHAPE, mean_photons=20, rng=seed, dtype="float32")
+    sharp = movie + 1.5 * (movie - ndimage.gaussian_filter(movie, (0, 1, 1)))
+    cross = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]])
+    assert "sharpened" in codes(sharp)
+    assert "sharpened" in codes(ndimage.median_filter(movie, footprint=cross))
+    assert "sharpened" not in codes(movie)
+
+
+def test_a_little_smoothing_in_time_is_told(seed):
+    """A tenth of each neighbouring frame is not noise of the detector."""
+    movie, _ = simulate_movie((96, 128, 128), mean_photons=10, rng=seed, dtype="float32")
+    assert "correlated_in_time" in codes(ndimage.convolve1d(movie, [0.1, 0.8, 0.1], axis=0))
+    assert "correlated_in_time" not in codes(movie)
+
+
+def test_gain_that_varies_over_the_field_is_told_and_averaged(seed):
+    """A gain that rises by a third across the field gets a caution; the mean gain is within 4 %."""
+    counts, _ = simulate_movie(
+        SHAPE, conversion_gain=1, zero_level=0, mean_photons=8, rng=seed, dtype="float32"
+    )
+    gain = 20 * np.linspace(0.85, 1.15, SHAPE[2], dtype=np.float32)
+    found = compute_sensitivity(counts * gain + 50, on_refusal="return")
+    assert ("uneven_gain", "caution") in {(r.code, r.severity) for r in found.reasons}
+    assert found.conversion_gain == pytest.approx(20, rel=0.04)
