@@ -30,7 +30,7 @@ _SHARP = 1.05
 # how far the strong filters may differ among themselves, as a part of that.
 _SHARPER, _SHARPER_ERRORS, _SHARPER_APART = 0.04, 5.0, 0.5
 # Spread of the gain over the field from which on one gain says too little.
-_UNEVEN = 0.05
+_UNEVEN = 0.12
 
 
 def judge(
@@ -179,8 +179,9 @@ def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness) -> Iterator
 def _slightly_smoothed(white: Whiteness) -> bool:
     both, median = (math.sqrt(max(x, 0) * max(y, 0)) for x, y in ((white.x, white.y), white.medians))
     # 2.7 standard errors of the mean of two. Medians are more precise, but lowered by what moves.
-    shown = max(white.x, white.y) < _WHITE_EITHER and both < min(_WHITE_BOTH, 1 - 1.9 * white.error)
-    return shown or median < _WHITE_MEDIAN
+    either = max(white.x, white.y)
+    shown = either < _WHITE_EITHER and both < min(_WHITE_BOTH, 1 - 1.9 * white.error)
+    return shown or (either < 1 and median < _WHITE_MEDIAN)
 
 
 def _judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:
