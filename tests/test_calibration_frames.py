@@ -108,10 +108,10 @@ def test_a_little_smoothing_in_time_is_told(seed):
 def test_gain_that_varies_over_the_field_is_told_and_averaged(seed):
     """A gain that doubles across the field gets a caution, a smaller rise a note; the mean is within 4 %."""
     counts, _ = simulate_movie(
-        SHAPE, conversion_gain=1, zero_level=0, mean_photons=8, rng=seed, dtype="float32"
+        (96, 128, 128), conversion_gain=1, zero_level=0, mean_photons=8, rng=seed, dtype="float32"
     )
     for rise, severity in ((1 / 3, "caution"), (0.15, "note")):
-        gain = 20 * np.linspace(1 - rise, 1 + rise, SHAPE[2], dtype=np.float32)
+        gain = 20 * np.linspace(1 - rise, 1 + rise, 128, dtype=np.float32)
         found = compute_sensitivity(counts * gain + 50, on_refusal="return")
         assert ("uneven_gain", severity) in {(r.code, r.severity) for r in found.reasons}
         assert found.conversion_gain == pytest.approx(20, rel=0.04)

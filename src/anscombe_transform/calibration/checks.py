@@ -135,17 +135,20 @@ def slope_within_tiles(samples: Samples, line: Line) -> tuple[float, float]:
     return float(slope / line.gain), float((slope - line.gain) / error)
 
 
+# A parabola must not turn the gain of a corner to nothing.
+_LEAST_RELATIVE = 0.2
+
+
 @dataclass(frozen=True)
 class GainOverField:
     """Standard deviation of the gain over the field as a part of it, and its significance (Hotelling's T²).
 
-    `gain` is the mean over the field, `x0` the variance intercept that goes with it.
+    `relative` is the gain of each row's place over the mean over the field.
     """
 
     spread: float
     significance: float
-    gain: float
-    x0: float
+    relative: Floats
 
     @property
     def uneven(self) -> bool:
@@ -159,12 +162,13 @@ def gain_over_field(samples: Samples, line: Line, grid: tuple[int, int]) -> Gain
 
     The line's slope may depend on the place by a parabola in y and x, of 5 terms.
     """
-    even = GainOverField(0.0, 0.0, line.gain, line.x0)
+    even = GainOverField(0.0, 0.0, np.ones(len(samples.tile)))
     used = line.used
     rows, columns = grid
-    tile = samples.tile[used]
+    tile = samples.tile
     v, u = (2 * (tile // columns) / max(rows - 1, 1) - 1, 2 * (tile % columns) / max(columns - 1, 1) - 1)
-    shapes = np.stack([v, u, v * v - 1 / 3, u * u - 1 / 3, u * v])
+    everywhere = np.stack([v, u, v * v - 1 / 3, u * u - 1 / 3, u * v])
+    shapes = everywhere[:, used]
     light = line.instrument[used] - line.x0
     design = np.concatenate([[np.ones_like(light), light], light * shapes])
     measured = np.concatenate([[np.ones_like(light), samples.x[used] - line.x0], light * shapes])
@@ -190,10 +194,8 @@ def gain_over_field(samples: Samples, line: Line, grid: tuple[int, int]) -> Gain
     squares = np.array([1 / 3, 1 / 3, 4 / 45, 4 / 45, 1 / 9])
     # What chance adds to the coefficients' squares is taken off.
     variance = float(np.sum((whole[2:] ** 2 - np.diag(covariance)) * squares))
-    gain = float(whole[1])
-    return GainOverField(
-        math.sqrt(max(variance, 0.0)) / gain, significance, gain, line.x0 - float(whole[0]) / gain
-    )
+    relative = np.maximum(1 + (whole[2:] / whole[1]) @ everywhere, _LEAST_RELATIVE)
+    return GainOverField(math.sqrt(max(variance, 0.0)) / float(whole[1]), significance, relative)
 
 
 def tile_scatter(samples: Samples, line: Line) -> float:

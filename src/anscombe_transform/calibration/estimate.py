@@ -73,6 +73,11 @@ _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
 _DOUBT_STRONGEST = 3.0
 # Part of the rows that is kept where the scene moves: those of the quietest tiles.
 _QUIET_SHARE = 0.6
+# Times that the gain's variation over the field is taken out.
+_EVENINGS = 4
+# Error of the mean gain, as a part of the gain's spread over the field: the rows that count most are not
+# spread over it evenly.
+_UNEVEN_LEFT = 0.05
 _STRONGER: dict[Filter, tuple[Filter, ...]] = {
     "t": ("ty", "tx"),
     "ty": ("txy",),
@@ -120,22 +125,24 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     chosen = choose_filter(lines)
     samples = _samples(statistics, table, chosen, kept_variance(chosen, white))
     quiet = quiet_rows(statistics, table, lines, chosen, _rows_for(chosen, lines, usable))
-    line, linear_up_to = fit_quiet(samples, lines[chosen], quiet), math.inf
+    line = fit_quiet(samples, lines[chosen], quiet)
     field = gain_over_field(samples, line, statistics.grid)
+    measured = samples
     if field.uneven:
-        line = of_mean_gain(line, field)
-    else:
-        line, linear_up_to = straight_part(samples, line, quiet)
+        samples, line, field = of_even_gain(samples, line, field, quiet, statistics.grid)
+    line, linear_up_to = straight_part(samples, line, quiet)
 
     third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
-    left = structure_left(line, lines, chosen)
+    left = math.hypot(structure_left(line, lines, chosen), _UNEVEN_LEFT * field.spread * field.uneven)
     gain_cut, x0_cut, clip_reasons = errors_of_cutting(line, table, clip_reasons)
     left = math.hypot(left, gain_cut)
+
+    even = field.relative if field.uneven else np.ones(len(table))
 
     def zero_by(third_filter: str | None) -> ZeroLevel:
         third = None
         if third_filter is not None:
-            third = table.mean(f"x3_{third_filter}"), table.mean(f"y3_{third_filter}")
+            third = table.mean(f"x3_{third_filter}"), table.mean(f"y3_{third_filter}") / even**2
         return find_zero_level(
             samples, line, third, third_filter or "t", correlated=any(along), systematic=left
         )
@@ -166,7 +173,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         transfer_curve=transfer_curve(samples, line),
         rejected=rejected_curves(samples, line, usable, linear_up_to),
         evidence=tile_evidence(
-            samples,
+            measured,
             line,
             usable,
             white,
@@ -462,12 +469,23 @@ def fit_quiet(samples: Samples, line: Line, quiet: Bools) -> Line:
     return found if found.gain_error < max(0.022 * abs(found.gain), 1.5 * line.gain_error) else line
 
 
-def of_mean_gain(line: Line, field: GainOverField) -> Line:
-    """Return the line of the mean gain, where the gain varies over the field."""
-    factor = field.gain / line.gain
-    return replace(
-        line, gain=field.gain, x0=field.x0, gains=line.gains * factor, x0s=line.x0s + (field.x0 - line.x0)
-    )
+def of_even_gain(
+    samples: Samples, line: Line, field: GainOverField, usable: Bools, grid: tuple[int, int]
+) -> tuple[Samples, Line, GainOverField]:
+    """Rows as a detector of the mean gain would have given them, where the gain varies, and their line.
+
+    What an uneven gain had made look like no noise comes in once it is evened out, so that this is repeated.
+    """
+    relative, evened = field.relative, samples
+    for left in reversed(range(_EVENINGS)):
+        evened = replace(samples, y=samples.y / relative)
+        try:
+            line = fit_line(evened, usable)
+        except NoLine:
+            return samples, line, replace(field, relative=np.ones_like(relative))
+        if left:
+            relative = relative * gain_over_field(evened, line, grid).relative
+    return evened, line, replace(field, relative=relative)
 
 
 def straight_part(samples: Samples, line: Line, usable: Bools) -> tuple[Line, float]:

@@ -92,7 +92,9 @@ def judge(
             "caution" if field.spread > _UNEVEN else "note",
         )
     within, significance = slope_within_tiles(samples, line)
-    if not field.uneven and abs(significance) > _WITHIN_ERRORS and abs(within - 1) > _WITHIN_SHARE:
+    # What the parabola leaves of an uneven gain makes regions differ too.
+    share = max(_WITHIN_SHARE, 0.6 * field.spread if field.uneven else 0.0)
+    if abs(significance) > _WITHIN_ERRORS and abs(within - 1) > share:
         yield Reason(
             "slope_within_tiles",
             f"inside small regions noise grows with brightness {within:.2f} times as fast as from region to "
