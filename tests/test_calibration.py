@@ -15,8 +15,11 @@ from anscombe_transform._statistics_kernels import (
     CLASSES,
     COLUMNS,
     TILE,
+    WIDE,
     lag_energies,
+    lag_scratch,
     rank_classes,
+    scratch,
     segment_rows,
 )
 from anscombe_transform.calibration import (
@@ -115,15 +118,18 @@ def numpy_classes(q, by_colour):
 def test_pixels_are_classed_by_rank(rng, by_colour):
     """Each of the four classes holds 16 pixels, in order of rank, ties in order of position."""
     for q in (rng.normal(size=(8, 24)), rng.integers(-2, 2, (8, 24)), np.zeros((8, 24))):
-        weights = np.empty((CLASSES, 8, 24), np.float32)
-        rank_classes(q.astype(np.float32), 3, by_colour, weights)
+        image, weights = np.zeros((8, WIDE), np.float32), np.zeros((4, 8, WIDE), np.float32)
+        image[:, :24] = q
+        spare = np.zeros(image.size + 2 * TILE**2, np.int32)
+        rank_classes(image.ravel().view(np.int32), 3, by_colour, spare, weights.ravel())
+        found = weights[:, :, :24]
         for tile in range(3):
             columns = slice(8 * tile, 8 * tile + 8)
             np.testing.assert_array_equal(
-                weights[:, :, columns].argmax(axis=0), numpy_classes(q[:, columns], by_colour)
+                found[:, :, columns].argmax(axis=0), numpy_classes(q[:, columns], by_colour)
             )
-            np.testing.assert_array_equal(weights[:, :, columns].sum(axis=(1, 2)), 16)
-        np.testing.assert_array_equal(weights.sum(axis=0), 1)
+            np.testing.assert_array_equal(found[:, :, columns].sum(axis=(1, 2)), 16)
+        np.testing.assert_array_equal(found.sum(axis=0), 1)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +141,9 @@ def test_rows_are_the_sums_they_are_defined_as(rng, length, order, halves, shape
     frames = rng.gamma(2.0, 50.0, (length, *shape)).astype(np.float32)
     tiles = ((shape[0] - 2) // TILE) * ((shape[1] - 2) // TILE)
     rows = np.zeros((halves, tiles * CLASSES, len(COLUMNS)))
-    segment_rows(frames, order, 10.0, 300.0, rows)
+    words = np.zeros((0, 0, 0), np.uint16)
+    space = scratch(length, order)
+    segment_rows(words, frames, 0, 0, order, 10.0, 300.0, space, space.view(np.int32), rows)
     parts = [frames] if halves == 1 else [frames[: length // 2], frames[length // 2 :]]
     expected = np.stack(
         [
@@ -151,12 +159,33 @@ def test_rows_are_the_sums_they_are_defined_as(rng, length, order, halves, shape
         np.testing.assert_allclose(rows[..., k] / scale, expected[..., k] / scale, atol=3e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", "u1", "i1"])
+def test_integers_of_any_kind_give_the_sums_of_floats(rng, monkeypatch, dtype):
+    """Narrow, swapped, signed, read-only or scattered in memory: rows are those of float32, bit for bit."""
+    monkeypatch.setattr("anscombe_transform.calibration.statistics._pedestal", lambda frames: 0.0)
+    limits = np.iinfo(dtype)
+    movie = rng.integers(limits.min, limits.max, (24, 28, 150), endpoint=True).astype(dtype)
+    movie[5, 6, 7], movie[6, 7, 8] = limits.min, limits.max
+    floats = NoiseStatistics((28, 150))
+    floats.update(movie.astype(np.float32), start=0)
+    read_only = movie.view()
+    read_only.flags.writeable = False
+    scattered = np.zeros((24, 28, 300), dtype)[:, :, ::2]
+    scattered[...] = movie
+    odd = np.zeros(movie.nbytes + 1, np.uint8)[1:].view(dtype).reshape(movie.shape)
+    odd[...] = movie
+    for kind in (movie, read_only, scattered, odd):
+        statistics = NoiseStatistics((28, 150))
+        statistics.update(kind, start=0)
+        np.testing.assert_array_equal(statistics.table().rows, floats.table().rows)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_lag_energies_are_the_sums_they_are_defined_as(rng, count):
     """Energies at lags 1 and 2 in space, 1 and 3 in time equal their definition by slices."""
     frames = rng.normal(size=(count, 28, 36)).astype(np.float32)
     out = np.zeros((3 * 4, 6))
-    lag_energies(frames, out)
+    lag_energies(frames, lag_scratch(36), out)
     f = frames.astype(np.float64)
     middle = count // 2
     near = f[0] - f[1] if count == 2 else f[middle - 1] - 2 * f[middle] + f[middle + 1]

@@ -4,8 +4,9 @@ For the space-time filters of `calibration` these loops add up, over half a segm
 and cubes of the residuals and the weighted means they belong to. The layout of a row is `COLUMNS`.
 
 Work goes through the movie in strips of one tile's height and a few tiles' width, so that all intermediate
-images stay in the processor's cache. The innermost loops run over flat views from 0 and without an offset in
-the index, which is what the compiler vectorises, and in functions of their own, which compile fastest.
+images stay in the processor's cache. They lie in one piece of memory that the caller gives, since an array
+made here takes the compiler long. The innermost loops run over flat views from 0 and without an offset in the
+index, which is what the compiler vectorises, and in functions of their own, which compile fastest.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    Words = NDArray[np.uint16]
+    Integers = NDArray[np.int32]
     Singles = NDArray[np.float32]
     Doubles = NDArray[np.float64]
 
@@ -29,7 +32,7 @@ TILE = 8
 CLASSES = 4
 
 # Numba takes an integer literal times a float32 for a float64, which would halve the speed.
-ONE, TWO, FOUR, EIGHT = np.float32(1), np.float32(2), np.float32(4), np.float32(8)
+TWO, FOUR, EIGHT = np.float32(2), np.float32(4), np.float32(8)
 
 COLUMNS = (
     "tile", "segment", "brightness", "n", "q",
@@ -40,8 +43,29 @@ COLUMNS = (
 
 _LABELS = 4
 _MEASURES = len(COLUMNS) - _LABELS
-_STRIP_TILES = 16
 _PIXELS = TILE * TILE
+# A strip has room for rows of this fixed length, pixels and one more on either side. So a step of a row is a
+# constant to the compiler, and loops run over all rows at once, the ends of rows being worked out in vain.
+_STRIP_TILES = 16
+WIDE = _STRIP_TILES * TILE + 2
+_AREA = TILE * WIDE
+_REACH = _AREA + 2
+_STRIP = _AREA + 2 * WIDE + 2
+# Where the parts of `scratch` begin: flat images that become the columns of the same name; a flat image for
+# each class; a line; what a column is multiplied by; two differences in time, theirs along y;
+# weighted means; sums of either half; the strip of all frames.
+(
+    _Q, _X_T, _Y_T, _X_TY, _Y_TY, _X_TX, _Y_TX, _X_TXY, _Y_TXY,
+    _X3_T, _Y3_T, _X3_TY, _Y3_TY, _X3_TXY, _Y3_TXY, _HIGH, _LOW,
+    _WEIGHTS,
+) = range(0, (_MEASURES + 1) * _AREA, _AREA)  # fmt: skip
+_LINE = _WEIGHTS + CLASSES * _AREA
+_FACTORS = _LINE + WIDE
+_D = _FACTORS + _MEASURES
+_DY = _D + 2 * _STRIP
+_X2, _X3 = _DY + 2 * _STRIP, _DY + 3 * _STRIP
+_TOTALS = _X3 + _STRIP
+_FRAMES = _TOTALS + 2 * _STRIP
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
@@ -58,169 +82,190 @@ def _compile(function: _Function) -> _Function:
 
 
 @_compile
-def rank_classes(q: Singles, tiles: int, by_colour: bool, weights: Singles) -> None:
+def rank_classes(bits: Integers, tiles: int, by_colour: bool, spare: Integers, weights: Singles) -> None:
     """Put the 64 pixels of each of the first tiles of a strip into 4 classes of 16.
 
-    `weights` (class, row, column) is 1 where the pixel is in the class. By rank of `q` (row, column), taken
-    to 17 binary digits, ties in order of position. With `by_colour`, into lower and upper half of each colour
-    of a checkerboard: classes 0, 1 are the even pixels, 2, 3 the odd ones.
+    `weights`, a flat image for each class, is 1 where the pixel is in the class. By rank of the flat
+    image of floats with these `bits`, taken to 17 binary digits, ties in order of position. With `by_colour`,
+    into lower and upper half of each colour of a checkerboard: classes 0, 1 are the even pixels, 2, 3 the odd
+    ones. `spare` has room for an image and two tiles.
     """
     stay_apart()
-    keys = np.empty(_PIXELS, np.int32)
-    before = np.empty(_PIXELS, np.int32)
-    bits = q.view(np.int32)
-    for s in range(tiles):
+    keys = row(spare, 0, _AREA)
+    own, ranks = row(spare, _AREA, _AREA + _PIXELS), row(spare, _AREA + _PIXELS, _AREA + 2 * _PIXELS)
+    for i in range(TILE):
+        here, end = i * WIDE, (i + 1) * WIDE
+        _keys(row(bits, here, end), i, by_colour, row(keys, here, end))
+    for start in range(0, tiles * TILE, TILE):
         for i in range(TILE):
-            source = row(bits, i, s * TILE, (s + 1) * TILE)
-            for j in range(TILE):
-                # The bits of a float order like integers, negative ones backwards. Their last six make room
-                # for the position, so that no two keys are equal.
-                key = source[j] ^ ((source[j] >> np.int32(31)) & np.int32(0x7FFFFFFF))
-                key = (key & np.int32(-_PIXELS)) | np.int32(i * TILE + j)
-                if by_colour:
-                    key = (key >> np.int32(1)) + (np.int32(-(2**30)) if (i + j) % 2 == 0 else np.int32(2**30))
-                keys[i * TILE + j] = key
-        for k in range(_PIXELS):
-            before[k] = 0
-        for j in range(_PIXELS):
-            other = keys[j]
-            for k in range(_PIXELS):
-                before[k] += np.int32(other < keys[k])
-        for c in range(CLASSES):
-            least = np.int32(c * (_PIXELS // CLASSES))
-            most = np.int32((c + 1) * (_PIXELS // CLASSES))
-            for i in range(TILE):
-                target = row(weights, c, i, s * TILE, (s + 1) * TILE)
-                for j in range(TILE):
-                    rank = before[i * TILE + j]
-                    target[j] = np.float32((rank >= least) & (rank < most))
+            here = i * WIDE + start
+            _copy_integers(row(keys, here, here + TILE), row(own, i * TILE, (i + 1) * TILE))
+        _rank(own, ranks)
+        for i in range(TILE):
+            here = i * WIDE + start
+            _copy_integers(row(ranks, i * TILE, (i + 1) * TILE), row(keys, here, here + TILE))
+    for c in range(CLASSES):
+        _of_class(keys, np.int32(c), row(weights, c * _AREA, (c + 1) * _AREA))
 
 
 @_compile
-def _class_sums(measure: Singles, n: int, weights: Singles, line: Singles, column: int, out: Doubles) -> None:
-    """Fill a column of `out` (tile · 4 + class) with a measure's (y, x) sums over each class."""
+def _rank(keys: Integers, ranks: Integers) -> None:
+    """How many of some numbers are smaller than each."""
     stay_apart()
-    v0, v1, v2, v3 = (
-        row(measure, 0, 0, n),
-        row(measure, 1, 0, n),
-        row(measure, 2, 0, n),
-        row(measure, 3, 0, n),
-    )
-    v4, v5, v6, v7 = (
-        row(measure, 4, 0, n),
-        row(measure, 5, 0, n),
-        row(measure, 6, 0, n),
-        row(measure, 7, 0, n),
-    )
-    total = row(line, 0, n)
-    for c in range(CLASSES):
-        w0, w1, w2, w3 = (
-            row(weights, c, 0, 0, n),
-            row(weights, c, 1, 0, n),
-            row(weights, c, 2, 0, n),
-            row(weights, c, 3, 0, n),
-        )
-        w4, w5, w6, w7 = (
-            row(weights, c, 4, 0, n),
-            row(weights, c, 5, 0, n),
-            row(weights, c, 6, 0, n),
-            row(weights, c, 7, 0, n),
-        )
-        for j in range(n):
-            total[j] = (
-                (v0[j] * w0[j] + v1[j] * w1[j] + v2[j] * w2[j] + v3[j] * w3[j])
-                + (v4[j] * w4[j] + v5[j] * w5[j] + v6[j] * w6[j] + v7[j] * w7[j])
-            )  # fmt: skip
-        for s in range(n // TILE):
-            part = row(line, s * TILE, (s + 1) * TILE)
-            out[s * CLASSES + c, column] = (part[0] + part[1] + part[2] + part[3]) + (
-                part[4] + part[5] + part[6] + part[7]
-            )
+    for j in range(ranks.size):
+        key, smaller = keys[j], np.int32(0)
+        for k in range(keys.size):
+            smaller += np.int32(keys[k] < key)
+        ranks[j] = smaller
+
+
+@_compile
+def _keys(bits: Integers, i: int, by_colour: bool, keys: Integers) -> None:
+    """Integers that order like floats of these bits, no two of a tile alike; of row `i` of a strip."""
+    stay_apart()
+    for j in range(keys.size):
+        # The bits of a float order like integers, negative ones backwards. Their last six make room
+        # for the position, so that no two keys are equal.
+        key = bits[j] ^ ((bits[j] >> np.int32(31)) & np.int32(0x7FFFFFFF))
+        key = (key & np.int32(-_PIXELS)) | np.int32(i * TILE + j % TILE)
+        if by_colour:
+            key = (key >> np.int32(1)) + (np.int32(-(2**30)) if (i + j) % 2 == 0 else np.int32(2**30))
+        keys[j] = key
+
+
+@_compile
+def _copy_integers(source: Integers, target: Integers) -> None:
+    """Copy a flat array."""
+    stay_apart()
+    for j in range(target.size):
+        target[j] = source[j]
+
+
+@_compile
+def _of_class(ranks: Integers, which: np.int32, out: Singles) -> None:
+    """Fill `out` with 1 where a pixel's rank among the 64 is that of a class of 16, with 0 elsewhere."""
+    stay_apart()
+    for j in range(out.size):
+        out[j] = np.float32((ranks[j] >> np.int32(4)) == which)
+
+
+@_compile
+def _class_line(values: Singles, weights: Singles, line: Singles) -> None:
+    """Add the eight rows of a flat image, as far as `line` goes, where it is of a class."""
+    stay_apart()
+    n = line.size
+    v0, v1 = row(values, 0, n), row(values, WIDE, WIDE + n)
+    v2, v3 = row(values, 2 * WIDE, 3 * WIDE), row(values, 3 * WIDE, 4 * WIDE)
+    v4, v5 = row(values, 4 * WIDE, 5 * WIDE), row(values, 5 * WIDE, 6 * WIDE)
+    v6, v7 = row(values, 6 * WIDE, 7 * WIDE), row(values, 7 * WIDE, 8 * WIDE)
+    w0, w1 = row(weights, 0, n), row(weights, WIDE, WIDE + n)
+    w2, w3 = row(weights, 2 * WIDE, 3 * WIDE), row(weights, 3 * WIDE, 4 * WIDE)
+    w4, w5 = row(weights, 4 * WIDE, 5 * WIDE), row(weights, 5 * WIDE, 6 * WIDE)
+    w6, w7 = row(weights, 6 * WIDE, 7 * WIDE), row(weights, 7 * WIDE, 8 * WIDE)
+    for j in range(n):
+        line[j] = (
+            (v0[j] * w0[j] + v1[j] * w1[j] + v2[j] * w2[j] + v3[j] * w3[j])
+            + (v4[j] * w4[j] + v5[j] * w5[j] + v6[j] * w6[j] + v7[j] * w7[j])
+        )  # fmt: skip
+
+
+@_compile
+def _tile_sums(line: Singles, factor: np.float32, first: int, column: int, out: Doubles) -> None:
+    """Fill a column of every fourth row of `out`, from `first` on, with sums over tiles, times a factor."""
+    stay_apart()
+    for s in range(line.size // TILE):
+        part, total = row(line, s * TILE, (s + 1) * TILE), np.float32(0)
+        for j in range(TILE):
+            total += part[j]
+        out[s * CLASSES + first, column] = total * factor
 
 
 @_compile
 def _clear(values: Singles) -> None:
-    """Set an array of three axes to 0."""
+    """Set a flat array to 0."""
     stay_apart()
-    for t in range(values.shape[0]):
-        for i in range(values.shape[1]):
-            line = row(values, t, i, 0, values.shape[2])
-            for j in range(line.size):
-                line[j] = 0
+    for j in range(values.size):
+        values[j] = 0
 
 
 @_compile
-def _scale(source: Singles, factor: np.float32, target: Singles) -> None:
-    """Multiply a flat array by a number; by 1 it is a copy."""
+def _copy(source: Singles, target: Singles) -> None:
+    """Copy a flat array."""
     stay_apart()
     for j in range(target.size):
-        target[j] = source[j] * factor
+        target[j] = source[j]
 
 
 @_compile
-def _load(frames: Singles, top: int, left: int, w: int, strip: Singles) -> None:
-    """Copy a strip of all frames, (time, 10 rows, w columns), to where it lies together."""
+def _load_words(words: Words, flip: int, top: int, left: int, w: int, strip: Singles) -> None:
+    """Copy a strip of all frames to where it lies together, as float32.
+
+    With `flip` 0x8000 the words are signed, else it is 0.
+    """
+    stay_apart()
+    turned, zero = np.uint16(flip), np.float32(flip)
+    for t in range(words.shape[0]):
+        for i in range(TILE + 2):
+            source = row(words, t, top + i, left, left + w)
+            target = row(strip, t * _STRIP + i * WIDE, t * _STRIP + i * WIDE + w)
+            _convert(source, turned, zero, target)
+
+
+@_compile
+def _convert(words: Words, flip: np.uint16, zero: np.float32, target: Singles) -> None:
+    """Floats of a flat array of words."""
+    stay_apart()
+    for j in range(target.size):
+        target[j] = np.float32(np.uint16(words[j] ^ flip)) - zero
+
+
+@_compile
+def _load_singles(frames: Singles, top: int, left: int, w: int, strip: Singles) -> None:
+    """Copy a strip of all frames to where it lies together."""
     stay_apart()
     for t in range(frames.shape[0]):
         for i in range(TILE + 2):
-            _scale(row(frames, t, top + i, left, left + w), ONE, row(strip, t, i, 0, w))
+            target = row(strip, t * _STRIP + i * WIDE, t * _STRIP + i * WIDE + w)
+            _copy(row(frames, t, top + i, left, left + w), target)
 
 
 @_compile
 def _sum_frames(frames: Singles, total: Singles) -> None:
-    """Sum of the frames of a strip, four at a time."""
+    """Sum of the frames of a strip, two at a time."""
     stay_apart()
-    length = frames.shape[0]
-    size = frames.shape[1] * frames.shape[2]
-    out = row(total, 0, 0, size)
-    for j in range(size):
-        out[j] = 0
-    for t in range(0, length - 3, 4):
-        a, b = row(frames, t, 0, 0, size), row(frames, t + 1, 0, 0, size)
-        c, d = row(frames, t + 2, 0, 0, size), row(frames, t + 3, 0, 0, size)
-        for j in range(size):
-            out[j] += (a[j] + b[j]) + (c[j] + d[j])
-    for t in range(length - length % 4, length):
-        a = row(frames, t, 0, 0, size)
-        for j in range(size):
-            out[j] += a[j]
+    length, n = frames.size // _STRIP, total.size
+    for j in range(n):
+        total[j] = 0
+    for t in range(0, length - 1, 2):
+        a, b = row(frames, t * _STRIP, (t + 1) * _STRIP), row(frames, (t + 1) * _STRIP, (t + 2) * _STRIP)
+        for j in range(n):
+            total[j] += a[j] + b[j]
+    if length % 2:
+        a = row(frames, (length - 1) * _STRIP, length * _STRIP)
+        for j in range(n):
+            total[j] += a[j]
 
 
 @_compile
-def _weighted_means(frames: Singles, total: Singles, order: int, x2: Singles, x3: Singles) -> None:
-    """Sum the frames with the weights that belong to the squares (`x2`) and cubes (`x3`) of the residuals."""
+def _weighted_means(frames: Singles, total: Singles, order: int, squares: Singles, cubes: Singles) -> None:
+    """Sum the frames with the weights that belong to the squares and to the cubes of the residuals."""
     stay_apart()
-    length, size = frames.shape[0], frames.shape[1] * frames.shape[2]
+    end, n = frames.size, total.size
     sixth = np.float32(1 / 6)
     half = np.float32(0.5)
-    whole, squares, cubes = row(total, 0, 0, size), row(x2, 0, 0, size), row(x3, 0, 0, size)
-    head, tail = row(frames, 0, 0, 0, size), row(frames, length - 1, 0, 0, size)
-    after_head, before_tail = row(frames, 1, 0, 0, size), row(frames, length - 2, 0, 0, size)
+    head, tail = row(frames, 0, _STRIP), row(frames, end - _STRIP, end)
+    after_head, before_tail = row(frames, _STRIP, 2 * _STRIP), row(frames, end - 2 * _STRIP, end - _STRIP)
     if order == 2:
-        for j in range(size):
-            first = whole[j] - tail[j] - before_tail[j]
-            middle = whole[j] - head[j] - tail[j]
-            last = whole[j] - head[j] - after_head[j]
+        for j in range(n):
+            first = total[j] - tail[j] - before_tail[j]
+            middle = total[j] - head[j] - tail[j]
+            last = total[j] - head[j] - after_head[j]
             squares[j] = (first + FOUR * middle + last) * sixth
             cubes[j] = (EIGHT * middle - first - last) * sixth
     else:
-        for j in range(size):
-            squares[j] = whole[j] - (head[j] + tail[j]) * half
+        for j in range(n):
+            squares[j] = total[j] - (head[j] + tail[j]) * half
             cubes[j] = squares[j]
-
-
-@_compile
-def _differences(frames: Singles, order: int, d: Singles) -> None:
-    """Differences in time, `d` (time, row, column), of the frames of a strip."""
-    stay_apart()
-    size = frames.shape[1] * frames.shape[2]
-    for t in range(frames.shape[0] - order):
-        a, b, out = row(frames, t, 0, 0, size), row(frames, t + 1, 0, 0, size), row(d, t, 0, 0, size)
-        if order == 2:
-            _second_difference(a, b, row(frames, t + 2, 0, 0, size), out)
-        else:
-            for j in range(size):
-                out[j] = a[j] - b[j]
 
 
 @_compile
@@ -232,211 +277,229 @@ def _second_difference(a: Singles, b: Singles, c: Singles, out: Singles) -> None
 
 
 @_compile
-def _residual_sums(d: Singles, w: int, first: int, dy: Singles, sums: Singles) -> None:
-    """Add squares of the residuals t, ty, tx, txy into `sums[0..3]`, cubes of t, ty, txy into 4..6.
-
-    Of two differences in time, `d[first]` and `d[first + 1]`: the sums are then fetched half as often.
-    """
+def _difference(a: Singles, b: Singles, out: Singles) -> None:
+    """Difference of two flat arrays."""
     stay_apart()
-    n = w - 2
-    for i in range(TILE):
-        a0, a1, a2 = row(d, first, i, 0, w), row(d, first, i + 1, 0, w), row(d, first, i + 2, 0, w)
-        b0, b1, b2 = (
-            row(d, first + 1, i, 0, w),
-            row(d, first + 1, i + 1, 0, w),
-            row(d, first + 1, i + 2, 0, w),
-        )
-        ay, by = row(dy, 0, 0, w), row(dy, 1, 0, w)
-        t2, ty2, t3, ty3 = (
-            row(sums, 0, i, 0, w),
-            row(sums, 1, i, 0, w),
-            row(sums, 4, i, 0, w),
-            row(sums, 5, i, 0, w),
-        )
-        for j in range(w):
-            r, s = a1[j], b1[j]
-            u, v = a0[j] - TWO * r + a2[j], b0[j] - TWO * s + b2[j]
-            ay[j] = u
-            by[j] = v
-            rr, ss, uu, vv = r * r, s * s, u * u, v * v
-            t2[j] += rr + ss
-            t3[j] += rr * r + ss * s
-            ty2[j] += uu + vv
-            ty3[j] += uu * u + vv * v
-        al, am, ar = row(a1, 0, n), row(a1, 1, n + 1), row(a1, 2, n + 2)
-        bl, bm, br = row(b1, 0, n), row(b1, 1, n + 1), row(b1, 2, n + 2)
-        al_y, am_y, ar_y = row(ay, 0, n), row(ay, 1, n + 1), row(ay, 2, n + 2)
-        bl_y, bm_y, br_y = row(by, 0, n), row(by, 1, n + 1), row(by, 2, n + 2)
-        tx2, txy2, txy3 = row(sums, 2, i, 0, n), row(sums, 3, i, 0, n), row(sums, 6, i, 0, n)
-        for j in range(n):
-            r, s = al[j] - TWO * am[j] + ar[j], bl[j] - TWO * bm[j] + br[j]
-            tx2[j] += r * r + s * s
-            u, v = al_y[j] - TWO * am_y[j] + ar_y[j], bl_y[j] - TWO * bm_y[j] + br_y[j]
-            uu, vv = u * u, v * v
-            txy2[j] += uu + vv
-            txy3[j] += uu * u + vv * v
+    for j in range(out.size):
+        out[j] = a[j] - b[j]
 
 
 @_compile
-def _count_cut(frames: Singles, n: int, floor: float, ceiling: float, sums: Singles) -> None:
-    """Count samples at the ceiling into `sums[7]`, at the floor into `sums[8]`."""
+def _add_residuals(a: Singles, b: Singles, s2: Singles, s3: Singles, x2: Singles, x3: Singles) -> None:
+    """Add squares and cubes of two images, into `s2`, `s3`, and of their second differences along x.
+
+    Of two at once: the sums are then fetched half as often.
+    """
+    stay_apart()
+    n = s2.size
+    a0, a1, a2 = row(a, 0, n), row(a, 1, n + 1), row(a, 2, n + 2)
+    b0, b1, b2 = row(b, 0, n), row(b, 1, n + 1), row(b, 2, n + 2)
+    for j in range(n):
+        r, s = a1[j], b1[j]
+        u, v = a0[j] - TWO * r + a2[j], b0[j] - TWO * s + b2[j]
+        rr, ss, uu, vv = r * r, s * s, u * u, v * v
+        s2[j] += rr + ss
+        s3[j] += rr * r + ss * s
+        x2[j] += uu + vv
+        x3[j] += uu * u + vv * v
+
+
+@_compile
+def _count_cut(frames: Singles, floor: float, ceiling: float, n: int, sums: Singles) -> None:
+    """Count samples at or beyond the ceiling and the floor into their columns in `sums`."""
     stay_apart()
     lowest, highest = np.float32(floor), np.float32(ceiling)
-    for t in range(frames.shape[0]):
-        for i in range(TILE):
-            values = row(frames, t, 1 + i, 1, 1 + n)
-            _count_row(values, lowest, highest, row(sums, 7, i, 0, n), row(sums, 8, i, 0, n))
+    high, low = row(sums, _HIGH, _HIGH + _AREA), row(sums, _LOW, _LOW + _AREA)
+    for start in range(WIDE + 1, frames.size, _STRIP):
+        values = row(frames, start, start + _AREA)
+        for j in range(n):
+            high[j] += np.float32(values[j] >= highest)
+            low[j] += np.float32(values[j] <= lowest)
 
 
 @_compile
-def _count_row(values: Singles, lowest: np.float32, highest: np.float32, high: Singles, low: Singles) -> None:
-    """Add 1 to `high` and to `low` where a value lies at or beyond the highest and the lowest."""
-    stay_apart()
-    for j in range(values.size):
-        high[j] += np.float32(values[j] >= highest)
-        low[j] += np.float32(values[j] <= lowest)
-
-
-@_compile
-def _instrument(total: Singles, n: int, scale: float, out: Singles) -> None:
+def _instrument(total: Singles, factor: np.float32, out: Singles) -> None:
     """Fill `out` with the image whose ranks make the classes: the mean of a pixel's four neighbours.
 
-    Of a sum of frames times `scale`. The pixel's own value would share its fixed offset with the mean that is
-    measured: sorted by that, pixels of high offset would pass for bright ones.
+    Of a sum of frames times a factor, a quarter included. The pixel's own value would share its fixed offset
+    with the mean that is measured: sorted by that, pixels of high offset would pass for bright ones.
     """
     stay_apart()
-    quarter = np.float32(scale) / FOUR
-    for i in range(TILE):
-        above, below = row(total, i, 1, n + 1), row(total, i + 2, 1, n + 1)
-        before, after = row(total, i + 1, 0, n), row(total, i + 1, 2, n + 2)
-        _scaled_sum(above, below, before, after, quarter, row(out, i, 0, n))
+    above, below = row(total, 1, 1 + _AREA), row(total, 2 * WIDE + 1, 2 * WIDE + 1 + _AREA)
+    before, after = (
+        row(total, WIDE, WIDE + _AREA),
+        row(total, WIDE + 2, WIDE + 2 + _AREA),
+    )
+    for j in range(out.size):
+        out[j] = (above[j] + below[j] + before[j] + after[j]) * factor
 
 
 @_compile
-def _scaled_sum(a: Singles, b: Singles, c: Singles, d: Singles, factor: np.float32, target: Singles) -> None:
-    """Sum of four flat arrays, times a number."""
-    stay_apart()
-    for j in range(target.size):
-        target[j] = (a[j] + b[j] + c[j] + d[j]) * factor
-
-
-@_compile
-def _smooth(before: Singles, here: Singles, after: Singles, target: Singles) -> None:
-    """Weighted mean that belongs to the squares of a second difference."""
+def _smooth(source: Singles, step: int, target: Singles) -> None:
+    """Weighted mean, of values `step` apart, that belongs to the squares of a second difference."""
     stay_apart()
     sixth = np.float32(1 / 6)
+    here, after = row(source, step, step + target.size), row(source, 2 * step, 2 * step + target.size)
     for j in range(target.size):
-        target[j] = (before[j] + FOUR * here[j] + after[j]) * sixth
+        target[j] = (source[j] + FOUR * here[j] + after[j]) * sixth
 
 
 @_compile
-def _sharpen(before: Singles, here: Singles, after: Singles, target: Singles) -> None:
-    """Weighted mean that belongs to the cubes of a second difference."""
+def _sharpen(source: Singles, step: int, target: Singles) -> None:
+    """Weighted mean, of values `step` apart, that belongs to the cubes of a second difference."""
     stay_apart()
     sixth = np.float32(1 / 6)
+    here, after = row(source, step, step + target.size), row(source, 2 * step, 2 * step + target.size)
     for j in range(target.size):
-        target[j] = (EIGHT * here[j] - before[j] - after[j]) * sixth
+        target[j] = (EIGHT * here[j] - source[j] - after[j]) * sixth
 
 
 @_compile
-def _measures(x2: Singles, x3: Singles, sums: Singles, w: int, order: int, length: int, out: Singles) -> None:
-    """Fill `out` (columns from "x_t" on, y, x) for every pixel of a strip, in the order of `COLUMNS`."""
+def _means(x2: Singles, x3: Singles, along_y: Singles, sums: Singles) -> None:
+    """Fill the columns x and x3 of `sums` from the weighted means of a strip."""
     stay_apart()
-    n = w - 2
-    sixth = np.float32(1 / 6)
-    norm = np.float32(1 / 6 if order == 2 else 1 / 2)
-    share = np.float32((length - order) / length)
-    x2y = np.empty(w, np.float32)
-    x3y = np.empty(w, np.float32)
-    for i in range(TILE):
-        _smooth(row(x2, i, 0, w), row(x2, i + 1, 0, w), row(x2, i + 2, 0, w), x2y)
-        _sharpen(row(x3, i, 0, w), row(x3, i + 1, 0, w), row(x3, i + 2, 0, w), x3y)
-        b = row(x2, i + 1, 0, w)
-        _scale(row(b, 1, n + 1), ONE, row(out, 1, i, 0, n))
-        _scale(row(sums, 0, i, 1, n + 1), norm, row(out, 2, i, 0, n))
-        _scale(row(x2y, 1, n + 1), ONE, row(out, 3, i, 0, n))
-        _scale(row(sums, 1, i, 1, n + 1), norm * sixth, row(out, 4, i, 0, n))
-        _smooth(row(b, 0, n), row(b, 1, n + 1), row(b, 2, n + 2), row(out, 5, i, 0, n))
-        _scale(row(sums, 2, i, 0, n), norm * sixth, row(out, 6, i, 0, n))
-        _smooth(row(x2y, 0, n), row(x2y, 1, n + 1), row(x2y, 2, n + 2), row(out, 7, i, 0, n))
-        _scale(row(sums, 3, i, 0, n), norm * sixth * sixth, row(out, 8, i, 0, n))
-        _scale(row(x3, i + 1, 1, n + 1), ONE, row(out, 9, i, 0, n))
-        _scale(row(sums, 4, i, 1, n + 1), -sixth, row(out, 10, i, 0, n))
-        _scale(row(x3y, 1, n + 1), ONE, row(out, 11, i, 0, n))
-        _scale(row(sums, 5, i, 1, n + 1), sixth * sixth, row(out, 12, i, 0, n))
-        _sharpen(row(x3y, 0, n), row(x3y, 1, n + 1), row(x3y, 2, n + 2), row(out, 13, i, 0, n))
-        _scale(row(sums, 6, i, 0, n), -sixth * sixth * sixth, row(out, 14, i, 0, n))
-        _scale(row(sums, 7, i, 0, n), share, row(out, 15, i, 0, n))
-        _scale(row(sums, 8, i, 0, n), share, row(out, 16, i, 0, n))
+    _copy(row(x2, WIDE + 1, WIDE + 1 + _AREA), row(sums, _X_T, _X_T + _AREA))
+    _smooth(row(x2, WIDE, WIDE + _AREA), 1, row(sums, _X_TX, _X_TX + _AREA))
+    _smooth(x2, WIDE, along_y)
+    _copy(row(along_y, 1, 1 + _AREA), row(sums, _X_TY, _X_TY + _AREA))
+    _smooth(along_y, 1, row(sums, _X_TXY, _X_TXY + _AREA))
+    _copy(row(x3, WIDE + 1, WIDE + 1 + _AREA), row(sums, _X3_T, _X3_T + _AREA))
+    _sharpen(x3, WIDE, along_y)
+    _copy(row(along_y, 1, 1 + _AREA), row(sums, _X3_TY, _X3_TY + _AREA))
+    _sharpen(along_y, 1, row(sums, _X3_TXY, _X3_TXY + _AREA))
 
 
 @_compile
-def segment_rows(frames: Singles, order: int, floor: float, ceiling: float, rows: Doubles) -> None:
-    """Fill `rows` (halves, tiles · 4, columns) from consecutive `frames` (time, y, x), float32.
+def _residuals(frames: Singles, order: int, d: Singles, dy: Singles, sums: Singles) -> None:
+    """Fill the columns y and y3 of `sums` from the frames of a strip; `d`, `dy` have room for differences."""
+    stay_apart()
+    _clear(row(sums, 0, _LOW + _AREA))
+    t2, t3 = row(sums, _Y_T, _Y_T + _AREA), row(sums, _Y3_T, _Y3_T + _AREA)
+    tx2, not_needed = row(sums, _Y_TX, _Y_TX + _AREA), row(sums, _Q, _Q + _AREA)
+    ty2, ty3 = row(sums, _Y_TY, _Y_TY + _AREA), row(sums, _Y3_TY, _Y3_TY + _AREA)
+    txy2, txy3 = row(sums, _Y_TXY, _Y_TXY + _AREA), row(sums, _Y3_TXY, _Y3_TXY + _AREA)
+    # In pairs; of an odd number, the last has a partner of zeros.
+    for start in range(0, frames.size - order * _STRIP, 2 * _STRIP):
+        for k in range(2):
+            at, own = start + k * _STRIP, row(d, k * _STRIP, (k + 1) * _STRIP)
+            here, after = row(frames, at, at + _STRIP), row(frames, at + _STRIP, at + 2 * _STRIP)
+            if at + order * _STRIP >= frames.size:
+                _clear(own)
+            elif order == 2:
+                _second_difference(here, after, row(frames, at + 2 * _STRIP, at + 3 * _STRIP), own)
+            else:
+                _difference(here, after, own)
+            middle, below = row(own, WIDE, WIDE + _REACH), row(own, 2 * WIDE, 2 * WIDE + _REACH)
+            _second_difference(own, middle, below, row(dy, k * _STRIP, k * _STRIP + _REACH))
+        _add_residuals(
+            row(d, WIDE, WIDE + _REACH), row(d, _STRIP + WIDE, 2 * _STRIP), t2, t3, tx2, not_needed
+        )
+        _add_residuals(row(dy, 0, _REACH), row(dy, _STRIP, _STRIP + _REACH), ty2, ty3, txy2, txy3)
 
-    Pixels are sorted into classes by their neighbours: in the other half, where there are two. `order` 2
-    takes the temporal filter [1, −2, 1], 1 takes [1, −1]. Samples ≥ `ceiling` or ≤ `floor` are counted. Tiles
-    start at pixel (1, 1); the frame needs one pixel more on every side of them. The caller fills in the
-    segment's number.
+
+@_compile
+def _class_rows(space: Singles, tiles: int, share: np.float32, residuals: int, out: Doubles) -> None:
+    """Fill the rows of some tiles, all but the numbers of tile and segment, from the columns in `space`."""
+    stay_apart()
+    line, factors = row(space, _LINE, _LINE + tiles * TILE), row(space, _FACTORS, _FACTORS + _MEASURES)
+    factors[_HIGH // _AREA] = share
+    factors[_LOW // _AREA] = share
+    for m in range(_MEASURES):
+        for c in range(CLASSES):
+            weights = row(space, _WEIGHTS + c * _AREA, _WEIGHTS + (c + 1) * _AREA)
+            _class_line(row(space, m * _AREA, (m + 1) * _AREA), weights, line)
+            _tile_sums(line, factors[m], c, _LABELS + m, out)
+    for r in range(tiles * CLASSES):
+        out[r, 2] = r % CLASSES
+        out[r, 3] = (_PIXELS // CLASSES) * residuals
+
+
+def scratch(length: int, order: int) -> Singles:
+    """Memory that `segment_rows` works in, for a segment of so many frames and that order.
+
+    It holds already what the columns are to be multiplied by: one over the sum of squared or cubed weights.
     """
-    length, height, width = frames.shape
+    space = np.zeros(_FRAMES + length * _STRIP, np.float32)
+    time, second = (6, 6) if order == 2 else (2, 6)
+    norms = {
+        _Y_T: time, _Y_TY: time * second, _Y_TX: time * second, _Y_TXY: time * second**2,
+        _Y3_T: -6, _Y3_TY: 36, _Y3_TXY: -216,
+    }  # fmt: skip
+    for column in range(0, _MEASURES * _AREA, _AREA):
+        space[_FACTORS + column // _AREA] = 1 / norms.get(column, 1)
+    return space
+
+
+@_compile
+def segment_rows(
+    words: Words,
+    singles: Singles,
+    flip: int,
+    top: int,
+    order: int,
+    floor: float,
+    ceiling: float,
+    space: Singles,
+    bits: Integers,
+    rows: Doubles,
+) -> None:
+    """Fill `rows` (halves, tiles · 4, columns) from consecutive frames (time, y, x), from row `top` on.
+
+    The frames are `words` of 16 bits, signed ones with `flip` 0x8000 and else with 0, or `singles`; the other
+    one is empty. Pixels are sorted into classes by their neighbours: in the other half, where there are two.
+    `order` 2 takes the temporal filter [1, −2, 1], 1 takes [1, −1]. Samples ≥ `ceiling` or ≤ `floor` are
+    counted. Tiles start one pixel from the edge; the frame needs one pixel more on every side of them. There
+    are as many rows of tiles as `rows` holds. `space` is what `scratch` gives, `bits` the same
+    memory as integers. The caller fills in the segment's number.
+    """
+    length, width = max(words.shape[0], singles.shape[0]), max(words.shape[2], singles.shape[2])
     halves = rows.shape[0]
     middle = length // halves
-    tiles_y, tiles_x = (height - 2) // TILE, (width - 2) // TILE
+    tiles_x = (width - 2) // TILE
     counting = floor > -np.inf or ceiling < np.inf
-
-    # The last strip of a row can be narrower: what is then computed beyond its width is not used.
-    wide = min(_STRIP_TILES, tiles_x) * TILE + 2
-    strip = np.zeros((length, TILE + 2, wide), np.float32)
-    # Residuals are taken in pairs; of an odd number, the last has a partner of zeros.
-    d = np.empty((length + 1, TILE + 2, wide), np.float32)
-    dy = np.empty((2, wide), np.float32)
-    totals = np.empty((2, TILE + 2, wide), np.float32)
-    x2 = np.empty((TILE + 2, wide), np.float32)
-    x3 = np.empty((TILE + 2, wide), np.float32)
-    sums = np.empty((9, TILE, wide), np.float32)
-    measures = np.empty((_MEASURES, TILE, wide), np.float32)
-    line = np.empty(wide, np.float32)
-    weights = np.empty((CLASSES, TILE, wide), np.float32)
-
-    for ty in range(tiles_y):
+    strip, weights = row(space, _FRAMES, _FRAMES + length * _STRIP), row(space, _WEIGHTS, _LINE)
+    x2, x3 = row(space, _X2, _X2 + _STRIP), row(space, _X3, _X3 + _STRIP)
+    for ty in range(rows.shape[1] // (CLASSES * tiles_x)):
         for first in range(0, tiles_x, _STRIP_TILES):
+            # The last strip can be narrower: what is computed beyond its width is not used.
             count = min(_STRIP_TILES, tiles_x - first)
-            n, w = count * TILE, count * TILE + 2
-            _load(frames, ty * TILE, first * TILE, w, strip)
-            _sum_frames(row(strip, 0, middle), row(totals, 0, 0, TILE + 2))
-            if halves == 2:
-                _sum_frames(row(strip, middle, length), row(totals, 1, 0, TILE + 2))
+            if words.size:
+                _load_words(words, flip, top + ty * TILE, first * TILE, count * TILE + 2, strip)
+            else:
+                _load_singles(singles, top + ty * TILE, first * TILE, count * TILE + 2, strip)
             for half in range(halves):
-                own = row(strip, half * middle, middle if half < halves - 1 else length)
-                residuals = own.shape[0] - order
-                _clear(sums)
-                _weighted_means(own, row(totals, half, 0, TILE + 2), order, x2, x3)
-                _differences(own, order, d)
-                if residuals % 2:
-                    _clear(row(d, residuals, residuals + 1))
-                for t in range(0, residuals, 2):
-                    _residual_sums(d, w, t, dy, sums)
+                begin, end = half * middle, middle if half < halves - 1 else length
+                total = row(space, _TOTALS + half * _STRIP, _TOTALS + (half + 1) * _STRIP)
+                _sum_frames(row(strip, begin * _STRIP, end * _STRIP), total)
+            for half in range(halves):
+                begin, end = half * middle, middle if half < halves - 1 else length
+                own = row(strip, begin * _STRIP, end * _STRIP)
+                _residuals(own, order, row(space, _D, _DY), row(space, _DY, _X2), space)
                 if counting:
-                    _count_cut(own, n, floor, ceiling, sums)
-                _measures(x2, x3, sums, w, order, own.shape[0], measures)
-                other = length - own.shape[0] if halves == 2 else length
-                instrument = row(measures, 0, 0, TILE)
-                sorting = row(totals, halves - 1 - half, 0, TILE + 2)
-                _instrument(sorting, n, residuals / other, instrument)
-                rank_classes(instrument, count, halves == 1, weights)
+                    _count_cut(own, floor, ceiling, _AREA, space)
+                total = row(space, _TOTALS + half * _STRIP, _TOTALS + (half + 1) * _STRIP)
+                _weighted_means(own, total, order, x2, x3)
+                _means(x2, x3, row(space, _D, _D + _REACH), space)
+                other = halves - 1 - half
+                others = length - (end - begin) if halves == 2 else length
+                total = row(space, _TOTALS + other * _STRIP, _TOTALS + (other + 1) * _STRIP)
+                _instrument(total, np.float32((end - begin - order) / others / 4), row(space, _Q, _Q + _AREA))
+                rank_classes(row(bits, _Q, _AREA), count, halves == 1, row(bits, _D, _DY), weights)
                 tile = ty * tiles_x + first
                 table = row(rows, half, tile * CLASSES, (tile + count) * CLASSES)
-                for m in range(_MEASURES):
-                    _class_sums(row(measures, m, 0, TILE), n, weights, line, _LABELS + m, table)
+                residuals = end - begin - order
+                _class_rows(space, count, np.float32(residuals / (end - begin)), residuals, table)
                 for r in range(count * CLASSES):
                     table[r, 0] = tile + r // CLASSES
-                    table[r, 2] = r % CLASSES
-                    table[r, 3] = (_PIXELS // CLASSES) * residuals
+
+
+def lag_scratch(width: int) -> Singles:
+    """Memory that `lag_energies` works in, for frames of that width."""
+    return np.zeros(22 * width, np.float32)
 
 
 @_compile
-def lag_energies(frames: Singles, out: Doubles) -> None:
+def lag_energies(frames: Singles, space: Singles, out: Doubles) -> None:
     """Add, per tile, squared second differences of a residual at lags 1 and 2 along x, along y, and in time.
 
     `frames` (2, 3 or 5, y, x) are those around a centre: the residual is a first difference of two, or the
@@ -444,61 +507,88 @@ def lag_energies(frames: Singles, out: Doubles) -> None:
     It is differenced twice along the other axis, or along both for the lags in time, which takes out
     structure of the scene and leaves the ratio of two energies as it is. `out` (tiles, 6) gets lag 1 along x,
     lag 2 along x, lag 1 along y, lag 2 along y, and, of five frames, lag 1 and lag 3 in time, from the pixels
-    of the tile that lie 2 or more from the frame's edge.
+    of the tile that lie 2 or more from the frame's edge. `space` is what `lag_scratch` gives.
     """
     count, height, width = frames.shape
-    tiles_y, tiles_x = (height - 2) // TILE, (width - 2) // TILE
-    n = width - 4
-    near = np.empty((5, width), np.float32)
-    far = np.empty((3, width), np.float32)
-    across_x = np.zeros((5, width), np.float32)
-    across_y = np.empty(width, np.float32)
-    far_y = np.empty(width, np.float32)
-    energies = np.zeros((6, width), np.float32)
-    for a in range(2, min(height - 2, 1 + tiles_y * TILE)):
-        for k in range(5):
-            target, y = row(near, k, 0, width), a - 2 + k
-            if count == 2:
-                first, second = row(frames, 0, y, 0, width), row(frames, 1, y, 0, width)
-                for b in range(width):
-                    target[b] = first[b] - second[b]
-            else:
-                first = row(frames, count // 2 - 1, y, 0, width)
-                second = row(frames, count // 2, y, 0, width)
-                _second_difference(first, second, row(frames, count // 2 + 1, y, 0, width), target)
-            left, centre, right = row(target, 0, width - 2), row(target, 1, width - 1), row(target, 2, width)
-            _second_difference(left, centre, right, row(across_x, k, 1, width - 1))
-        above, here, below = row(near, 1, 0, width), row(near, 2, 0, width), row(near, 3, 0, width)
-        _second_difference(above, here, below, across_y)
-        m2, m1, m0 = row(across_y, 0, n), row(across_y, 1, n + 1), row(across_y, 2, n + 2)
-        p1, p2 = row(across_y, 3, n + 3), row(across_y, 4, n + 4)
-        v0, v1, v2 = row(across_x, 0, 2, n + 2), row(across_x, 1, 2, n + 2), row(across_x, 2, 2, n + 2)
-        v3, v4 = row(across_x, 3, 2, n + 2), row(across_x, 4, 2, n + 2)
-        e0, e1 = row(energies, 0, 2, n + 2), row(energies, 1, 2, n + 2)
-        e2, e3 = row(energies, 2, 2, n + 2), row(energies, 3, 2, n + 2)
-        for b in range(n):
-            e0[b] = (m1[b] - TWO * m0[b] + p1[b]) ** 2
-            e1[b] = (m2[b] - TWO * m0[b] + p2[b]) ** 2
-            e2[b] = (v1[b] - TWO * v2[b] + v3[b]) ** 2
-            e3[b] = (v0[b] - TWO * v2[b] + v4[b]) ** 2
+    tiles_x = (width - 2) // TILE
+    energies = row(space, 0, 6 * width)
+    for y in range(4):
+        _lag_row(frames, y, space)
+    for ty in range((height - 2) // TILE):
+        _clear(energies)
+        for y in range(max(2, ty * TILE + 1), min(height - 2, (ty + 1) * TILE + 1)):
+            _lag_row(frames, y + 2, space)
+            _add_energies(space, y, count, width)
         if count == 5:
-            for k in range(3):
-                target, y = row(far, k, 0, width), a - 1 + k
-                first, second = row(frames, 0, y, 0, width), row(frames, 2, y, 0, width)
-                _second_difference(first, second, row(frames, 4, y, 0, width), target)
-            above, here, below = row(far, 0, 0, width), row(far, 1, 0, width), row(far, 2, 0, width)
-            _second_difference(above, here, below, far_y)
-            left, centre, right = row(far_y, 1, n + 1), row(far_y, 2, n + 2), row(far_y, 3, n + 3)
-            e4, e5 = row(energies, 4, 2, n + 2), row(energies, 5, 2, n + 2)
-            for b in range(n):
-                e4[b] = e0[b]
-                e5[b] = (left[b] - TWO * centre[b] + right[b]) ** 2
-        ty = (a - 1) // TILE
-        for tx in range(tiles_x):
-            start, stop = max(2, tx * TILE + 1), min(width - 2, tx * TILE + 1 + TILE)
-            for k in range(6 if count == 5 else 4):
-                values = row(energies, k, start, stop)
-                total = np.float32(0)
-                for b in range(stop - start):
+            _copy(row(energies, 0, width), row(energies, 4 * width, 5 * width))
+        for k in range(6 if count == 5 else 4):
+            for tx in range(tiles_x):
+                start, stop = max(2, tx * TILE + 1), min(width - 2, (tx + 1) * TILE + 1)
+                values, total = row(energies, k * width + start, k * width + stop), np.float32(0)
+                for b in range(values.size):
                     total += values[b]
                 out[ty * tiles_x + tx, k] += total
+
+
+@_compile
+def _lag_row(frames: Singles, y: int, space: Singles) -> None:
+    """One row of the residual, of its second difference along x, and of the residual at lag 3 if there is.
+
+    The last five of each are kept: row y is where y modulo 5 says.
+    """
+    stay_apart()
+    count, width, middle = frames.shape[0], frames.shape[2], frames.shape[0] // 2
+    start = (6 + y % 5) * width
+    target, across = row(space, start, start + width), start + 5 * width
+    before, centre = row(frames, max(middle - 1, 0), y, 0, width), row(frames, middle, y, 0, width)
+    if count == 2:
+        _difference(before, centre, target)
+    else:
+        _second_difference(before, centre, row(frames, middle + 1, y, 0, width), target)
+    left, here, right = row(target, 0, width - 2), row(target, 1, width - 1), row(target, 2, width)
+    _second_difference(left, here, right, row(space, across + 1, across + width - 1))
+    if count == 5:
+        first, last = row(frames, 0, y, 0, width), row(frames, 4, y, 0, width)
+        _second_difference(first, centre, last, row(space, across + 5 * width, across + 6 * width))
+
+
+@_compile
+def _add_energies(space: Singles, y: int, count: int, width: int) -> None:
+    """Add the energies of a row, of which the two rows before and after are known."""
+    stay_apart()
+    n = width - 4
+    above, here, below = (y - 1) % 5 * width, y % 5 * width, (y + 1) % 5 * width
+    near, across, far = row(space, 6 * width, 11 * width), row(space, 11 * width, 16 * width), 16 * width
+    line = row(space, 21 * width, 22 * width)
+    _second_difference(
+        row(near, above, above + width), row(near, here, here + width), row(near, below, below + width), line
+    )
+    _add_squares(row(line, 1, n + 1), row(line, 2, n + 2), row(line, 3, n + 3), row(space, 2, n + 2))
+    centre, target = row(line, 2, n + 2), width + 2
+    _add_squares(row(line, 0, n), centre, row(line, 4, n + 4), row(space, target, target + n))
+    for k in range(1, 3):
+        first, last, target = (y - k) % 5 * width + 2, (y + k) % 5 * width + 2, (1 + k) * width + 2
+        centre = row(across, here + 2, here + 2 + n)
+        _add_squares(
+            row(across, first, first + n), centre, row(across, last, last + n), row(space, target, target + n)
+        )
+    if count == 5:
+        _second_difference(
+            row(space, far + above, far + above + width),
+            row(space, far + here, far + here + width),
+            row(space, far + below, far + below + width),
+            line,
+        )
+        target = 5 * width + 2
+        _add_squares(
+            row(line, 1, n + 1), row(line, 2, n + 2), row(line, 3, n + 3), row(space, target, target + n)
+        )
+
+
+@_compile
+def _add_squares(a: Singles, b: Singles, c: Singles, out: Singles) -> None:
+    """Add the squared second difference of three flat arrays."""
+    stay_apart()
+    for j in range(out.size):
+        r = a[j] - TWO * b[j] + c[j]
+        out[j] += r * r

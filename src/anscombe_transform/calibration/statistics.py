@@ -49,6 +49,10 @@ _MOST_PLACES = 8192
 # Memory for the float32 copy of the part of a segment that is worked on.
 _BAND_BYTES = 1 << 20
 _LAG_COLUMNS = 6
+_NO_WORDS = np.zeros((0, 0, 0), np.uint16)
+_NO_SINGLES = np.zeros((0, 0, 0), np.float32)
+for _empty in (_NO_WORDS, _NO_SINGLES):
+    _empty.flags.writeable = False
 
 
 class MovieLike(Protocol):
@@ -324,24 +328,29 @@ class NoiseStatistics:
 
     def _rows(self, frames: NDArray[Any], pedestal: float, first: int) -> _Band:
         """Rows (half, place, class, column) of one segment, in the band from place row `first` on."""
-        from anscombe_transform._statistics_kernels import COLUMNS, segment_rows
+        from anscombe_transform._statistics_kernels import COLUMNS, scratch, segment_rows
 
         first_tile_row = first * self._joined
         tile_rows = self._bands(len(frames)).step * self._joined
         tile_rows = min(tile_rows, (self.frame_shape[0] - 2) // TILE - first_tile_row)
-        band = _as_float32(frames[:, first_tile_row * TILE :][:, : tile_rows * TILE + 2], pedestal)
+        rows = slice(first_tile_row * TILE, (first_tile_row + tile_rows) * TILE + 2)
+        words, flip, top = _as_words(frames, rows)
+        band = _NO_SINGLES if words.size else _as_float32(frames[:, rows], pedestal)
         not_finite = 0
         if frames.dtype.kind == "f" and not np.isfinite(band.sum(dtype=np.float64)):
             not_finite = int(np.count_nonzero(~np.isfinite(band[:, 1:-1])))
         table = np.zeros((self._halves, tile_rows * self._place_columns * CLASSES, len(COLUMNS)))
-        segment_rows(band, self.order, self.floor - pedestal, self.ceiling - pedestal, table)
+        floor, ceiling = self.floor - pedestal, self.ceiling - pedestal
+        space = scratch(len(frames), self.order)
+        segment_rows(words, band, flip, top, self.order, floor, ceiling, space, space.view(np.int32), table)
         if frames.dtype.kind == "f":
             table[~np.isfinite(table).all(axis=-1)] = 0
         if self._wanted is not None:
             wanted = self._wanted[first_tile_row : first_tile_row + tile_rows].ravel()
             table[:, np.repeat(~wanted, CLASSES)] = 0
-        for name in ("q", "x_t", "x_ty", "x_tx", "x_txy", "x3_t", "x3_ty", "x3_txy"):
-            table[..., COLUMNS.index(name)] += pedestal * table[..., 3]
+        if pedestal:
+            for name in ("q", "x_t", "x_ty", "x_tx", "x_txy", "x3_t", "x3_ty", "x3_txy"):
+                table[..., COLUMNS.index(name)] += pedestal * table[..., 3]
         by_row = table.reshape(self._halves, tile_rows, self._place_columns * CLASSES, len(COLUMNS))
         if self._joined > 1:
             by_row = np.add.reduceat(by_row, np.arange(0, tile_rows, self._joined), axis=1)
@@ -349,11 +358,12 @@ class NoiseStatistics:
 
     def _add_lags(self, frames: NDArray[Any], pedestal: float) -> None:
         """Energies at lags 1 and 2 along x and y, and 1 and 3 in time, from one residual of the segment."""
-        from anscombe_transform._statistics_kernels import lag_energies
+        from anscombe_transform._statistics_kernels import lag_energies, lag_scratch
 
         middle = len(frames) // 2
         reach = [-3, -1, 0, 1, 3] if len(frames) >= 7 else [-1, 0, 1] if len(frames) >= 3 else [-1, 0]
-        lag_energies(_as_float32(frames[[middle + k for k in reach]], pedestal), self._lags)
+        few = _as_float32(frames[[middle + k for k in reach]], pedestal)
+        lag_energies(few, lag_scratch(self.frame_shape[1]), self._lags)
 
     def _coarsen(self) -> None:
         """Add the rows of neighbouring segments together until they fit the memory set aside for them.
@@ -422,8 +432,10 @@ def _steps(frames: NDArray[Any]) -> Floats:
     """Mean squared difference of frames one and two apart, on one pixel of every 5 × 5."""
     if len(frames) < 4:
         return np.zeros(2)
-    few = frames[:, ::5, ::5].astype(np.float64)
-    found = np.array([np.mean((few[k:] - few[:-k]) ** 2) for k in (1, 2)])
+    small = frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2
+    few: NDArray[Any] = frames[:, ::5, ::5].astype(np.float32 if small else np.float64)
+    steps = [few[k:] - few[:-k] for k in (1, 2)]
+    found = np.array([np.mean(np.square(step, out=step), dtype=np.float64) for step in steps])
     return found if np.isfinite(found).all() else np.zeros(2)
 
 
@@ -436,8 +448,27 @@ def _pedestal(frames: NDArray[Any]) -> float:
     return float(np.rint(np.median(finite))) if finite.size else 0.0
 
 
+def _as_words(frames: NDArray[Any], rows: slice) -> tuple[NDArray[np.uint16], int, int]:
+    """Frames of small integers as words of 16 bits, what turns their sign bit, and the row to begin at.
+
+    Empty of other dtypes. Frames that lie together as words are not copied.
+    """
+    if frames.dtype.kind not in "iu" or frames.dtype.itemsize > 2:
+        return _NO_WORDS, 0, 0
+    signed = frames.dtype.kind == "i"
+    native, top = np.dtype(np.int16 if signed else np.uint16), rows.start
+    if frames.dtype != native or not (frames.flags.c_contiguous and frames.flags.aligned):
+        frames, top = np.ascontiguousarray(frames[:, rows], native), 0
+    words = frames.view(np.uint16)
+    # Read-only for the compiler, since it may be: it would compile the loops once for either.
+    words.flags.writeable = False
+    return words, 0x8000 if signed else 0, top
+
+
 def _as_float32(frames: NDArray[Any], pedestal: float) -> NDArray[np.float32]:
     """Frames less the pedestal, contiguous."""
     if pedestal:
         frames = frames.astype(np.float64) - pedestal
-    return np.ascontiguousarray(frames, np.float32)
+    singles = np.require(frames, np.float32, ["C", "A"]).view()
+    singles.flags.writeable = False
+    return singles
