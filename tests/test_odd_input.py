@@ -235,3 +235,21 @@ def test_parts_of_chunks_can_be_written_again(preset: Any, movie: NDArray[np.uin
     with pytest.raises(ValueError, match="has no code"):
         array.append(np.full((2, 14, 18), 65535, "uint16"))
     np.testing.assert_array_equal(array[: len(movie)][untouched], before[untouched])
+
+
+@pytest.mark.skipif(not ZARR_3, reason="needs zarr-python 3")
+@pytest.mark.parametrize("options", [{}, {"shards": (8, 14, 18)}, {"zarr_format": 2}])
+def test_a_lost_chunk_is_an_error(options: Any, movie: NDArray[np.uint16], tmp_path: Path) -> None:
+    """A chunk that is gone from the disk is not read as the fill value, from the path or the array."""
+    store = tmp_path / "a.zarr"
+    _compress(movie, store, chunks=(4, 14, 18), **options)
+    at.decompress(store, tmp_path / "whole.npy")
+    metadata = ("zarr.json", ".zarray", ".zattrs")
+    next(path for path in store.rglob("*") if path.is_file() and path.name not in metadata).unlink()
+    for source in (store, zarr.open_array(str(store), mode="r")):
+        with pytest.raises(ValueError, match=r"lacks \d of \d chunks: they were lost"):
+            at.decompress(source, tmp_path / "part.npy")
+    with pytest.raises(ValueError, match="lacks"):
+        at.compute_sensitivity(store)
+    assert not at.verify(store).ok
+    assert not (tmp_path / "part.npy").exists()

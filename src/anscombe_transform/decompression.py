@@ -28,6 +28,7 @@ from anscombe_transform.movies.numpy_files import open_npy
 from anscombe_transform.movies.raw import open_raw
 from anscombe_transform.movies.selection import Choice
 from anscombe_transform.movies.tiff import open_tiff
+from anscombe_transform.movies.zarr_groups import check_chunks
 
 __all__ = ["DecompressionResult", "decompress"]
 
@@ -172,6 +173,8 @@ def decompress(
         raise ValueError(f"threads must be at least 1, got {threads}")
     _check_place(path, overwrite)
     with open_movie(store, channel=channel, plane=plane, dataset=dataset) as movie:
+        if hasattr(movie.origin, "nchunks_initialized"):
+            check_chunks(movie.origin, movie.source)
         _check_source(movie, path)
         job = _Job(
             movie=movie,

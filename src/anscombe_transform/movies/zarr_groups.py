@@ -18,6 +18,8 @@ from anscombe_transform.movies.nwb import NwbFile, choose_series
 from anscombe_transform.movies.recording import dataset_facts, facts, micrometres, rate
 from anscombe_transform.movies.selection import Choice, axis_letters, select
 
+# The attribute in which `compress` says how an array was made.
+_NOTES = "anscombe_transform"
 _FILES = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -80,6 +82,7 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
         metadata = dataset_facts(_format(array), dict(array.attrs))
         source = f"{source}::{name}"
     view = select(axes, array.shape, choice, source, channel_names=channel_names)
+    check_chunks(array, source)
     return file_movie(
         lambda box: np.asarray(view.read(array, box)),
         view=view,
@@ -89,6 +92,30 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
         metadata=metadata,
         chunk_frames=chunk_frames(array, view),
     )
+
+
+def check_chunks(array: Any, source: str) -> None:
+    """Refuse an array of ours that lacks chunks: Zarr reads the fill value where one is missing.
+
+    `compress` writes every chunk, so a missing one was lost, or is yet to be written.
+
+    Raises
+    ------
+    ValueError
+    """
+    noted = dict(array.attrs).get(_NOTES)
+    # zarr-python 2 miscounts the chunks that lie in folders.
+    if not isinstance(noted, dict) or not hasattr(array, "store_path"):
+        return
+    lost = int(array.nchunks) - int(array.nchunks_initialized)
+    if lost <= 0:
+        return
+    why = (
+        "its writing did not end; compress(..., resume=True) goes on with it"
+        if noted.get("complete") is False
+        else "they were lost, and would be read as the fill value; copy it again from where it is whole"
+    )
+    raise ValueError(f"{source} lacks {lost} of {array.nchunks} chunks: {why}")
 
 
 def _open_node(place: Any, choice: Choice) -> tuple[Any, Any]:
