@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 _SHIFTS = tuple(sign * size * 1e-6 for size in (0, 2, 4, 8, 16, 32, 64) for sign in (1, -1))[1:]
 _PATCHES = 4
 _PAIR_FROM = 1 << 16
+# Single values whose codes are kept.
+_SCALARS = 64
 _MARGIN = 2e-3
 
 
@@ -207,7 +209,20 @@ class Plan:
 
     def encode_scalar(self, value: Any) -> Any:
         """Code of one value as a Python int, for fill values."""
-        return self.encode(np.asarray(value, self.decoded_dtype).reshape(1))[0].item()
+        scalar = np.asarray(value, self.decoded_dtype).reshape(1)
+        # Zarr asks for the fill value's several times for each chunk.
+        key = scalar.tobytes()
+        code = self._scalars.get(key)
+        if code is None:
+            if len(self._scalars) > _SCALARS:
+                self._scalars.clear()
+            code = self._scalars[key] = self.encode(scalar)[0].item()
+        return code
+
+    @functools.cached_property
+    def _scalars(self) -> dict[bytes, Any]:
+        """Codes of the values that were asked for one by one."""
+        return {}
 
     def _check_kind(self, dtype: np.dtype[Any]) -> None:
         if dtype.kind not in "iuf" or dtype.itemsize > 8 or dtype == np.float16:
