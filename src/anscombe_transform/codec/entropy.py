@@ -88,6 +88,7 @@ def pack_apart(data: npt.NDArray[np.uint8], end: int) -> bytes:
 
 def pack_parts(parts: list[npt.NDArray[np.uint8]]) -> bytes:
     """The same of several, each of which begins a new block."""
+    parts = [part for part in parts if part.size]
     stream = _thread.huffman.compressobj(size=sum(part.size for part in parts))
     packed = []
     for part in parts[:-1]:
