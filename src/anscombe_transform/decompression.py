@@ -316,9 +316,8 @@ class _Job:
                 start, stop = spans[number]
                 if found != self.sums[number]:
                     raise ValueError(
-                        f"{self.path} was not written: frames {start} to {stop - 1} read back otherwise "
-                        f"than they "
-                        "were written. The disk may be failing or full"
+                        f"{self.path} was not written: frames {start} to {stop - 1} read back otherwise than "
+                        "they were written. The disk may be failing or full"
                     )
                 self.tell(stop, "verify")
 

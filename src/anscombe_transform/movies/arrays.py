@@ -18,8 +18,7 @@ def open_array(array: Any, choice: Choice) -> Movie:
     if isinstance(array, list | tuple) and array and all(isinstance(part, SupportsMovie) for part in array):
         raise TypeError(
             f"got a {kind.__name__} of {len(array)} arrays, which may be frames, parts of one movie or "
-            f"several "
-            "movies: pass numpy.stack(arrays) of frames or numpy.concatenate(arrays) of parts "
+            "several movies: pass numpy.stack(arrays) of frames or numpy.concatenate(arrays) of parts "
             "(dask.array has both and loads nothing)"
         )
     if name == "xarray.Dataset":

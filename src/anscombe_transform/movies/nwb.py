@@ -127,11 +127,9 @@ def _axes(file: NwbFile, parent: str, choice: Choice) -> str:
         told, stored = tuple(dimension[:2]), tuple(shape[1:3])
         if told != stored and told == stored[::-1]:
             raise ValueError(
-                f"{file.path}::{parent} contradicts itself: dimension says {told[0]} × {told[1]} pixels on "
-                f"x and y, "
-                f"but the frames are stored {stored[0]} × {stored[1]}, where the standard has (time, x, y). "
-                f"Say "
-                'which it is: axes="tyx", or axes="txy" for the standard order'
+                f"{file.path}::{parent} contradicts itself: dimension says {told[0]} × {told[1]} pixels on x "
+                f"and y, but the frames are stored {stored[0]} × {stored[1]}, where the standard has (time, "
+                'x, y). Say which it is: axes="tyx", or axes="txy" for the standard order'
             )
     return "txy" if len(shape) == 3 else "txyz"
 

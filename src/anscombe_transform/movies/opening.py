@@ -36,9 +36,8 @@ _VENDORS = {
 }
 _KNOWN = (
     f"TIFF ({', '.join(_TIFF)}), HDF5 and NWB ({', '.join(_HDF5)}), FITS ({', '.join(_FITS[:3])}), .npy, "
-    f".npz, "
-    f"raw values ({', '.join(_RAW)}, with shape and dtype), folders of TIFFs, and folders written by Zarr "
-    "(V2, V3, OME-Zarr, NWB)"
+    f".npz, raw values ({', '.join(_RAW)}, with shape and dtype), folders of TIFFs, and folders written by "
+    "Zarr (V2, V3, OME-Zarr, NWB)"
 )
 
 
@@ -218,14 +217,12 @@ def _open_name(name: str, choice: Choice) -> Movie:
         raise ValueError(
             f"{path} is a video ({suffix}): its 8-bit values are no longer linear in the light (gamma, lossy "
             "compression), so that no noise can be read from them and nothing is gained by storing them "
-            "again. "
-            "Export the raw frames of the recording instead, for instance as TIFF"
+            "again. Export the raw frames of the recording instead, for instance as TIFF"
         )
     if suffix in _VENDORS and path.exists():
         raise ValueError(
             f"{path} is a format that other libraries read: open it with {_VENDORS[suffix]} and pass the "
-            f"array, "
-            "or export it as OME-TIFF"
+            "array, or export it as OME-TIFF"
         )
     if not path.exists() and any(character in name for character in "*?["):
         from anscombe_transform.movies.sequence import open_pattern
@@ -263,8 +260,7 @@ def _open_name(name: str, choice: Choice) -> Movie:
     if suffix in _PICTURES:
         raise ValueError(
             f"{path} is a picture ({suffix}), not a recording: its values are made for the eye. Export the "
-            f"raw "
-            "frames instead, for instance as TIFF"
+            "raw frames instead, for instance as TIFF"
         )
     raise ValueError(f"cannot tell what {path} is from the suffix {suffix!r}; known are {_KNOWN}")
 
@@ -315,6 +311,5 @@ def _open_folder(path: Path, choice: Choice) -> Movie:
         return open_folder(path, _TIFF, choice)
     raise ValueError(
         f"{path} is a folder, but not one written by Zarr (it has no zarr.json, .zarray or .zgroup) and it "
-        f"holds "
-        f"no TIFFs; known are {_KNOWN}"
+        f"holds no TIFFs; known are {_KNOWN}"
     )

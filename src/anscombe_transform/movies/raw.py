@@ -63,8 +63,7 @@ def open_plain(
     else:
         raise ValueError(
             f"{source} has the axes {described(view.axes, view.lengths)}: in a file read in parts y and x "
-            f"must be "
-            "the last two. Load the values with numpy.memmap and pass the transposed array"
+            "must be the last two. Load the values with numpy.memmap and pass the transposed array"
         )
     return file_movie(read, view=view, dtype=dtype, source=source, close=close, metadata=metadata)
 
@@ -82,8 +81,7 @@ def _whole_shape(
         if rest or not count:
             raise ValueError(
                 f"{held}, which is {count} times {shape[1:]} values of {dtype} and {rest} bytes more: it is "
-                f"cut "
-                "short, or shape, dtype or offset are others"
+                "cut short, or shape, dtype or offset are others"
             )
         return (count, *shape[1:])
     if (count, rest) != (shape[0], 0):

@@ -1,10 +1,8 @@
 """Which axis of a recording is which, and what of it the caller chose.
 
 Axes are letters: ``t`` time, ``c`` channel, ``z`` plane, ``y`` and ``x``; any other letter is an axis that
-the
-source names otherwise. A recording of any number of axes becomes a movie ``(t, y, x)`` by one index along
-each
-of the others: along an axis of length 1 there is nothing to choose, along a longer one the caller must.
+the source names otherwise. A recording of any number of axes becomes a movie ``(t, y, x)`` by one index along
+each of the others: along an axis of length 1 there is nothing to choose, along a longer one the caller must.
 """
 
 from __future__ import annotations
@@ -316,8 +314,7 @@ def _undecided(
         swapped = axes.translate(str.maketrans(f"{letter}t", f"t{letter}"))
         return (
             f"{source} has the axes {words}: the {thing[letter]} of one image, which has no time axis. If "
-            f"they "
-            f'are frames after all, say so: axes="{swapped}"'
+            f'they are frames after all, say so: axes="{swapped}"'
         )
     options = []
     for axis in rest:

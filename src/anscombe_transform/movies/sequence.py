@@ -95,8 +95,7 @@ def _check_names(files: list[Path], source: str) -> None:
         if gap != step:
             raise ValueError(
                 f"{source} misses number {before + step}: after {file.name} comes number {before + gap}. "
-                f"Restore the "
-                "file, or pass the list of files if it never was"
+                "Restore the file, or pass the list of files if it never was"
             )
 
 
@@ -123,8 +122,8 @@ class _Sequence:
                 elif (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
                     raise ValueError(
                         f"{file} does not belong to {source}: its frames have shape {part.shape[1:]} and "
-                        f"type "
-                        f"{part.dtype}, those of {self._files[0].name} {first.shape[1:]} and {first.dtype}"
+                        f"type {part.dtype}, those of {self._files[0].name} {first.shape[1:]} and "
+                        f"{first.dtype}"
                     )
                 elif part.channels != first.channels:
                     raise ValueError(

@@ -69,9 +69,8 @@ def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, part: boo
         view = select(layout.axes, layout.lengths, choice, source, channel_names=facts.channel_names)
         if view.axes[-2:] not in ("yx", "xy"):
             raise ValueError(
-                f"{source} has the axes {described(view.axes, view.lengths)}: a TIFF is made of images, so "
-                f"y and x "
-                "must be the last two"
+                f"{source} has the axes {described(view.axes, view.lengths)}: a TIFF is made of images, so y "
+                "and x must be the last two"
             )
         numbers = layout.numbers(view)
         view = replace(view, lengths=_with_time(view, len(numbers)))
@@ -153,8 +152,7 @@ def _layout(series: TiffPageSeries, facts: TiffFacts, choice: Choice, source: st
         else:
             raise ValueError(
                 f"{source} has the axes {described(axes, lengths)}: colour or interleaved samples are not a "
-                f"movie "
-                "(time, y, x). Convert it to one grey value per pixel, or pass one channel as an array"
+                "movie (time, y, x). Convert it to one grey value per pixel, or pass one channel as an array"
             )
     images = math.prod(lengths[:-2])
     if choice.shape is not None:

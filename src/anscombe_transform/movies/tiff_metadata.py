@@ -65,8 +65,7 @@ class ScanImage:
         if images % self.channels:
             raise ValueError(
                 f"{source} is cut short: it has {images} images of {self.channels} interleaved channels, so "
-                f"the "
-                "last frame is incomplete"
+                "the last frame is incomplete"
             )
         frames = images // self.channels
         if self.planes == 1:
