@@ -401,7 +401,7 @@ table
 rates, temporal, above, first, decay, mean
     The model, its numbers in the type of the arithmetic.
 state
-    Scratch of two rows, each as long as a frame.
+    Scratch of two rows, each as long as a frame or longer.
 """
 
 rank_to_code = _model_loop(decode=True)

@@ -444,7 +444,8 @@ def _unpack_pairs(frame: memoryview, digits: tuple[np.uint8, np.uint8], out: npt
 
 def _states(q: AnyArray) -> AnyArray:
     """Scratch for the two running means of the model."""
-    size = q[0].size
+    # A little more than a frame: a power of two apart, pixels of the two would share a place in the cache.
+    size = q[0].size + 160
     return scratch("states", 2 * size, np.int16 if q.itemsize == 1 else np.int32).reshape(2, size)
 
 
