@@ -20,6 +20,7 @@ from anscombe_transform._statistics_kernels import (
     lag_scratch,
     rank_classes,
     scratch,
+    scratch_size,
     segment_rows,
 )
 from anscombe_transform.calibration import (
@@ -142,7 +143,7 @@ def test_rows_are_the_sums_they_are_defined_as(rng, length, order, halves, shape
     tiles = ((shape[0] - 2) // TILE) * ((shape[1] - 2) // TILE)
     rows = np.zeros((halves, tiles * CLASSES, len(COLUMNS)))
     words = np.zeros((0, 0, 0), np.uint16)
-    space = scratch(length, order)
+    space = scratch(np.zeros(scratch_size(length), np.float32), order)
     segment_rows(words, frames, 0, 0, order, 10.0, 300.0, space, space.view(np.int32), rows)
     parts = [frames] if halves == 1 else [frames[: length // 2], frames[length // 2 :]]
     expected = np.stack(

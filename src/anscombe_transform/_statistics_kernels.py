@@ -414,12 +414,16 @@ def _class_rows(space: Singles, tiles: int, share: np.float32, residuals: int, o
         out[r, 3] = (_PIXELS // CLASSES) * residuals
 
 
-def scratch(length: int, order: int) -> Singles:
-    """Memory that `segment_rows` works in, for a segment of so many frames and that order.
+def scratch_size(length: int) -> int:
+    """How many numbers `scratch` needs for a segment of so many frames."""
+    return _FRAMES + length * _STRIP
 
-    It holds already what the columns are to be multiplied by: one over the sum of squared or cubed weights.
+
+def scratch(space: Singles, order: int) -> Singles:
+    """Prepare memory for `segment_rows` to work in, of `scratch_size` numbers.
+
+    It then holds what the columns are to be multiplied by: one over the sum of squared or cubed weights.
     """
-    space = np.zeros(_FRAMES + length * _STRIP, np.float32)
     time, second = (6, 6) if order == 2 else (2, 6)
     norms = {
         _Y_T: time, _Y_TY: time * second, _Y_TX: time * second, _Y_TXY: time * second**2,

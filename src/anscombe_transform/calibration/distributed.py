@@ -34,6 +34,8 @@ def collect_dask(
     from dask.delayed import delayed
 
     length = empty.segment_frames
+    # One task of its own, or every task would carry a copy.
+    settings = delayed(empty.without_frames(), pure=False)
     runs = _runs(segments, _run_length(movie, length))
     steps = 1 if progress is None else min(_STEPS, len(runs))
     bounds = [len(runs) * k // steps for k in range(steps + 1)]
@@ -41,7 +43,7 @@ def collect_dask(
     for first, last in itertools.pairwise(bounds):
         parts = [
             delayed(_statistics_of, pure=False)(
-                movie[run[0] * length : (run[-1] + 1) * length], run[0] * length, empty
+                movie[run[0] * length : (run[-1] + 1) * length], run[0] * length, settings
             )
             for run in runs[first:last]
         ]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from anscombe_transform.compression.arrays import (
     PARTIAL,
     as_zarr_store,
+    is_zarr,
     local_path,
     open_array,
     reopen,
@@ -25,7 +26,7 @@ from anscombe_transform.compression.arrays import (
     zarr_module,
 )
 from anscombe_transform.compression.journal import FolderJournal, Journal, StoreJournal
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE, is_zarr
+from anscombe_transform.compression.notes import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.movies import Movie
