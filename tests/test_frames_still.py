@@ -101,7 +101,7 @@ def test_any_weights_are_somebodys(dtype: str, frames: int, rate: int, scale: in
     sets = int(rng.integers(1, frames + 1))
     weights = rng.integers(-scale, scale + 1, (sets, still.WEIGHTS))
     weights[:, :-2] = weights[:, :-2] * np.minimum(1, 32768 / np.abs(weights[:, :-2]).sum(1))[:, None]
-    weights[:, -2] = rng.integers(0, 1 << 20, sets)
+    weights[:, -2] = rng.integers(0, 8 * (np.iinfo(dtype).max + 1), sets)
     weights[:, -1] = rng.integers(-(1 << 29), 1 << 29, sets)
     weights[0, -1] = 0
     weights[0, still.TAPS : -2] = 0

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "diagnostics": {"transform", "codec", "calibration", "movies"},
     "speed": {"calibration", "compression", "movies", "presets"},
     "report": {"calibration", "compression", "diagnostics", "movies"},
-    "batch": {"calibration", "compression", "layouts"},
+    "batch": {"calibration", "compression", "layouts", "movies"},
     "cli": {
         "_parts_of_kernels",
         "batch",

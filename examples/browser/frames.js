@@ -96,13 +96,13 @@ class Head {
 }
 
 /** The weights of a frame, in 1/4096: level in 1/8 code, constant, those of differences and those of means. */
-function readWeights(head, first) {
+function readWeights(head, first, codes) {
   const bits = head.number(3);
   const level = bits & 0xfffff, shift = 12 - (bits >> 20);
   const constant = first ? 0 : head.signed(4);
   const all = Array.from({ length: first ? 12 : 16 }, () => head.weight() * 2 ** shift);
   const total = all.reduce((sum, weight) => sum + Math.abs(weight), 0);
-  if (shift < 0 || total > 1 << 15 || Math.abs(constant) > 1 << 29) throw damaged("its weights");
+  if (level >= 8 * codes || shift < 0 || total > 1 << 15 || Math.abs(constant) > 1 << 29) throw damaged("its weights");
   return { level, constant, taps: all.slice(0, 12), own: first ? [0, 0, 0, 0] : all.slice(12) };
 }
 
@@ -123,7 +123,7 @@ function restoreLinear(content, q, [frames, planes, height, width], parameter, p
   const head = new Head(content);
   const count = head.number(1), sets = [];
   if (count < 1 || count > Math.min(stack, MOST_SETS)) throw damaged(`${count} sets of weights`);
-  while (sets.length < count) sets.push(readWeights(head, !sets.length));
+  while (sets.length < count) sets.push(readWeights(head, !sets.length, wide ? 65536 : 256));
   const codes = parameter & GAPS ? readCodes(head, wide ? 65535 : 255) : null;
   const more = wide ? new Head(head.take(head.number(4))) : null;
   const body = content.subarray(head.at);

@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numba import njit
 
 from anscombe_transform._frame_kernels import begin, compiled
 from anscombe_transform._model_kernels import _update
-from anscombe_transform._parts_of_kernels import row, stay_apart
+from anscombe_transform._parts_of_kernels import INNER, row, stay_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,21 +151,33 @@ def _restore(symbols: AnyArray, predicted: AnyArray, q: AnyArray) -> None:
 def _restore_left(
     symbols: AnyArray, total: AnyArray, m: AnyArray, before: Any, w: AnyArray, q: AnyArray
 ) -> None:
-    """The same where the prediction lacks what the differences on the left predict."""
+    """The same where the prediction lacks what the differences on the left predict.
+
+    Each code waits for the one before: as little as possible stands between the two. Codes of one byte are
+    too small for their differences to be limited, and all else is done in one sum.
+    """
     stay_apart()
     value = q.dtype.type
-    w1, w2, w3 = w[0], w[1], w[2]
-    d1 = d2 = d3 = before
+    narrow = q.itemsize == 1
+    w1, w2, w3 = np.int64(w[0]), np.int64(w[1]), np.int64(w[2])
+    d1 = d2 = d3 = np.int64(before)
+    own = np.int64(0)
+    weight = np.int64(w1 << 3)
+    known = d1 * w1
     for i in range(q.size):
         s = symbols[i]
+        mean = np.int64(m[i])
         r = value(value(s >> value(1)) ^ value(value(0) - value(s & value(1))))
-        older = np.int32(np.int32(d2 * w2) + np.int32(d3 * w3))
-        known = np.int32(np.int32(total[i] + np.int32(2048)) + older)
-        level = np.int32(m[i] + np.int32(4)) + np.int32(np.int32(known + np.int32(d1 * w1)) >> np.int32(12))
-        code = value(r + value(np.int32(level) >> np.int32(3)))
+        rest = ((mean + 4) << 12) + total[i] + 2048 + (d2 * w2 + d3 * w3)
+        if narrow:
+            code = value(r + value((rest + known + own) >> 15))
+            own = np.int64(code) * weight
+            known = -mean * w1
+        else:
+            code = value(r + value((rest + d1 * w1) >> 15))
         q[i] = code
         d3, d2 = d2, d1
-        d1 = _limited(np.int32(np.int32(np.int32(code) << np.int32(3)) - m[i]))
+        d1 = np.int64(_limited(np.int32((np.int64(code) << 3) - mean)))
 
 
 @compiled
@@ -297,8 +310,8 @@ def _subtract(a: AnyArray, out: AnyArray) -> None:
 
 
 @compiled
-def sampled_features(q: AnyArray, state: AnyArray, level: int, places: AnyArray, out: AnyArray) -> None:
-    """What predictions may be made of, at segments of pixels all over a frame.
+def sampled_features(q: AnyArray, state: AnyArray, places: AnyArray, out: AnyArray) -> int:
+    """What predictions may be made of, at segments of pixels all over a frame; the mean there in 1/8 code.
 
     Parameters
     ----------
@@ -306,16 +319,19 @@ def sampled_features(q: AnyArray, state: AnyArray, level: int, places: AnyArray,
         Codes of the frame (plane, y, x).
     state
         Their running means in 1/128 code, or nothing in a first frame.
-    level
-        Mean of all codes, in 1/8 code.
     places
         Plane, y and x of the first pixel of each segment: y is at least 3, x at least 3 and at most the width
         less `SEGMENT` and 2, and y less than the height by at least 2 where there are means.
     out
-        float32 (segment, `FEATURES`, `SEGMENT`).
+        float32 (`FEATURES`, pixels), segment by segment; those of the means are left alone without means.
     """
     n = SEGMENT
     known = state.size > 0
+    total = 0
+    for s in range(len(places)):
+        for i in range(n):
+            total += q[places[s, 0], places[s, 1], places[s, 2] + i]
+    level = (8 * total + len(places) * n // 2) // (len(places) * n)
     for s in range(len(places)):
         plane, y, x = places[s, 0], places[s, 1], places[s, 2]
         for f in range(13):
@@ -335,25 +351,25 @@ def sampled_features(q: AnyArray, state: AnyArray, level: int, places: AnyArray,
             a = x + side
             codes = row(q, plane, y - up, a, a + n)
             means = row(state, plane, y - up, a, a + n) if known else row(state, 0, 0, 0, 0)
-            _gather(codes, means, np.int32(level), row(out, s, f, 0, n))
+            _gather(codes, means, np.int32(level), row(out, f, s * n, s * n + n))
         for f in range(13):
             if f != 1:
-                _subtract(row(out, s, 1, 0, n), row(out, s, f, 0, n))
-        for f in range(13, 17):
-            _zero(row(out, s, f, 0, n))
-        for i in range(n):
-            out[s, 17, i] = np.float32(1)
+                _subtract(row(out, 1, s * n, s * n + n), row(out, f, s * n, s * n + n))
         if known:
             middle = row(state, plane, y, x, x + n)
+            for f in range(13, 16):
+                _zero(row(out, f, s * n, s * n + n))
             for k in range(4):
                 # Beside, above and below, and the two diagonals.
                 up, side = (0 if k == 0 else 1), (0 if k == 1 else (-1 if k == 3 else 1))
                 one = row(state, plane, y - up, x - side, x - side + n)
                 two = row(state, plane, y + up, x + side, x + side + n)
-                _curvature(one, two, middle, row(out, s, 13 + min(k, 2), 0, n))
-            last = row(out, s, 16, 0, n)
+                f = 13 + min(k, 2)
+                _curvature(one, two, middle, row(out, f, s * n, s * n + n))
             for i in range(n):
-                last[i] = np.float32(np.int32(middle[i] >> np.int32(4)) - level)
+                out[16, s * n + i] = np.float32(np.int32(middle[i] >> np.int32(4)) - level)
+                out[17, s * n + i] = np.float32(1)
+    return level
 
 
 @compiled
@@ -361,6 +377,159 @@ def _zero(out: AnyArray) -> None:
     stay_apart()
     for i in range(out.size):
         out[i] = np.float32(0)
+
+
+@njit(nogil=True, cache=True, fastmath=True, **INNER)  # type: ignore[untyped-decorator]
+def _dot(a: AnyArray, b: AnyArray) -> float:
+    """Sum of products, in any order: only the fit needs it."""
+    stay_apart()
+    total = np.float32(0)
+    for i in range(a.size):
+        total += a[i] * b[i]
+    return float(total)
+
+
+@compiled
+def gram(table: AnyArray, used: int, out: AnyArray) -> None:
+    """Products of the first features with each other."""
+    for i in range(used):
+        for j in range(i + 1):
+            out[i, j] = out[j, i] = _dot(row(table, i, 0, table.shape[1]), row(table, j, 0, table.shape[1]))
+
+
+@compiled
+def _add_scaled(a: AnyArray, scale: Any, out: AnyArray) -> None:
+    stay_apart()
+    for i in range(out.size):
+        out[i] += a[i] * scale
+
+
+@compiled
+def _multiply(a: AnyArray, out: AnyArray) -> None:
+    stay_apart()
+    for i in range(out.size):
+        out[i] *= a[i]
+
+
+@compiled
+def leave_out(table: AnyArray, used: int, weights: AnyArray, left: AnyArray) -> None:
+    """Clear the pixels whose residual under weights of the features is an outlier; `left` is scratch."""
+    n = table.shape[1]
+    for i in range(n):
+        left[i] = table[0, i]
+    for f in range(1, used):
+        _add_scaled(row(table, f, 0, n), np.float32(-weights[f]), left)
+    most = np.inf
+    for _ in range(3):
+        total, count = 0.0, 1
+        for i in range(n):
+            v = abs(left[i])
+            inside = v < most
+            total += v if inside else 0.0
+            count += inside
+        # Four times the median of a normal distribution, and never the noise of rounding.
+        most = 3.4 * total / count + 8.0
+    for i in range(n):
+        left[i] = np.float32(1) if abs(left[i]) < most else np.float32(0)
+    for f in range(used):
+        _multiply(left, row(table, f, 0, n))
+
+
+@compiled
+def least_squares(gram: AnyArray, used: int, left: bool, ridge: float, out: AnyArray) -> None:
+    """Weights of the features for the first, by Cholesky's decomposition; with those on the left or not."""
+    n = used - 1
+    a = np.empty((n, n))
+    floor = ridge * gram[0, 0] / n + 1e-9
+    for i in range(n):
+        for j in range(i + 1):
+            a[i, j] = gram[i + 1, j + 1]
+        a[i, i] += ridge * a[i, i] + floor
+        out[i + 1] = gram[0, i + 1]
+    out[0] = 0.0
+    if not left:
+        for i in range(1, 4):
+            for j in range(n):
+                a[max(i, j), min(i, j)] = 0.0
+            a[i, i] = 1.0
+            out[i + 1] = 0.0
+    for i in range(n):
+        for j in range(i + 1):
+            total = a[i, j]
+            for k in range(j):
+                total -= a[i, k] * a[j, k]
+            a[i, j] = np.sqrt(max(total, 1e-12)) if i == j else total / a[j, j]
+        total = out[i + 1]
+        for k in range(i):
+            total -= a[i, k] * out[k + 1]
+        out[i + 1] = total / a[i, i]
+    for i in range(n - 1, -1, -1):
+        total = out[i + 1]
+        for k in range(i + 1, n):
+            total -= a[k, i] * out[k + 1]
+        out[i + 1] = total / a[i, i]
+
+
+@compiled
+def loss(gram: AnyArray, used: int, weights: AnyArray, pixels: float) -> float:
+    """Variance of the residuals under weights of the features, in squares of 1/8 code, once rounded."""
+    total = 0.0
+    for i in range(used):
+        part = 0.0
+        for j in range(used):
+            part += (1.0 if j == 0 else -weights[j]) * gram[i, j]
+        total += part * (1.0 if i == 0 else -weights[i])
+    return max(total, 0.0) / pixels + 64.0 / 12.0
+
+
+@compiled
+def rounded(
+    gram: AnyArray, used: int, found: AnyArray, pixels: float, size: int, whole: AnyArray, out: AnyArray
+) -> int:
+    """Weights of the format, of those found for the features, as fine as they are worth their bytes.
+
+    `size` is the number of codes that will be coded with them, `whole` scratch. Returns the precision, or -1
+    if the weights are too large.
+    """
+    best = -1
+    least = np.inf
+    for precision in (6, 7, 8, 10, 12):
+        unit = 1.0 / (1 << precision)
+        cost = magnitude = 0.0
+        # The features are relative to N, as is the code itself: the weight of N is what remains.
+        rest = 1.0
+        for f in range(1, used):
+            step = 1.0 / 4096 if f == 17 else unit
+            whole[f] = np.floor(found[f] / step + 0.5) * step
+            rest += whole[f] if f == 1 else (-whole[f] if f < 13 else 0.0)
+            if 1 < f < 17:
+                cost += 24.0 if abs(whole[f]) >= 127 * unit else 8.0
+                magnitude += abs(whole[f])
+        cost += 24.0 if abs(rest) >= 127 * unit else 8.0
+        bits = 0.5 * size * np.log2(loss(gram, used, whole, pixels)) + cost
+        fits = magnitude + abs(rest) <= 8.0 and (used < 18 or abs(whole[17]) < 131072.0)
+        if bits < least and fits:
+            least, best = bits, precision
+            out[3] = np.int32(np.floor(rest * 4096 + 0.5))
+            for f in range(2, used):
+                # W WW WWW, then what follows N; beside, above and below, diagonal, the mean itself.
+                at = f - 2 if f < 5 else (f - 1 if f < 13 else (f if f < 16 else 12))
+                out[WEIGHTS - 1 if f == 17 else at] = np.int32(np.floor(whole[f] * 4096 + 0.5))
+    return best
+
+
+@compiled
+def mark(q: AnyArray, used: AnyArray) -> None:
+    """Mark the codes that occur."""
+    for i in range(q.size):
+        used[np.uint64(q[i])] = True
+
+
+@compiled
+def replace(q: AnyArray, table: AnyArray, out: AnyArray) -> None:
+    """Look codes up in a table that has them all."""
+    for i in range(q.size):
+        out[i] = table[np.uint64(q[i])]
 
 
 @compiled

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from anscombe_transform.calibration import UntrustworthyCalibration, compute_sensitivity
 from anscombe_transform.compression import compress, describe
 from anscombe_transform.layouts import write_ome_zarr
+from anscombe_transform.movies.zarr_groups import is_zarr
 
 if TYPE_CHECKING:
     from anscombe_transform.compression import CompressionResult
@@ -27,7 +28,6 @@ _SUFFIXES = (
     *(".npy", ".npz"),
     *(".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz"),
 )
-_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class BatchResult:
 
 def is_folder_of_recordings(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder that stands for the recordings in it: one that Zarr didn't write."""
-    return Path(path).is_dir() and not _is_zarr(Path(path))
+    return Path(path).is_dir() and not is_zarr(Path(path))
 
 
 def find_recordings(folder: str | os.PathLike[str]) -> list[Path]:
@@ -355,7 +355,7 @@ def _recordings(folder: Path) -> Iterator[Path]:
         if path.name.startswith(".") or ".partial" in path.suffixes:
             continue
         if path.is_dir():
-            if _is_zarr(path):
+            if is_zarr(path):
                 if not _is_ours(path):
                     yield path
             elif not path.is_symlink():
@@ -369,10 +369,6 @@ def _is_ours(path: Path) -> bool:
         return describe(path).provenance is not None
     except ValueError:  # a group of arrays, or a damaged one: compressing it says what it is
         return False
-
-
-def _is_zarr(path: Path) -> bool:
-    return any((path / name).is_file() for name in _ZARR_FILES)
 
 
 def _named(

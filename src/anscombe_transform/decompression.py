@@ -28,7 +28,7 @@ from anscombe_transform.movies.numpy_files import open_npy
 from anscombe_transform.movies.raw import open_raw
 from anscombe_transform.movies.selection import Choice
 from anscombe_transform.movies.tiff import open_tiff
-from anscombe_transform.movies.zarr_groups import check_chunks
+from anscombe_transform.movies.zarr_groups import ATTRIBUTE, check_chunks
 
 __all__ = ["DecompressionResult", "decompress"]
 
@@ -48,7 +48,6 @@ _FORMATS: dict[str, Format] = {
     ".bin": "raw",
     ".dat": "raw",
 }
-_ATTRIBUTE = "anscombe_transform"
 _DATASET = "/movie"
 _BLOCK_BYTES = 32 * 2**20
 _MOST_READERS = 4
@@ -359,7 +358,7 @@ def _write_tiff(job: _Job) -> str:
             metadata |= {"finterval": 1 / rate, "fps": rate}
         resolution = {"resolution": (1 / size["x"], 1 / size["y"])} if size else {}
     else:
-        metadata |= {_ATTRIBUTE: record}
+        metadata |= {ATTRIBUTE: record}
         if size:
             per_centimetre = 1e4 / size["x"], 1e4 / size["y"]
             resolution = {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
@@ -392,7 +391,7 @@ def _write_hdf5(job: _Job) -> str:
         )
         for dimension, name in zip(values.dims, ("time", "y", "x"), strict=True):
             dimension.label = name
-        values.attrs[_ATTRIBUTE] = json.dumps(job.record())
+        values.attrs[ATTRIBUTE] = json.dumps(job.record())
         at = 0
         for block in job.blocks():
             values[at : at + len(block)] = block
@@ -424,7 +423,7 @@ def _write_raw(job: _Job) -> str:
 def _describe_raw(job: _Job) -> None:
     """Say beside raw values what they are."""
     movie = job.movie
-    told = {"shape": list(movie.shape), "dtype": movie.dtype.str, "axes": "tyx", _ATTRIBUTE: job.record()}
+    told = {"shape": list(movie.shape), "dtype": movie.dtype.str, "axes": "tyx", ATTRIBUTE: job.record()}
     job.path.with_name(f"{job.path.name}.json").write_text(json.dumps(told, indent=2) + "\n")
 
 

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.compression import CompressionResult, compress
+from anscombe_transform.compression.arrays import stored_bytes
 from anscombe_transform.compression.destination import check_apart, check_replaceable
 from anscombe_transform.movies import Movie, open_movie
 
@@ -170,9 +171,8 @@ def _whole(full: CompressionResult, path: Path) -> CompressionResult:
     """The result of the full resolution, with name and size of the whole image."""
     import zarr
 
-    stored = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     array = zarr.open_array(str(path / "0"), mode="r")
-    return replace(full, path=str(path), array=array, stored_bytes=stored)
+    return replace(full, path=str(path), array=array, stored_bytes=stored_bytes(array, path))
 
 
 def average_frames(frames: NDArray[Any]) -> NDArray[Any]:

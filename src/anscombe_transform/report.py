@@ -164,6 +164,16 @@ def write_calibration_report(
     ------
     ImportError
         jinja2 is missing; the message says how to install it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from anscombe_transform import compute_sensitivity, simulate_movie
+    >>> movie, _ = simulate_movie((48, 64, 64), rng=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_calibration_report(compute_sensitivity(movie), f"{folder}/page.html")
+    ...     print(page.read_text(encoding="utf-8").count("<img"))
+    1
     """
     render = _template()
     pictures = _Drawing(progress)

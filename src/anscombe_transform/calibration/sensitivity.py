@@ -33,6 +33,16 @@ class UntrustworthyCalibration(ValueError):
     ----------
     sensitivity : Sensitivity
         The refused calibration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anscombe_transform import UntrustworthyCalibration, compute_sensitivity
+    >>> try:
+    ...     compute_sensitivity(np.full((20, 32, 32), 7, "int16"))
+    ... except UntrustworthyCalibration as refusal:
+    ...     print([reason.code for reason in refusal.sensitivity.reasons])
+    ['constant']
     """
 
     def __init__(self, sensitivity: Sensitivity) -> None:

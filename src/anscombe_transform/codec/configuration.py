@@ -52,7 +52,18 @@ _BLOCK_BYTES = 1 << 26
 
 
 class UnrepresentableError(ValueError):
-    """A value has no code under the codec's parameters; the message says which do."""
+    """A value has no code under the codec's parameters; the message says which parameters would hold it.
+
+    Examples
+    --------
+    >>> from anscombe_transform import AnscombeTransformV2, UnrepresentableError
+    >>> codec = AnscombeTransformV2(zero_level=20, conversion_gain=30.0)
+    >>> try:
+    ...     codec.encode(np.array([100, -7], "int16"))
+    ... except UnrepresentableError as error:
+    ...     print(str(error)[:48])
+    value -7 at index (1,) of the chunk has no code:
+    """
 
 
 def _dtype_name(name: str, value: Any, known: tuple[str, ...], *, byte_order: bool = False) -> str:

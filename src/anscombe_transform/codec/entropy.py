@@ -31,7 +31,21 @@ _MANY = 8 << 17
 
 
 class DamagedChunkError(ValueError):
-    """A stored chunk is not what the frame coder writes; the message says what is wrong with it."""
+    """A stored chunk is not what the frame coder writes; the message says what is wrong with it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anscombe_transform import DamagedChunkError, FrameCoderV2
+    >>> coder = FrameCoderV2(chunk_shape=(4, 8, 8))
+    >>> chunk = bytearray(coder.encode(np.ones((4, 8, 8), "uint8")))
+    >>> chunk[-1] ^= 1
+    >>> try:
+    ...     coder.decode(chunk)
+    ... except DamagedChunkError as error:
+    ...     print("damaged")
+    damaged
+    """
 
 
 class _Thread(threading.local):
@@ -88,6 +102,7 @@ def pack_apart(data: npt.NDArray[np.uint8], end: int) -> bytes:
 
 def pack_parts(parts: list[npt.NDArray[np.uint8]]) -> bytes:
     """The same of several, each of which begins a new block."""
+    parts = [part for part in parts if part.size]
     stream = _thread.huffman.compressobj(size=sum(part.size for part in parts))
     packed = []
     for part in parts[:-1]:

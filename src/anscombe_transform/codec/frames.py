@@ -498,15 +498,16 @@ def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
 def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
     """Few frames under a prediction of their own, unless they are smaller as many would be stored."""
     prediction, symbols = still.symbols_of(q)
-    bits = still.entropy(symbols)
-    plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: _odd_step(q.size)]), 0)
-    if model is None and plain <= bits:
-        return _encode_fast(q, _best_rate(q))
+    small = q.size <= 2 * _PIECE
+    if model is None and not small:
+        plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: _odd_step(q.size)]), 0)
+        if plain <= still.entropy(symbols):
+            return _encode_fast(q, _best_rate(q))
     stage, parameter, frame = still.packed(symbols, prediction)
     first = _chunk(_LINEAR | stage, parameter, frame)
     if model is not None:
         return min(first, _encode_compact(q, model), key=len)
-    if q.size <= 2 * _PIECE or 8 * len(first) < _REPEATING * q.size or _may_repeat(q, len(first)):
+    if small or 8 * len(first) < _REPEATING * q.size or _may_repeat(q, len(first)):
         return min(first, _chunk(_STORED, _IN_ORDER, pack_matches(_in_order(q))), key=len)
     return first
 

@@ -13,6 +13,7 @@ Image Processing 9(8), 1309-1324, for causal neighbours and their names.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,9 +33,7 @@ MOST_SETS = 16
 RATES = (0, 1, 2, 3, 4, 5)
 # Within these the arithmetic stays in 32 bits.
 _MOST_WEIGHTS, _MOST_CONSTANT = 1 << 15, 1 << 29
-# Weights are in 1/4096, stored in 1/64 to 1/4096.
 _ONE = 1 << 12
-_PRECISIONS = (6, 7, 8, 10, 12)
 _ESCAPE = -128
 HEAD = 1 + MOST_SETS * (8 + 3 * (WEIGHTS - 2)) + 4 + 8192
 """The most bytes that stand before the symbols of a chunk."""
@@ -43,10 +42,14 @@ HEAD = 1 + MOST_SETS * (8 + 3 * (WEIGHTS - 2)) + 4 + 8192
 _SEGMENT = 32
 _SEGMENTS, _SHARE = 512, 128
 _RIDGE = 1e-6
-_WORTHWHILE = 0.01
+# How much more variance residuals must have without the neighbours on the left: 0.01 bits.
+_WORTHWHILE = 1.014
 # Frames beyond this many are for running means.
 _FRAMES = 8
 _NOTHING = np.empty((0, 0, 0), np.int32)
+# Weights of the first row of all: the left neighbour alone.
+_ALONE = np.zeros(WEIGHTS, np.int32)
+_ALONE[0] = _ONE
 _LARGE_FRAME = 1 << 13
 
 
@@ -89,13 +92,13 @@ def symbols_of(q: AnyArray) -> tuple[Prediction, AnyArray]:
     symbols = scratch("symbols", stack.size, stack.dtype).reshape(stack.shape)
     state = _state(stack)
     known = []
-    places = _places(stack)
+    places = _places(stack.shape[1:])
     for t in range(frames):
         if t < sets:
             known.append(_fitted(stack[t], state if t else _NOTHING, places))
         weights = known[-1][1]
         shift = -1 if t == 0 else min(rate, t.bit_length())
-        _still_kernels.code_to_symbol(stack[t], symbols[t], weights, _first(), shift, state)
+        _still_kernels.code_to_symbol(stack[t], symbols[t], weights, _ALONE, shift, state)
     precisions = [precision for precision, _ in known]
     return Prediction(rate, precisions, np.array([w for _, w in known]), palette), symbols.reshape(q.shape)
 
@@ -109,20 +112,13 @@ def codes_of(symbols: AnyArray, prediction: Prediction, q: AnyArray) -> None:
     for t in range(len(stack)):
         weights = prediction.weights[min(t, len(prediction.weights) - 1)]
         shift = -1 if t == 0 else min(prediction.rate, t.bit_length())
-        _still_kernels.symbol_to_code(stack[t], coded[t], weights, _first(), shift, state)
+        _still_kernels.symbol_to_code(stack[t], coded[t], weights, _ALONE, shift, state)
     if prediction.palette is not None:
         _with_gaps(q, prediction.palette)
 
 
 def _state(stack: AnyArray) -> AnyArray:
     return scratch("means", stack[0].size, np.int32).reshape(stack.shape[1:])
-
-
-def _first() -> AnyArray:
-    """Weights of the first row of all: the left neighbour alone."""
-    weights = np.zeros(WEIGHTS, np.int32)
-    weights[0] = _ONE
-    return weights
 
 
 # --- the entropy stage --------------------------------------------------------------------------------------
@@ -132,14 +128,14 @@ GAPS, PAIRS = 0x10, 0x10
 
 _ESCAPE_DIGIT = np.uint8(13)
 _NO_BIAS = np.uint8(0)
-# Half of a block of zstd; pairs have to save more than a part in a thousand.
-_PIECE = 1 << 16
+# A quarter of a block of zstd; pairs have to save more than a part in a thousand.
+_PIECE = 1 << 15
 _SAVING = 0.999
 
 
 def packed(symbols: AnyArray, prediction: Prediction) -> tuple[int, int, bytes]:
     """Entropy stage, parameter and zstd frame of a chunk."""
-    from anscombe_transform import _frame_kernels, _still_kernels
+    from anscombe_transform import _still_kernels
 
     parameter = prediction.rate | (GAPS if prediction.palette is not None else 0)
     head = head_of(prediction)
@@ -150,18 +146,32 @@ def packed(symbols: AnyArray, prediction: Prediction) -> tuple[int, int, bytes]:
         count = _still_kernels.narrow(symbols.reshape(-1), line, more)
         head += count.to_bytes(4, "little") + more[:count].tobytes()
     front = np.frombuffer(head, np.uint8)
-    start = max(0, line.size // 2 - _PIECE // 2)
-    piece = line[start : start + _PIECE]
+    pairs = _pairs(line)
+    if pairs is None:
+        return 0, parameter, pack_parts([front, line])
+    paired = pack_parts([front, *pairs])
+    if line.size > _PIECE:
+        return PAIRS, parameter, paired
+    plain = pack_parts([front, line])
+    return (0, parameter, plain) if len(plain) <= len(paired) else (PAIRS, parameter, paired)
+
+
+def _pairs(line: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]] | None:
+    """Symbols as pairs and their escapes, unless these are many or a piece shows that pairs take more."""
+    from anscombe_transform import _frame_kernels
+
     # `pair` may write eight bytes more than it uses.
     pairs = scratch("pairs", (line.size + 1) // 2 + line.size + 8)
+    start = max(0, line.size // 2 - _PIECE // 2)
+    piece = line[start : start + _PIECE]
     end, half = _frame_kernels.pair(piece, _NO_BIAS, _ESCAPE_DIGIT, pairs), (piece.size + 1) // 2
-    if end - half < piece.size // 8:
-        paired = pack_parts([pairs[:half], pairs[half:end]])
-        if len(paired) < _SAVING * len(pack(piece)):
-            if piece.size < line.size:
-                end, half = _frame_kernels.pair(line, _NO_BIAS, _ESCAPE_DIGIT, pairs), (line.size + 1) // 2
-            return PAIRS, parameter, pack_parts([front, pairs[:half], pairs[half:end]])
-    return 0, parameter, pack_parts([front, line])
+    if end - half > piece.size // 8:
+        return None
+    if piece.size < line.size:
+        if len(pack_parts([pairs[:half], pairs[half:end]])) > _SAVING * len(pack(piece)):
+            return None
+        end, half = _frame_kernels.pair(line, _NO_BIAS, _ESCAPE_DIGIT, pairs), (line.size + 1) // 2
+    return [pairs[:half], pairs[half:end]]
 
 
 def entropy(symbols: AnyArray) -> float:
@@ -228,43 +238,54 @@ def decode(frame: memoryview, parameter: int, q: AnyArray, *, paired: bool) -> N
 
 def _without_gaps(q: AnyArray) -> tuple[AnyArray, AnyArray | None]:
     """Codes as their places among the codes that occur, and these, if leaving out the others is worth it."""
-    sample = q.reshape(-1)[:: max(1, q.size >> 13) | 1]
+    from anscombe_transform import _still_kernels
+
+    # Always memory that can be written: kernels are called faster with it than with what is read-only.
+    codes = scratch("codes", q.size, q.dtype).reshape(q.shape)
+    sample = q.reshape(-1)[:: max(1, q.size >> 12) | 1]
     counts = np.bincount(sample)
-    total = np.cumsum(counts)
-    low, high = np.searchsorted(total, (0.02 * sample.size, 0.98 * sample.size))
-    inner = counts[low : high + 1]
+    total = counts.cumsum()
+    low, high = total.searchsorted((0.02 * sample.size, 0.98 * sample.size))
     # Codes may be missing by chance where the sample has few of each.
-    if np.count_nonzero(inner) > 0.9 * inner.size or not 8 <= inner.size <= sample.size // 16:
-        return q, None
-    used = np.zeros(256**q.itemsize, bool)
-    used[q.reshape(-1)] = True
-    palette = np.flatnonzero(used)
-    inner = used[low : high + 1]
-    if np.count_nonzero(inner) > 0.9 * inner.size:
-        return q, None
-    place = np.zeros(used.size, q.dtype)
-    place[palette] = np.arange(palette.size)
-    closed = np.take(place, q)
-    closed.flags.writeable = False
-    return closed, palette
+    if 8 <= high - low + 1 <= sample.size // 16 and _has_gaps(counts[low : high + 1]):
+        used = np.zeros(256**q.itemsize, bool)
+        codes[...] = q
+        _still_kernels.mark(codes.reshape(-1), used)
+        if _has_gaps(used[low : high + 1]):
+            palette = np.flatnonzero(used)
+            place = np.zeros(used.size, q.dtype)
+            place[palette] = np.arange(palette.size)
+            line = codes.reshape(-1)
+            _still_kernels.replace(line, place, line)
+            return codes, palette
+    codes[...] = q
+    return codes, None
+
+
+def _has_gaps(counts: AnyArray) -> bool:
+    return int(np.count_nonzero(counts)) <= 0.9 * counts.size
 
 
 def _with_gaps(q: AnyArray, palette: AnyArray) -> None:
     """Inverse of `_without_gaps`, in place."""
+    from anscombe_transform import _still_kernels
+
     if q.size and int(q.max()) >= palette.size:
         raise DamagedChunkError("the chunk is damaged: it has a code beyond those that it names")
-    q[...] = palette.astype(q.dtype)[q]
+    line = q.reshape(-1)
+    _still_kernels.replace(line, palette.astype(q.dtype), line)
 
 
 # --- fitting ------------------------------------------------------------------------------------------------
 
 
-def _places(stack: AnyArray) -> AnyArray:
+@functools.lru_cache(maxsize=16)
+def _places(shape: tuple[int, int, int]) -> AnyArray:
     """Plane, y and x of the segments of a frame that the fit looks at, spread over it."""
-    _, planes, height, width = stack.shape
+    planes, height, width = shape
     across, rows = (width - 5) // _SEGMENT, height - 4
     most = planes * rows * across
-    count = min(most, _SEGMENTS, max(60, stack[0].size // _SHARE))
+    count = min(most, _SEGMENTS, max(60, planes * height * width // _SHARE))
     index = (np.arange(count) * (most / count)).astype(np.int64)
     # Columns by the golden ratio, so that rows and columns are met evenly.
     plane, rest = np.divmod(index, rows * across)
@@ -277,93 +298,34 @@ def _fitted(frame: AnyArray, state: AnyArray, places: AnyArray) -> tuple[int, An
     """Precision and weights of the least squared residuals of a frame (plane, y, x), outliers left out."""
     from anscombe_transform import _still_kernels
 
-    level = int(np.rint(8 * frame[0].reshape(-1)[:: max(1, frame[0].size >> 11) | 1].mean()))
-    table = scratch("features", places.shape[0] * _FEATURES * _SEGMENT, np.float32)
-    table = table.reshape(-1, _FEATURES, _SEGMENT)
-    _still_kernels.sampled_features(frame, state, level, places, table)
-    gram = _gram(table)
     known = bool(state.size)
+    used = _FEATURES if known else TAPS + 1
+    pixels = _SEGMENT * len(places)
+    table = scratch("features", _FEATURES * pixels, np.float32).reshape(_FEATURES, pixels)
+    level = _still_kernels.sampled_features(frame, state, places, table)
+    gram, found = np.empty((_FEATURES, _FEATURES)), np.empty((3, _FEATURES))
+    _still_kernels.gram(table, used, gram)
+    _still_kernels.least_squares(gram, used, True, _RIDGE, found[0])
     if frame.size >= _LARGE_FRAME:
-        left = np.abs(_target(_solve(gram, _columns(known))).astype(np.float32) @ table)
-        inside = left < 4 * np.median(left) + 8
-        gram = _gram(table * inside[:, None])
-    return _rounded(gram, level, frame.size, known=known)
+        _still_kernels.leave_out(table, used, found[0], scratch("left", pixels, np.float32))
+        _still_kernels.gram(table, used, gram)
+        _still_kernels.least_squares(gram, used, True, _RIDGE, found[0])
+    _still_kernels.least_squares(gram, used, False, _RIDGE, found[1])
+    ours, others = (_still_kernels.loss(gram, used, found[k], pixels) for k in range(2))
+    chosen = found[0 if others >= _WORTHWHILE * ours else 1]
+    weights = np.zeros(WEIGHTS, np.int32)
+    precision = _still_kernels.rounded(gram, used, chosen, pixels, frame.size, found[2], weights)
+    if precision < 0:
+        precision, weights[3] = 0, 0 if known else _ONE
+    weights[-2] = level
+    return precision, weights
 
 
-def _gram(table: AnyArray) -> AnyArray:
-    # In pieces, since the threads of a large product would wait for each other on a busy machine.
-    found: AnyArray = np.matmul(table, table.transpose(0, 2, 1)).sum(0, dtype=np.float64)
-    return found
-
-
-def _columns(known: bool) -> list[int]:
-    """Features that a frame has, with means or without."""
-    return list(range(1, _FEATURES if known else TAPS + 1))
-
-
-def _target(weights: AnyArray) -> AnyArray:
-    """Weights of the features in a residual."""
-    direction: AnyArray = -weights
-    direction[0] += 1
-    return direction
-
-
-def _rounded(gram: AnyArray, level: int, size: int, *, known: bool) -> tuple[int, AnyArray]:
-    """Integer weights of the Gram matrix of the features, as fine as they are worth their bytes."""
-    columns = _columns(known)
-    without = [c for c in columns if not 2 <= c < 2 + _LEFT]
-    found, plain = _solve(gram, columns), _solve(gram, without)
-    if 0.5 * np.log2(_loss(gram, plain) / _loss(gram, found)) < _WORTHWHILE:
-        found = plain
-    least, best = np.inf, (0, np.zeros(WEIGHTS, np.int64))
-    for precision in _PRECISIONS:
-        unit = 1 << precision
-        whole = np.rint(found * unit) * (_ONE // unit)
-        whole[_FEATURES - 1] = np.rint(found[-1] * _ONE)
-        weights = _as_weights(whole.astype(np.int64), level, known=known)
-        coded = 8 * len(_weight_bytes(precision, weights, first=not known))
-        bits = 0.5 * size * np.log2(_loss(gram, whole / _ONE)) + coded
-        if bits < least and check(weights) is None:
-            least, best = bits, (precision, weights)
-    if not np.isfinite(least):
-        best[1][[3, TAPS + 4]] = 0 if known else _ONE, level
-    return best[0], best[1].astype(np.int32)
-
-
-def _solve(gram: AnyArray, columns: list[int]) -> AnyArray:
-    """Least squares for some columns."""
-    inner = gram[np.ix_(columns, columns)]
-    inner = inner + np.diag(_RIDGE * np.diag(inner) + 1e-9 + _RIDGE * gram[0, 0] / len(columns))
-    weights = np.zeros(len(gram))
-    weights[columns] = np.linalg.solve(inner, gram[0][columns])
-    return weights
-
-
-def _loss(gram: AnyArray, weights: AnyArray) -> float:
-    direction = _target(weights)
-    # Residuals are whole codes, and in a table of differences of 1/8 code vary by 64/12 more.
-    pixels = max(gram[-1, -1], 1)
-    return float(max(direction @ gram @ direction, 0) / pixels + 64 / 12)
-
-
-def _as_weights(whole: AnyArray, level: int, *, known: bool) -> AnyArray:
-    """The weights of features, of which all but N are relative to it, as those of the format."""
-    weights = np.zeros(WEIGHTS, np.int64)
-    weights[[0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]] = whole[2 : TAPS + 1]
-    # The code itself is relative to N as well: the weight of N is what remains.
-    weights[3] = _ONE + whole[1] - whole[2 : TAPS + 1].sum()
-    weights[TAPS + 4] = level
-    if known:
-        weights[TAPS : TAPS + 4] = whole[[16, 13, 14, 15]]
-        weights[-1] = whole[17]
-    return weights
-
-
-def check(weights: AnyArray) -> str | None:
+def _wrong(weights: AnyArray, itemsize: int) -> str | None:
     """What is wrong with the weights of a frame, if anything."""
     if np.abs(weights[:-2]).sum() > _MOST_WEIGHTS or abs(int(weights[-1])) > _MOST_CONSTANT:
         return "its weights are larger than the arithmetic is made for"
-    if not 0 <= weights[-2] < 1 << 20:
+    if weights[-2] >= 8 * 256**itemsize:
         return "its level is none of a code"
     return None
 
@@ -419,7 +381,7 @@ def read_head(
     for t in range(sets):
         precision, at = _read_weights(data, at, found[t], first=t == 0)
         precisions.append(precision)
-        if (wrong := check(found[t])) is not None:
+        if (wrong := _wrong(found[t], itemsize)) is not None:
             raise DamagedChunkError(f"the chunk is damaged: {wrong}")
     palette = None
     if gaps:

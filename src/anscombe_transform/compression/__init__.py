@@ -12,7 +12,6 @@ tells what a stored array says of itself.
 from __future__ import annotations
 
 from anscombe_transform.compression.checking import verify
-from anscombe_transform.compression.notes import ATTRIBUTE
 from anscombe_transform.compression.progress import Progress
 from anscombe_transform.compression.results import (
     CompressionResult,
@@ -22,6 +21,7 @@ from anscombe_transform.compression.results import (
     describe,
 )
 from anscombe_transform.compression.writing import compress
+from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 
 __all__ = [
     "ATTRIBUTE",

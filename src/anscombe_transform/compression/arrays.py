@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.movies.zarr_groups import is_zarr
 from anscombe_transform.presets import Preset, pipeline_for
 
 if TYPE_CHECKING:
@@ -44,11 +45,6 @@ def local_path(store: Any) -> Path | None:
     if isinstance(store, str) and "://" not in store:
         return Path(store.replace("::", os.sep))
     return None
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is an array or a group of Zarr."""
-    return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
 def stored_bytes(array: Any, path: Path | None) -> int:

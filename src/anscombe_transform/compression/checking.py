@@ -10,11 +10,12 @@ from anscombe_transform.compression.block import read_back, stored_checksums
 from anscombe_transform.compression.comparison import Comparison
 from anscombe_transform.compression.journal import from_hex
 from anscombe_transform.compression.layout import Layout
-from anscombe_transform.compression.notes import ATTRIBUTE, CHECKSUM
+from anscombe_transform.compression.notes import CHECKSUM
 from anscombe_transform.compression.progress import Progress, reporting
 from anscombe_transform.compression.results import Verification, merged
 from anscombe_transform.compression.threads import count_workers, in_threads
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
+from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.arrays import Codec

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from anscombe_transform.compression.arrays import (
     PARTIAL,
     as_zarr_store,
-    is_zarr,
     local_path,
     open_array,
     reopen,
@@ -26,7 +25,7 @@ from anscombe_transform.compression.arrays import (
     zarr_module,
 )
 from anscombe_transform.compression.journal import FolderJournal, Journal, StoreJournal
-from anscombe_transform.compression.notes import ATTRIBUTE
+from anscombe_transform.movies.zarr_groups import ATTRIBUTE, is_zarr
 
 if TYPE_CHECKING:
     from anscombe_transform.movies import Movie

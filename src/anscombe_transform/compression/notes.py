@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.sampling import Extent
     from anscombe_transform.movies import Movie
 
-ATTRIBUTE = "anscombe_transform"
-"""The attribute of a stored array that tells how it was made."""
-
 CHECKSUM = "CRC-32"
 
 _SOFTWARE = ("anscombe-transform", "zarr", "numcodecs", "numpy")

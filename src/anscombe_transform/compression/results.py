@@ -15,7 +15,8 @@ from anscombe_transform.compression.arrays import (
     stored_bytes,
     zarr_format_of,
 )
-from anscombe_transform.compression.notes import ATTRIBUTE, codec_summary, json_document
+from anscombe_transform.compression.notes import codec_summary, json_document
+from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity

@@ -20,7 +20,7 @@ from anscombe_transform.compression.cluster import connected, finished_on
 from anscombe_transform.compression.destination import Destination, destination_of
 from anscombe_transform.compression.journal import Journal, Record
 from anscombe_transform.compression.layout import Layout, Span
-from anscombe_transform.compression.notes import ATTRIBUTE, fill_value, first_notes, last_notes
+from anscombe_transform.compression.notes import fill_value, first_notes, last_notes
 from anscombe_transform.compression.progress import Progress, reporting
 from anscombe_transform.compression.results import (
     CompressionResult,
@@ -31,6 +31,7 @@ from anscombe_transform.compression.results import (
 from anscombe_transform.compression.sampling import WHOLE_BYTES, Extent, Sample, scan
 from anscombe_transform.compression.threads import count_workers, finished
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
+from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 from anscombe_transform.transform import Curve
 
 if TYPE_CHECKING:

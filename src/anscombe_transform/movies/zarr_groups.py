@@ -18,8 +18,9 @@ from anscombe_transform.movies.nwb import NwbFile, choose_series
 from anscombe_transform.movies.recording import dataset_facts, facts, micrometres, rate
 from anscombe_transform.movies.selection import Choice, axis_letters, select
 
-# The attribute in which `compress` says how an array was made.
-_NOTES = "anscombe_transform"
+ATTRIBUTE = "anscombe_transform"
+"""The attribute of a stored array that tells how it was made."""
+
 _FILES = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -103,7 +104,7 @@ def check_chunks(array: Any, source: str) -> None:
     ------
     ValueError
     """
-    noted = dict(array.attrs).get(_NOTES)
+    noted = dict(array.attrs).get(ATTRIBUTE)
     # zarr-python 2 miscounts the chunks that lie in folders.
     if not isinstance(noted, dict) or not hasattr(array, "store_path"):
         return
