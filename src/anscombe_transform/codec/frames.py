@@ -74,7 +74,7 @@ _CENTRED = 128
 # Pixels looked at to choose how a chunk is stored; more would not change the choice, and cost time.
 _SAMPLED = 1 << 15
 # Codes of a piece that is packed on trial, and half of a block of zstd, for which it makes one table.
-_PIECE, _BLOCK = 1 << 14, 1 << 16
+_PIECE, _BLOCK = 1 << 13, 1 << 16
 _TABLE = 1.004
 # Chunks of so few codes, of so many bits, are not tried in pairs.
 _FEW, _SHORT = 1 << 13, 2
