@@ -19,15 +19,17 @@ from anscombe_transform.codec import still
 from anscombe_transform.codec.frames import DamagedChunkError, FrameConfiguration, decode_chunk, encode_chunk
 
 FROZEN = Path(__file__).parent / "data" / "frozen"
-ENTRIES: list[dict[str, Any]] = json.loads((FROZEN / "linear.json").read_text())
-METHODS = (3, 0x13)
+ENTRIES: list[dict[str, Any]] = [
+    entry for name in ("linear", "ranges") for entry in json.loads((FROZEN / f"{name}.json").read_text())
+]
+METHODS = (3, 0x13, 0x23)
 
 
-def chunk_of(codes: np.ndarray, axis: int | None = 0) -> bytes:
+def chunk_of(codes: np.ndarray, axis: int | None = 0, *, arithmetic: bool = False) -> bytes:
     """A chunk of codes (time, plane, y, x) or of planes by method 3, whether or not that is the best one."""
     q = codes if axis == 0 else codes.reshape(1, -1, *codes.shape[-2:])
     prediction, symbols = still.symbols_of(q)
-    stage, parameter, frame = still.packed(symbols, prediction)
+    stage, parameter, frame = still.packed(symbols, prediction, arithmetic=arithmetic)
     return with_header(3 | stage, parameter, frame)
 
 
@@ -50,7 +52,7 @@ def gapped(codes: np.ndarray, step: int) -> np.ndarray:
     return (codes // step * step).astype(codes.dtype)
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: Path(entry["chunk"]).stem)
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["chunk"])
 def test_frozen_chunks_read_as_they_did(entry: dict[str, Any]) -> None:
     """Chunks of method 3 still give their codes, by the kernels and by the printed reader."""
     chunk, shape = (FROZEN / entry["chunk"]).read_bytes(), tuple(entry["shape"])
@@ -165,6 +167,66 @@ def test_false_content_is_refused(dtype: str, method: int, rng: np.random.Genera
             except DamagedChunkError:
                 continue
     assert decoded < len(heads)
+
+
+def ranges_of(symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Words of the arithmetic coder for bytes, their frequencies and the sums of these."""
+    frequency, start = np.zeros(256, np.uint16), np.zeros(256, np.uint16)
+    assert np.isfinite(_still_kernels.frequencies(symbols, frequency))
+    assert frequency.sum(dtype=int) == 1 << 14
+    assert np.all(frequency[symbols] > 0)
+    np.cumsum(frequency[:-1], out=start[1:])
+    words = np.empty(symbols.size + 600, np.uint16)
+    return words[_still_kernels.ranges_encode(symbols, frequency, start, words) :], frequency, start
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 999, 30000])
+@pytest.mark.parametrize("kinds", [1, 2, 20, 150])
+def test_the_arithmetic_coder_reaches_the_entropy(size: int, kinds: int, rng: np.random.Generator) -> None:
+    """Bytes take what their frequencies say, and eight words; decoding gives them back or finds damage."""
+    share = rng.dirichlet(np.full(kinds, 0.5))
+    symbols = np.sort(rng.permutation(256)[:kinds])[rng.choice(kinds, size, p=share)].astype("uint8")
+    words, frequency, start = ranges_of(symbols)
+    counts = np.bincount(symbols, minlength=256)
+    bits = (counts[counts > 0] * np.log2(2**14 / frequency[counts > 0])).sum()
+    assert 16 * words.size <= 1.002 * bits + 16 * 9
+    entropy = (counts[counts > 0] * np.log2(size / counts[counts > 0])).sum()
+    assert bits <= entropy * 1.01 + 60
+    symbol_at = np.repeat(np.arange(256, dtype="uint8"), frequency)
+    back = np.empty_like(symbols)
+    assert _still_kernels.ranges_decode(words, frequency, symbol_at, start, back)
+    assert np.array_equal(back, symbols)
+    flipped = words.copy()
+    flipped[-1] ^= 1
+    for wrong in (words[:-1], words[:3], np.append(words, np.uint16(7)), flipped):
+        assert not _still_kernels.ranges_decode(wrong, frequency, symbol_at, start, back)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_ranges_are_read_or_refused(dtype: str, rng: np.random.Generator) -> None:
+    """A chunk of the arithmetic coder comes back, as the page says, and no damage of it is believed."""
+    codes = scene(rng, (2, 1, 110, 120), dtype)
+    chunk = chunk_of(codes, arithmetic=True)
+    assert chunk[1] == 0x23
+    assert len(chunk) < len(chunk_of(codes))
+    assert np.array_equal(decode_chunk(chunk, codes.shape, dtype, FrameConfiguration()), codes)
+    assert np.array_equal(reader()(chunk, codes.shape, dtype), codes)
+    content = zstandard.ZstdDecompressor().decompress(chunk[4:])
+    places = np.unique(rng.integers(0, len(content), 300)).tolist() + list(range(110))
+    broken = [
+        content[:at] + bytes([content[at] ^ int(rng.integers(1, 256))]) + content[at + 1 :] for at in places
+    ]
+    broken += [content[:at] for at in (*range(0, 120, 7), len(content) - 2)] + [content + b"\0\0"]
+    unchanged = 0
+    for damaged in broken:
+        frame = zstandard.ZstdCompressor(write_checksum=True).compress(damaged)
+        try:
+            back = decode_chunk(with_header(0x23, chunk[2], frame), codes.shape, dtype, FrameConfiguration())
+        except DamagedChunkError:
+            continue
+        unchanged += np.array_equal(back, codes)
+    # A weight may change nothing, but a word or frequency always does.
+    assert unchanged < 60
 
 
 @pytest.mark.parametrize("parameter", [6, 15, 0x20, 0x80])

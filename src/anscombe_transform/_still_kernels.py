@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import njit
 
-from anscombe_transform._frame_kernels import begin, compiled
+from anscombe_transform._frame_kernels import _count, begin, compiled
 from anscombe_transform._model_kernels import _update
 from anscombe_transform._parts_of_kernels import INNER, row, stay_apart
 
@@ -578,3 +578,97 @@ def widen(narrowed: AnyArray, more: AnyArray, out: AnyArray) -> bool:
                 return False
             out[i] = np.uint16(symbol)
     return bool(end == more.size)
+
+
+DIGITS = 14
+"""Binary digits of the frequencies of the arithmetic coder, which sum to 2 ** 14."""
+
+
+@compiled
+def frequencies(symbols: AnyArray, out: AnyArray) -> float:
+    """Frequencies (256) of bytes, and the bits that the bytes take; infinite if they cannot be coded."""
+    counts = np.zeros((4, 256), np.uint32)
+    _count(row(symbols, 0, symbols.size), counts)
+    whole = 1 << DIGITS
+    total, largest = 0, 0
+    for s in range(256):
+        n = np.int64(counts[0, s]) + np.int64(counts[1, s]) + np.int64(counts[2, s]) + np.int64(counts[3, s])
+        out[s] = max(1, (n * whole + symbols.size // 2) // symbols.size) if n else 0
+        total += out[s]
+        if out[s] > out[largest]:
+            largest = s
+    rest = np.int64(out[largest]) + whole - total
+    if rest < 1:
+        return np.inf
+    out[largest] = rest
+    bits = 0.0
+    for s in range(256):
+        n = np.int64(counts[0, s]) + np.int64(counts[1, s]) + np.int64(counts[2, s]) + np.int64(counts[3, s])
+        if n:
+            bits += n * (DIGITS - np.log2(out[s]))
+    return bits
+
+
+@compiled
+def ranges_encode(symbols: AnyArray, frequency: AnyArray, start: AnyArray, out: AnyArray) -> int:
+    """Code bytes with four states in turn, from the last to the first, towards the front of `out` (uint16).
+
+    Returns where the result begins: the four states, low halves first, then what they shed.
+    """
+    states = np.full(4, 1 << 16, np.uint64)
+    end = out.size
+    for i in range(symbols.size - 1, -1, -1):
+        x = states[i & 3]
+        f = np.uint64(frequency[symbols[i]])
+        if x >= np.uint64(f << np.uint64(32 - DIGITS)):
+            end -= 1
+            out[end] = np.uint16(x & np.uint64(0xFFFF))
+            x = np.uint64(x >> np.uint64(16))
+        low, high = np.uint32(x), np.uint32(f)
+        quotient = np.uint32(low // high)
+        rest = np.uint32(low - np.uint32(quotient * high))
+        x = np.uint64(np.uint64(quotient) << np.uint64(DIGITS)) + np.uint64(rest)
+        states[i & 3] = x + np.uint64(start[symbols[i]])
+    end -= 8
+    for k in range(4):
+        out[end + 2 * k] = np.uint16(states[k] & np.uint64(0xFFFF))
+        out[end + 2 * k + 1] = np.uint16(states[k] >> np.uint64(16))
+    return end
+
+
+@compiled
+def ranges_decode(
+    data: AnyArray, frequency: AnyArray, symbol_at: AnyArray, base: AnyArray, out: AnyArray
+) -> bool:
+    """Inverse of `ranges_encode` on words of 16 bits; False if they are none of its results.
+
+    `symbol_at` holds the symbol of each of the 2 ** 14 places, `base` a symbol's first place.
+    """
+    if data.size < 8:
+        return False
+    mask, digits, half = np.uint32((1 << DIGITS) - 1), np.uint32(DIGITS), np.uint32(16)
+    a, b = np.uint32(data[0] | np.uint32(data[1]) << half), np.uint32(data[2] | np.uint32(data[3]) << half)
+    c, d = np.uint32(data[4] | np.uint32(data[5]) << half), np.uint32(data[6] | np.uint32(data[7]) << half)
+    at, last = 8, data.size
+    padded = np.uint64(0)
+    for i in range(0, out.size, 4):
+        left = min(4, out.size - i)
+        for k in range(left):
+            slot = np.uint32(a & mask)
+            s = symbol_at[np.uint64(slot)]
+            out[i + k] = s
+            f = np.uint32(frequency[np.uint64(s)])
+            x = np.uint32(
+                np.uint32(f * np.uint32(a >> digits)) + np.uint32(slot - np.uint32(base[np.uint64(s)]))
+            )
+            if x < np.uint32(65536):
+                if at >= last:
+                    return False
+                x = np.uint32(np.uint32(x << half) | np.uint32(data[at]))
+                at += 1
+            a, b, c, d = b, c, d, x
+        padded = np.uint64(left)
+    for _ in range((4 - padded) % 4 if out.size else 0):
+        a, b, c, d = b, c, d, a
+    begun = np.uint32(1 << 16)
+    return bool(at == last and a == begun and b == begun and c == begun and d == begun)

@@ -1,4 +1,4 @@
-"""Write ``tests/data/frozen/frames``, ``pairs`` and ``linear``: the frame coder's. It never overwrites.
+"""Write ``tests/data/frozen/frames``, ``pairs`` and others: the frame coder's. It never overwrites.
 
 python tests/data/make_frozen_frames.py
 
@@ -90,6 +90,32 @@ def linear() -> None:
     (FOLDER / "linear.json").write_text(f"[\n{lines}\n]\n")
 
 
+def ranges() -> None:
+    """Chunks whose symbols the arithmetic coder stores: several blocks, and both types."""
+    rng = np.random.default_rng(2029)
+    slope = 50 + np.add.outer(np.arange(260) / 9, np.arange(300) / 5)
+    codes = np.rint(rng.normal(slope, 2.5, (1, *slope.shape))).astype("uint8")
+    wide = 1000 + 3 * codes[:, :130, :200].astype("uint16")
+    wide[0, 3, 5:9] = 0, 65535, 9000, 3
+    entries = []
+    (FOLDER / "ranges").mkdir()
+    for name, stored in (("blocks", codes), ("wide", wide)):
+        chunk = encode_chunk(stored, FrameConfiguration.fit(stored))
+        assert chunk[1] == 0x23, "the coder stores these codes by another method"
+        entry = {
+            "chunk": f"ranges/{name}.chunk",
+            "codes": f"ranges/{name}.codes.raw",
+            "dtype": stored.dtype.name,
+        }
+        (FOLDER / entry["chunk"]).write_bytes(chunk)
+        (FOLDER / entry["codes"]).write_bytes(stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+        entries.append(
+            entry | {"shape": stored.shape, "time_axis": 0, "method": chunk[1], "gaps": chunk[2] > 15}
+        )
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    (FOLDER / "ranges.json").write_text(f"[\n{lines}\n]\n")
+
+
 def arrays() -> None:
     """Arrays of both formats, presets and types."""
     rng = np.random.default_rng(2026)
@@ -129,7 +155,7 @@ def arrays() -> None:
 
 def main() -> None:
     """Write what is not there."""
-    for name, write in (("frames", arrays), ("pairs", pairs), ("linear", linear)):
+    for name, write in (("frames", arrays), ("pairs", pairs), ("linear", linear), ("ranges", ranges)):
         if (FOLDER / f"{name}.json").exists() or (FOLDER / name).exists():
             print(f"{FOLDER / name} exists: frozen data are never written again")
         else:

@@ -314,8 +314,8 @@ def decode_chunk(
         _decode_running(view[_HEADER:], parameter, q, paired=paired)
     elif method in (_MODEL, _MODEL | _PAIRS):
         _decode_model(view[_HEADER:], parameter, q, configuration.model, paired=paired)
-    elif method in (_LINEAR, _LINEAR | _PAIRS):
-        still.decode(view[_HEADER:], parameter, q, paired=paired)
+    elif method in (_LINEAR, _LINEAR | _PAIRS, _LINEAR | still.RANGES):
+        still.decode(view[_HEADER:], method & 0xF0, parameter, q)
     else:
         raise _unknown("method", method)
     axis = configuration.time_axis
@@ -503,7 +503,7 @@ def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
         plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: _odd_step(q.size)]), 0)
         if plain <= still.entropy(symbols):
             return _encode_fast(q, _best_rate(q))
-    stage, parameter, frame = still.packed(symbols, prediction)
+    stage, parameter, frame = still.packed(symbols, prediction, arithmetic=model is not None)
     first = _chunk(_LINEAR | stage, parameter, frame)
     if model is not None:
         return min(first, _encode_compact(q, model), key=len)

@@ -123,18 +123,25 @@ def _state(stack: AnyArray) -> AnyArray:
 
 # --- the entropy stage --------------------------------------------------------------------------------------
 
-GAPS, PAIRS = 0x10, 0x10
-"""Bits of the parameter and of the method of a chunk: places instead of codes, and symbols in pairs."""
+GAPS = 0x10
+"""Bit of the parameter of a chunk: places instead of codes."""
+PLAIN, PAIRS, RANGES = 0, 0x10, 0x20
+"""Entropy stages: bytes of symbols, pairs of them, and the arithmetic coder."""
 
 _ESCAPE_DIGIT = np.uint8(13)
 _NO_BIAS = np.uint8(0)
 # A quarter of a block of zstd; pairs have to save more than a part in a thousand.
 _PIECE = 1 << 15
 _SAVING = 0.999
+# Symbols below which the table of the arithmetic coder takes more than it saves.
+_FEWEST = 1 << 12
+BLOCK = 1 << 16
+"""Symbols of a block of the arithmetic coder, the last one excepted."""
+_TABLE = 1 + 3 * 256 + 4
 
 
-def packed(symbols: AnyArray, prediction: Prediction) -> tuple[int, int, bytes]:
-    """Entropy stage, parameter and zstd frame of a chunk."""
+def packed(symbols: AnyArray, prediction: Prediction, *, arithmetic: bool = False) -> tuple[int, int, bytes]:
+    """Entropy stage, parameter and zstd frame of a chunk; `arithmetic` allows the slow and small stage."""
     from anscombe_transform import _still_kernels
 
     parameter = prediction.rate | (GAPS if prediction.palette is not None else 0)
@@ -146,14 +153,14 @@ def packed(symbols: AnyArray, prediction: Prediction) -> tuple[int, int, bytes]:
         count = _still_kernels.narrow(symbols.reshape(-1), line, more)
         head += count.to_bytes(4, "little") + more[:count].tobytes()
     front = np.frombuffer(head, np.uint8)
-    pairs = _pairs(line)
-    if pairs is None:
-        return 0, parameter, pack_parts([front, line])
-    paired = pack_parts([front, *pairs])
-    if line.size > _PIECE:
-        return PAIRS, parameter, paired
-    plain = pack_parts([front, line])
-    return (0, parameter, plain) if len(plain) <= len(paired) else (PAIRS, parameter, paired)
+    found = []
+    if (pairs := _pairs(line)) is not None:
+        found.append((PAIRS, parameter, pack_parts([front, *pairs])))
+    if not found or line.size <= _PIECE:
+        found.append((PLAIN, parameter, pack_parts([front, line])))
+    if arithmetic and (ranges := _ranges(line)) is not None:
+        found.append((RANGES, parameter, pack_parts([np.frombuffer(head + ranges, np.uint8)])))
+    return min(found, key=lambda chunk: len(chunk[2]))
 
 
 def _pairs(line: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]] | None:
@@ -174,6 +181,73 @@ def _pairs(line: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]] | None:
     return [pairs[:half], pairs[half:end]]
 
 
+def _ranges(line: npt.NDArray[np.uint8]) -> bytes | None:
+    """Blocks of the arithmetic coder, each with a table; None where these would be most of it."""
+    from anscombe_transform import _still_kernels
+
+    if line.size < _FEWEST:
+        return None
+    frequency, start = np.zeros(256, np.uint16), np.zeros(256, np.uint16)
+    words = scratch("words", BLOCK + 600, np.uint16)
+    parts = []
+    for at in range(0, line.size, BLOCK):
+        block = line[at : at + BLOCK]
+        if not _still_kernels.frequencies(block, frequency) < 7.5 * block.size:
+            return None
+        np.cumsum(frequency[:-1], out=start[1:])
+        coded = words[_still_kernels.ranges_encode(block, frequency, start, words) :]
+        table = [int(np.flatnonzero(frequency)[-1])]
+        for f in frequency[: table[0] + 1].tolist():
+            while f > 127:
+                table.append(f & 127 | 128)
+                f >>= 7
+            table.append(f)
+        parts += [bytes(table), coded.size.to_bytes(4, "little"), coded.astype("<u2", copy=False).tobytes()]
+    return b"".join(parts)
+
+
+def _read_ranges(body: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> bool:
+    """Decode what `_ranges` gave; False if the bytes are none of its results."""
+    from anscombe_transform import _still_kernels
+
+    at = 0
+    start = np.zeros(256, np.uint16)
+    for first in range(0, out.size, BLOCK):
+        frequency, length = _read_table(body[at : at + _TABLE].tobytes())
+        at += length
+        count = int.from_bytes(body[at - 4 : at].tobytes(), "little")
+        if not length or at + 2 * count > body.size:
+            return False
+        np.cumsum(frequency[:-1], out=start[1:])
+        symbol_at = np.repeat(np.arange(256, dtype=np.uint8), frequency)
+        words = np.frombuffer(body[at : at + 2 * count].tobytes(), "<u2").astype(np.uint16)
+        at += 2 * count
+        if not _still_kernels.ranges_decode(words, frequency, symbol_at, start, out[first : first + BLOCK]):
+            return False
+    return at == body.size
+
+
+def _read_table(data: bytes) -> tuple[npt.NDArray[np.uint16], int]:
+    """Frequencies of the arithmetic coder, and their length with the number of words behind; 0 if wrong."""
+    found = []
+    at = 1
+    for _ in range(data[0] + 1 if data else 0):
+        value = shift = 0
+        while shift < 21 and at < len(data):
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        found.append(value)
+    whole = sum(found) == 1 << 14 and at + 4 <= len(data)
+    frequency = np.zeros(256, np.uint16)
+    if whole:
+        frequency[: len(found)] = found
+    return frequency, at + 4 if whole else 0
+
+
 def entropy(symbols: AnyArray) -> float:
     """Bits that a symbol takes at least, all coded alike."""
     from anscombe_transform import _frame_kernels
@@ -190,8 +264,8 @@ def entropy(symbols: AnyArray) -> float:
     return bits + float(_frame_kernels.byte_entropy(narrowed))
 
 
-def decode(frame: memoryview, parameter: int, q: AnyArray, *, paired: bool) -> None:
-    """Restore frames (time, plane, y, x) from a zstd frame.
+def decode(frame: memoryview, stage: int, parameter: int, q: AnyArray) -> None:
+    """Restore frames (time, plane, y, x) from a zstd frame of this entropy stage.
 
     Raises
     ------
@@ -205,7 +279,7 @@ def decode(frame: memoryview, parameter: int, q: AnyArray, *, paired: bool) -> N
         raise DamagedChunkError(f"the chunk is damaged: it has the parameter {parameter}")
     size = q.size
     content = scratch("content", HEAD + (4 + 2 * size) * (q.itemsize - 1) + (size + 1) // 2 + size)
-    content = content[: unpack(frame, content, least=(size + 1) // 2)]
+    content = content[: unpack(frame, content, least=0 if stage == RANGES else (size + 1) // 2)]
     frames = q.shape[1] if len(q) == 1 else len(q)
     prediction, at = read_head(content, rate, frames, q.itemsize, gaps=bool(parameter & GAPS))
     more = content[:0]
@@ -216,7 +290,10 @@ def decode(frame: memoryview, parameter: int, q: AnyArray, *, paired: bool) -> N
     symbols = scratch("symbols", size, q.dtype)
     body = content[at:]
     line: AnyArray = symbols if q.itemsize == 1 else scratch("narrowed", size)
-    if paired:
+    if stage == RANGES:
+        line = scratch("narrowed", size)
+        fits = _read_ranges(body, line)
+    elif stage == PAIRS:
         fits = _frame_kernels.unpair(body, _NO_BIAS, _ESCAPE_DIGIT, line)
     elif fits := body.size == size:
         line = body
@@ -247,7 +324,8 @@ def _without_gaps(q: AnyArray) -> tuple[AnyArray, AnyArray | None]:
     total = counts.cumsum()
     low, high = total.searchsorted((0.02 * sample.size, 0.98 * sample.size))
     # Codes may be missing by chance where the sample has few of each.
-    if 8 <= high - low + 1 <= sample.size // 16 and _has_gaps(counts[low : high + 1]):
+    inner = counts[low : high + 1]
+    if inner.size >= 8 and np.count_nonzero(inner) <= sample.size // 16 and _has_gaps(inner):
         used = np.zeros(256**q.itemsize, bool)
         codes[...] = q
         _still_kernels.mark(codes.reshape(-1), used)
