@@ -19,6 +19,9 @@ from anscombe_transform.calibration.line import (
 )
 from anscombe_transform.calibration.statistics import Table
 
+# Standard errors below 1 of the quiet tiles' ratio that bear out what all tiles show.
+_FAINT = 1.0
+
 
 @dataclass(frozen=True)
 class Whiteness:
@@ -26,7 +29,8 @@ class Whiteness:
 
     1 for white noise, less for smoothed. `error` is the largest standard error of the three ratios,
     `time_error` that of the ratio in time. `medians` are the ratios along x and y as the plain median over
-    all tiles has them: well above 1 where neighbours' noise is opposed.
+    all tiles has them: well above 1 where neighbours' noise is opposed. `shared` are the ratios along x and y
+    where quiet tiles and all tiles both show, beyond chance, that neighbours share noise, else 1.
     """
 
     x: float
@@ -35,6 +39,7 @@ class Whiteness:
     error: float = 0.0
     time_error: float = 0.0
     medians: tuple[float, float] = (1.0, 1.0)
+    shared: tuple[float, float] = (1.0, 1.0)
 
 
 def whiteness(lags: Floats, quiet: Bools) -> Whiteness:
@@ -44,17 +49,34 @@ def whiteness(lags: Floats, quiet: Bools) -> Whiteness:
     tiles than in all: the higher ratio counts. Each is the median over tiles, or, where that is more, their
     0.7 quantile less what chance adds to it.
     """
-    ratios, errors, medians = [], [0.0], []
+    ratios, errors, medians, shared = [], [0.0], [], []
     for near, far in ((0, 1), (2, 3), (4, 5)):
         everywhere = _lag_ratio(lags[:, near], lags[:, far])
         where_quiet = _lag_ratio(lags[quiet, near], lags[quiet, far])
         ratios.append(float(np.fmax(everywhere[0], where_quiet[0])))
         errors.append(float(np.fmax(everywhere[1], where_quiet[1])))
         medians.append(everywhere[2])
+        shared.append(_shared(everywhere, where_quiet))
     x, y, time = ratios
     return Whiteness(
-        x, y, time, error=float(np.nanmax(errors)), time_error=errors[3], medians=(medians[0], medians[1])
+        x,
+        y,
+        time,
+        error=float(np.nanmax(errors)),
+        time_error=errors[3],
+        medians=(medians[0], medians[1]),
+        shared=(shared[0], shared[1]),
     )
+
+
+def _shared(everywhere: tuple[float, float, float], quiet: tuple[float, float, float]) -> float:
+    """The ratio, if all tiles and the quiet ones agree that it is below 1, by their errors; else 1."""
+    if not (everywhere[0] < 1 - 3 * everywhere[1] and quiet[0] < 1 - _FAINT * quiet[1]):
+        return 1.0
+    if abs(everywhere[0] - quiet[0]) > 2 * float(np.hypot(everywhere[1], quiet[1])):
+        return 1.0
+    weights = np.array([everywhere[1], quiet[1]]) ** -2.0
+    return float(np.average([everywhere[0], quiet[0]], weights=weights))
 
 
 def quiet_tiles(table: Table) -> Bools:

@@ -329,9 +329,13 @@ def kept_variance(name: Filter, white: Whiteness) -> float:
     at lag 2. Ratios that chance explains count as 1.
     """
     kept = 1.0
-    for axis, ratio in (("x", white.x), ("y", white.y)):
-        if axis in name and ratio < min(_WHITE, 1 - 3 * white.error):
+    for axis, ratio, shared in zip("xy", (white.x, white.y), white.shared, strict=True):
+        if axis not in name:
+            continue
+        if ratio < min(_WHITE, 1 - 3 * white.error):
             kept *= ratio
+        elif shared < _WHITE:
+            kept *= shared
     return kept
 
 
