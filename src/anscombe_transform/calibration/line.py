@@ -102,7 +102,8 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
     """
     q = expected_mean(samples, usable)
     gain, x0 = _starting_line(samples, q, usable)
-    typical = max(float(np.median(samples.y[usable])), 1e-30)
+    # Where photons are rare, most rows may hold none.
+    typical = max(float(np.median(samples.y[usable])) or float(samples.y[usable].mean()), 1e-30)
     used, previous = usable, usable
     for _ in range(_ITERATIONS):
         # Never below a fiftieth of the typical variance: a weight must not explode where the line nears zero.
