@@ -530,7 +530,7 @@ def _skewed_by_structure(weak: ZeroLevel, strong: ZeroLevel) -> bool:
 def _mostly_moving(lines: dict[Filter, Line], chosen: Filter) -> bool:
     """Whether structure was so strong that its third moment would drown that of the photons."""
     limits: dict[Filter, float] = {"t": 1.5, "ty": 1.1, "tx": 1.1}
-    return chosen != "t" and any(
+    return chosen in ("ty", "tx") and any(
         lines[name].gain > limit * lines[chosen].gain for name, limit in limits.items() if name in lines
     )
 
