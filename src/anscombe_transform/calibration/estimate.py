@@ -72,7 +72,7 @@ _STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
 # Standard errors by which a weaker filter must exceed a stronger one to be given up. Low, since to stay
 # with a filter that leaves structure costs more than the precision that the stronger one loses.
 _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
-_DOUBT_STRONGEST = 3.0
+_DOUBT_STRONGEST, _DOUBT_LEVEL = 3.0, 8.0
 # Part of the rows that is kept where the scene moves: those of the quietest tiles.
 _QUIET_SHARE = 0.6
 # Times that the gain's variation over the field is taken out.
@@ -359,12 +359,14 @@ def fit_filters(
     }
     lines: dict[Filter, Line] = {}
     failure = NoLine("no filter was allowed")
-    for name, fine in allowed.items():
-        if not fine:
-            continue
+    for name in (name for name, fine in allowed.items() if fine):
         samples = _samples(statistics, table, name)
         try:
             lines[name] = fit_line(samples, _rows_for(name, lines, usable))
+            if "t" in lines and _lies_above(lines["t"], lines[name]):
+                # Whose rows the weakest filter took for noise was not told by noise.
+                lines["t"] = replace(lines["t"], used_fraction=0.0)
+                lines[name] = fit_line(samples, usable)
         except NoLine as error:
             failure = error
     if not lines:
@@ -419,6 +421,17 @@ def _gives_way(weak: Line, strong: Line, errors: float) -> bool:
     spoilt = weak.used_fraction < 0.5 or weak.gain_error > 2 * strong.gain_error
     apart = abs(weak.gain - strong.gain) > 5 * jackknife_error(weak.gains - strong.gains)
     return spoilt or apart or _exceeds(weak, strong, errors)
+
+
+def _lies_above(weak: Line, strong: Line) -> bool:
+    """Whether the weaker filter sees more variance at all brightnesses alike.
+
+    As an offset of whole frames that wanders makes it, and then differently in each segment.
+    """
+    middle = float(np.average(weak.instrument[weak.used], weights=weak.weight[weak.used]))
+    weak_level, strong_level = (line.gain * (middle - line.x0) for line in (weak, strong))
+    error = jackknife_error(weak.gains * (middle - weak.x0s) - strong.gains * (middle - strong.x0s))
+    return weak_level - strong_level > max(_DOUBT_LEVEL * error, 0.03 * abs(strong_level))
 
 
 def _exceeds(weak: Line, strong: Line, errors: float) -> bool:
