@@ -39,6 +39,8 @@ _ITERATIONS = 15
 # Fourth cumulant of the residuals over their normalised variance, in units of gain² · variance.
 _FOURTH_CUMULANT = 1.5
 _LEAST_ROWS = 8
+# A row is a quarter of a tile of 8 × 8.
+_PIXELS_OF_ROW = 16
 
 
 class NoLine(ValueError):
@@ -62,9 +64,24 @@ class Samples:
     segment: Integers
     correlation: float
 
-    def variance_of_variance(self, variance: Floats, gain: float) -> Floats:
-        """Sampling variance of `y · sqrt(n)` where the true variance is `variance`."""
-        return 2 * self.correlation * variance**2 + _FOURTH_CUMULANT * max(gain, 0.0) ** 2 * variance
+    def variance_of_variance(self, variance: Floats, gain: float, excess: Floats | float = 0.0) -> Floats:
+        """Sampling variance of `y · sqrt(n)` where the true variance is `variance`.
+
+        `excess` is a row's mean variance above that, of which one pixel is taken to have all: then the mean
+        square of the variances is larger than the square of the mean, by as many times as there are pixels.
+        """
+        square = variance**2 + 2 * variance * excess + _PIXELS_OF_ROW * np.square(excess)
+        whole = variance + excess
+        return 2 * self.correlation * square + _FOURTH_CUMULANT * max(gain, 0.0) ** 2 * whole
+
+    def uneven_variance(self, variance: Floats, gain: float, x0: float) -> Floats:
+        """How far the variance that a row's mean implies lies above `variance`, that of its instrument.
+
+        0 where noise of the mean explains it. A bright pixel among dark ones does not show in its neighbours.
+        """
+        excess = gain * (self.x - x0) - variance
+        chance = abs(gain) * np.sqrt(np.maximum(variance, 0) / self.n)
+        return np.where(excess > np.maximum(6 * chance, 0.1 * variance), excess, 0.0)
 
 
 @dataclass(frozen=True)
@@ -108,10 +125,11 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
     for _ in range(_ITERATIONS):
         # Never below a fiftieth of the typical variance: a weight must not explode where the line nears zero.
         variance = np.maximum(gain * (q - x0), 0.02 * typical)
-        used = _noise_only(samples, usable, gain, x0, variance)
+        excess = samples.uneven_variance(variance, gain, x0)
+        used = _noise_only(samples, usable, gain, x0, variance, excess)
         if np.count_nonzero(used) < _LEAST_ROWS:
             raise NoLine("hardly any row is explained by noise")
-        weight = samples.n / samples.variance_of_variance(variance, gain)
+        weight = samples.n / samples.variance_of_variance(variance, gain, excess)
         new_gain, x0 = instrumental_line(samples.x[used], samples.y[used], q[used], weight[used])
         if not (np.isfinite(new_gain) and np.isfinite(x0)):
             raise NoLine("the means do not differ")
@@ -120,7 +138,8 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
         if settled:
             break
     variance = np.maximum(gain * (q - x0), 0.02 * typical)
-    weight = samples.n / samples.variance_of_variance(variance, gain)
+    excess = samples.uneven_variance(variance, gain, x0)
+    weight = samples.n / samples.variance_of_variance(variance, gain, excess)
     gains, x0s = jackknife_line(
         samples.x[used], samples.y[used], q[used], weight[used], jackknife_groups(samples.tile)[used]
     )
@@ -179,11 +198,13 @@ def _starting_line(samples: Samples, q: Floats, usable: Bools) -> tuple[float, f
     return slope, -float(np.median(medians[:, 1] - slope * medians[:, 0])) / slope
 
 
-def _noise_only(samples: Samples, usable: Bools, gain: float, x0: float, variance: Floats) -> Bools:
+def _noise_only(
+    samples: Samples, usable: Bools, gain: float, x0: float, variance: Floats, excess: Floats
+) -> Bools:
     """Rows that noise explains: not far off alone, nor as a place over time, nor as a moment over space."""
     n = samples.n
     deviation = (samples.y - gain * (samples.x - x0)) / variance
-    law = samples.variance_of_variance(variance, gain) / variance**2
+    law = samples.variance_of_variance(variance, gain, excess) / variance**2
     spread = np.sqrt(law / n)
     # Where contamination is everywhere the law is too narrow; where it is nowhere, it must not be narrowed.
     widening = _robust_spread((deviation / spread)[usable], 1.0, 1.5, centre=0.0)
