@@ -37,6 +37,7 @@ from anscombe_transform.calibration.line import (
     Samples,
     equal_groups,
     fit_line,
+    instrumental_line,
     jackknife_error,
 )
 from anscombe_transform.calibration.sensitivity import (
@@ -62,9 +63,13 @@ _LEAST_KEPT = 0.05
 # Standard errors of the relative gain, and of x₀ in units of the gain, by the share of the values under the
 # line that are cut off at the floor. A cut lowers the variance and raises the mean of dark pixels; how much
 # depends on the law of the noise, and simulated detectors differ by this.
-_CUT_GAIN, _CUT_X0 = 0.08, 0.25
+_CUT_GAIN, _CUT_X0 = 0.12, 0.25
+# Largest mean share of values cut off that a normal law is asked to make good.
+_MOST_UNCENSORED = 0.3
 # Least share of the rows in which anything changes. Where photons are counted, most may hold none.
 _LEAST_LIVE = 0.02
+# Groups of brightness in each of which zeros must be as many as photon statistics say.
+_GROUPS_OF_ZEROS = 5
 # Lag ratios above this are taken for white noise.
 _WHITE = 0.97
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
@@ -136,7 +141,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
 
     third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
     left = math.hypot(structure_left(line, lines, chosen), _UNEVEN_LEFT * field.spread * field.uneven)
-    gain_cut, x0_cut, clip_reasons = errors_of_cutting(line, table, clip_reasons)
+    line, gain_cut, x0_cut, clip_reasons = errors_of_cutting(line, samples, table.mean("low"), clip_reasons)
     left = math.hypot(left, gain_cut)
 
     even = field.relative if field.uneven else np.ones(len(table))
@@ -153,7 +158,9 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     zero = zero_by(third_filter if skewed else None)
     if zero.multiplied and third_filter != "t" and _skewed_by_structure(zero_by("t"), zero):
         zero = zero_by(None)
-    zero = replace(zero, interval=(zero.interval[0] - T_QUANTILE * x0_cut, zero.interval[1]))
+    zero = replace(
+        zero, interval=(zero.interval[0] - T_QUANTILE * x0_cut, zero.interval[1] + T_QUANTILE * x0_cut)
+    )
     half = T_QUANTILE * math.hypot(1.15 * line.gain_error, left * line.gain)
     reasons = [
         *judge(samples, line, zero, white, along, field),
@@ -192,11 +199,11 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
 def _intercept_interval(line: Line, systematic: float, cut: float) -> tuple[float, float]:
     """95 % interval of x₀; a systematic error of the gain tilts the line about the typical mean.
 
-    What cutting off at the floor does to x₀, by up to `cut`, only raises it.
+    `cut` is the error of x₀ that cutting off at the floor may have left.
     """
     typical = float(np.average(line.instrument[line.used], weights=line.weight[line.used]))
     half = T_QUANTILE * math.hypot(1.15 * line.x0_error, systematic * (typical - line.x0))
-    return line.x0 - half - T_QUANTILE * cut, line.x0 + half
+    return line.x0 - half - T_QUANTILE * cut, line.x0 + half + T_QUANTILE * cut
 
 
 def _why_empty(statistics: NoiseStatistics) -> NothingToMeasure:
@@ -228,9 +235,15 @@ def _floor_is_zero_photons(statistics: NoiseStatistics, table: Table) -> bool:
     if not (line.gain > 0 and abs(line.x0 - statistics.floor) < 0.5 * line.gain):
         return False
     photons = np.maximum(samples.x - statistics.floor, 0) / line.gain
-    expected = np.average(np.exp(-photons), weights=samples.n)
-    found = np.average(table.mean("low"), weights=samples.n)
-    return bool(0.85 < expected / max(found, 1e-30) < 1.1)
+    group = equal_groups(line.instrument, _GROUPS_OF_ZEROS)
+    n = np.bincount(group, samples.n, _GROUPS_OF_ZEROS)
+    expected, found = (
+        np.bincount(group, samples.n * v, _GROUPS_OF_ZEROS) / n for v in (np.exp(-photons), table.mean("low"))
+    )
+    whole = (expected * n).sum() / max(float((found * n).sum()), 1e-30)
+    ratio = (expected / np.maximum(found, 1e-30))[expected > 0.02]
+    # A mean over bright and dark pixels may agree by chance.
+    return bool(0.85 < whole < 1.1 and np.all((ratio > 0.8) & (ratio < 1.2)))
 
 
 def usable_rows(
@@ -273,16 +286,27 @@ def usable_rows(
     return usable, reasons
 
 
-def errors_of_cutting(line: Line, table: Table, reasons: list[Reason]) -> tuple[float, float, list[Reason]]:
-    """Relative error of the gain, and error of x₀, that the cut at the floor may have left in the line.
+def errors_of_cutting(
+    line: Line, samples: Samples, cut: Floats, reasons: list[Reason]
+) -> tuple[Line, float, float, list[Reason]]:
+    """What the cut at the floor, of a share `cut` of each row's values, did to the line.
 
-    Groups of brightness with few values cut off stay in, or all do where none is free of them. Returned with
-    the reasons, which then say by how much the gain may be off.
+    Groups of brightness with few values cut off stay in, or all do where none is free of them. Then what a
+    normal law would have lost is made good, if that is not most of it. Returned are the line, the relative
+    error of the gain and the error of x₀ that may be left, and the reasons, which say by how much the gain
+    may be off.
     """
     if not any(reason.code.startswith("clipped_low") for reason in reasons):
-        return 0.0, 0.0, reasons
-    rate = float(np.average(table.mean("low")[line.used], weights=line.weight[line.used]))
+        return line, 0.0, 0.0, reasons
+    rate = float(np.average(cut[line.used], weights=line.weight[line.used]))
     of_gain, of_x0 = _CUT_GAIN * rate, _CUT_X0 * rate * abs(line.gain)
+    everywhere = any(reason.code == "clipped_low_everywhere" for reason in reasons)
+    if everywhere and rate < _MOST_UNCENSORED:
+        whole = uncensored(line, samples, cut)
+        # Neither law is sure, so that half of the difference is an error.
+        of_gain = math.hypot(of_gain, 0.5 * (whole.gain / line.gain - 1))
+        of_x0 = math.hypot(of_x0, 0.5 * (whole.x0 - line.x0))
+        line = whole
     told = []
     for reason in reasons:
         if reason.code == "clipped_low_everywhere":
@@ -291,7 +315,30 @@ def errors_of_cutting(line: Line, table: Table, reasons: list[Reason]) -> tuple[
             )
             reason = replace(reason, message=message)
         told.append(reason)
-    return of_gain, of_x0, told
+    return line, of_gain, of_x0, told
+
+
+def uncensored(line: Line, samples: Samples, cut: Floats) -> Line:
+    """Return the line without what cutting the tail off a normal law does to its variance and mean.
+
+    A share Q(a) that lies below the floor, a standard deviations under the mean, shifts the mean by
+    m = φ(a) − a Q(a) standard deviations and the variance by the factor 1 − (1 + a²) Q(a) + a φ(a) − m²
+    (Tobin 1958).
+    """
+    from scipy.special import ndtri
+
+    share = np.clip(cut[line.used], 1e-9, 0.45)
+    a = -ndtri(share)
+    density = np.exp(-(a**2) / 2) / math.sqrt(2 * math.pi)
+    shift = density - a * share
+    variance = samples.y[line.used] / (1 - (1 + a**2) * share + a * density - shift**2)
+    mean = samples.x[line.used] - shift * np.sqrt(np.maximum(variance, 0))
+    gain, x0 = instrumental_line(mean, variance, line.instrument[line.used], line.weight[line.used])
+    if not (np.isfinite(x0) and gain > 0):
+        return line
+    return replace(
+        line, gain=gain, x0=x0, gains=line.gains * (gain / line.gain), x0s=line.x0s + (x0 - line.x0)
+    )
 
 
 def without_blank_tiles(table: Table, usable: Bools) -> tuple[Bools, list[Reason]]:

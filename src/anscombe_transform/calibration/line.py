@@ -72,7 +72,8 @@ class Samples:
         """
         square = variance**2 + 2 * variance * excess + _PIXELS_OF_ROW * np.square(excess)
         whole = variance + excess
-        return 2 * self.correlation * square + _FOURTH_CUMULANT * max(gain, 0.0) ** 2 * whole
+        law = 2 * self.correlation * square + _FOURTH_CUMULANT * max(gain, 0.0) ** 2 * whole
+        return np.asarray(law, np.float64)
 
     def uneven_variance(self, variance: Floats, gain: float, x0: float) -> Floats:
         """How far the variance that a row's mean implies lies above `variance`, that of its instrument.
@@ -81,7 +82,8 @@ class Samples:
         """
         excess = gain * (self.x - x0) - variance
         chance = abs(gain) * np.sqrt(np.maximum(variance, 0) / self.n)
-        return np.where(excess > np.maximum(6 * chance, 0.1 * variance), excess, 0.0)
+        shown = excess > np.maximum(6 * chance, 0.1 * variance)
+        return np.asarray(np.where(shown, excess, 0.0), np.float64)
 
 
 @dataclass(frozen=True)

@@ -145,12 +145,16 @@ def _ceiling(levels: _Levels) -> float:
 def _floor(levels: _Levels) -> float:
     """Return the smallest value if samples pile up there, else minus infinity.
 
-    The darkest pixels are many, so the pile must stand out from its close neighbours.
+    The darkest pixels are many, so the pile must stand out from its close neighbours. At 0, where an unsigned
+    file ends, less will do if the counts above it rise: those of a tail would rise from there.
     """
     step = float(np.median(np.diff(levels.lowest)))
     near = levels.lowest[1:] - levels.lowest[0] < 6 * step
     least, beside = levels.lowest_counts[0], levels.lowest_counts[1:][near]
     piled = least > max(8, 1e-5 * levels.total) and len(beside) >= 3 and least > 2 * beside.max()
+    if levels.lowest[0] == 0 and len(beside) >= 3:
+        first, second = levels.lowest_counts[1:3]
+        piled |= first < second and least > 1.1 * first + 6 * math.sqrt(first)
     return float(levels.lowest[0]) if piled else -math.inf
 
 
