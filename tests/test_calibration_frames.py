@@ -7,7 +7,9 @@ import pytest
 from scipy import fft, ndimage
 
 from anscombe_transform.calibration import compute_sensitivity
+from anscombe_transform.calibration.estimate import uncensored
 from anscombe_transform.calibration.frames import common_step, is_block_compressed
+from anscombe_transform.calibration.line import Samples, fit_line
 from anscombe_transform.simulation import simulate_movie
 
 SHAPE = (48, 96, 96)
@@ -115,3 +117,68 @@ def test_gain_that_varies_over_the_field_is_told_and_averaged(seed):
         found = compute_sensitivity(counts * gain + 50, on_refusal="return")
         assert ("uneven_gain", severity) in {(r.code, r.severity) for r in found.reasons}
         assert found.conversion_gain == pytest.approx(20, rel=0.04)
+
+
+def test_counts_of_hardly_any_photon_are_calibrated(seed):
+    """A field in which most classes of pixels hold no photon has a gain of 1 within 6 %."""
+    dark = np.full((128, 128), 0.0005)
+    dark[30:90, 30:90] = 0.3 * np.linspace(0.1, 1, 60)
+    counts = np.random.default_rng(seed).poisson(dark, (96, 128, 128)).astype(np.uint8)
+    found = compute_sensitivity(counts)
+    assert found.conversion_gain == pytest.approx(1, rel=0.06)
+    assert abs(found.zero_level) < 0.005
+
+
+def test_a_cut_through_the_dark_noise_of_a_camera_is_seen(seed):
+    """A camera whose zero level is at half its read noise, cut at 0, is told; the interval holds the gain."""
+    camera = {"conversion_gain": 2.2, "zero_level": 2, "read_noise": 3.5, "dtype": "uint16"}
+    movie, truth = simulate_movie((96, 128, 128), mean_photons=6, rng=seed, **camera)
+    found = compute_sensitivity(movie, on_refusal="return")
+    assert codes(movie) & {"clipped_low", "clipped_low_everywhere"}
+    low, high = found.conversion_gain_interval
+    assert low - 0.1 < truth.conversion_gain < high + 0.1
+
+
+def test_a_wandering_offset_does_not_move_the_zero_level(seed):
+    """Offsets of whole frames, a photon each, leave the zero level within 0.3 photons."""
+    rng = np.random.default_rng(seed)
+    movie, truth = simulate_movie((96, 128, 128), rng=rng, dtype="float32")
+    offsets = rng.normal(0, truth.conversion_gain, (96, 1, 1)).astype(np.float32)
+    found = compute_sensitivity(movie + offsets - offsets.mean())
+    assert abs(found.zero_level - truth.zero_level) < 0.3 * truth.conversion_gain
+
+
+def test_zero_level_of_a_moving_camera(seed):
+    """Where a camera jitters, the zero level lies in its interval, to a photon."""
+    camera = {"conversion_gain": 2.2, "zero_level": 100, "read_noise": 3.5, "dtype": "uint16"}
+    movie, _ = simulate_movie((96, 160, 160), jitter=1.5, mean_photons=30, rng=seed, **camera)
+    found = compute_sensitivity(movie, on_refusal="return")
+    low, high = found.zero_level_interval
+    assert low - 2.2 < 100 < high + 2.2
+
+
+def test_a_bright_pixel_among_dark_ones_scatters_more_than_an_even_class():
+    """The mean square of 16 variances, of which one is higher, is that which the law of a row takes."""
+    none = np.zeros(1)
+    rows = Samples(none, none, none, none, np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), 1.0)
+    even, excess = 3.0, np.array([0.5])
+    variances = np.array([even] * 15 + [even + 16 * excess[0]])
+    assert rows.variance_of_variance(np.array([even]), 0.0, excess) == pytest.approx(
+        2 * np.mean(variances**2)
+    )
+
+
+def test_a_normal_law_cut_off_is_made_whole(rng):
+    """Mean and variance of normal noise of which a tenth is cut off are found again within 2 %."""
+    mean, x, y, cut = np.linspace(1.2, 3, 40), [], [], []
+    for m in mean:
+        values = np.maximum(rng.normal(m, np.sqrt(m), 40_000), 0)
+        x.append(values.mean()), y.append(values.var()), cut.append(np.mean(values == 0))
+    x, y, cut, n = np.array(x), np.array(y), np.array(cut), np.full(40, 40_000.0)
+    label = np.arange(40)
+    samples = Samples(x, y, mean, n, label, label, np.zeros(40, int), 1.0)
+    line = fit_line(samples, np.ones(40, bool))
+    assert line.gain > 1.02
+    whole = uncensored(line, samples, cut)
+    assert whole.gain == pytest.approx(1, abs=0.04)
+    assert whole.x0 == pytest.approx(0, abs=0.05)

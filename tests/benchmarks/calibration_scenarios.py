@@ -101,6 +101,12 @@ def uneven_gain(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
     return _stored(truth.zero_level + (m - truth.zero_level) * gain, m.dtype)
 
 
+def tilted_gain(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """A gain that rises by 30 % across the field."""
+    gain = np.linspace(0.85, 1.15, m.shape[2])
+    return _stored(truth.zero_level + (m - truth.zero_level) * gain, m.dtype)
+
+
 def wandering_offset(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
     """A zero level that wanders from frame to frame by half a photon."""
     offsets = rng.normal(0, 0.5 * truth.signal_per_photon, (len(m), 1, 1))
@@ -283,6 +289,65 @@ def jpeg_like(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
     return _stored(blocks.transpose(0, 1, 3, 2, 4).reshape(m.shape), np.dtype(np.uint8))
 
 
+def lightly_compressed(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """JPEG of a good quality, in 8 bits."""
+    from scipy.fft import dctn, idctn
+
+    frames, height, width = m.shape
+    low, high = np.quantile(m, [0.001, 0.999])
+    scaled = np.clip(255 * (m - low) / (high - low), 0, 255).astype(np.float32)
+    blocks = scaled.reshape(frames, height // 8, 8, width // 8, 8).transpose(0, 1, 3, 2, 4)
+    y, x = np.ogrid[:8, :8]
+    step = 2 + (y + x) // 2
+    blocks = idctn(np.rint(dctn(blocks, axes=(3, 4), norm="ortho") / step) * step, axes=(3, 4), norm="ortho")
+    return _stored(blocks.transpose(0, 1, 3, 2, 4).reshape(m.shape), np.dtype(np.uint8))
+
+
+def stretched(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Every frame stretched to 8 bits between its 1 % and 99 % quantiles."""
+    low, high = np.quantile(m, [0.01, 0.99], axis=(1, 2), keepdims=True)
+    return _stored(np.clip(255 * (m - low) / (high - low), 0, 255), np.dtype(np.uint8))
+
+
+def levelled(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Every frame divided by its mean, as for bleaching."""
+    fading = m * np.linspace(1, 0.5, len(m))[:, None, None]
+    return (fading / fading.mean(axis=(1, 2), keepdims=True)).astype(np.float32)
+
+
+def sharpened(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Unsharp mask."""
+    from scipy.ndimage import gaussian_filter
+
+    m = m.astype(np.float32)
+    return m + (m - gaussian_filter(m, (0, 1, 1)))
+
+
+def deinterlaced(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Every second line the mean of the lines beside it."""
+    m = m.astype(np.float32)
+    m[:, 1:-1:2] = (m[:, :-2:2] + m[:, 2::2]) / 2
+    return m
+
+
+def overlapping_means(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Mean of four frames, every two frames."""
+    return np.stack([m[k : k + 4].mean(axis=0) for k in range(0, len(m) - 3, 2)]).astype(np.float32)
+
+
+def slightly_filtered(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """A tenth of each neighbouring frame mixed in."""
+    from scipy.ndimage import convolve1d
+
+    return convolve1d(m.astype(np.float32), [0.1, 0.8, 0.1], axis=0)
+
+
+def posterised(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Steps of three times the noise in the dark."""
+    step = 3 * np.std(np.diff(m[:, :8, :8].astype(np.float32), axis=0)) / np.sqrt(2)
+    return (m / max(step, 3.0)).astype(np.int16)
+
+
 def autoscaled(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
     """Every frame stretched to 8 bits by itself, as exporting single pictures does."""
     out = [255 * (f - f.min()) / (float(f.max()) - f.min()) for f in m.astype(np.float32)]
@@ -379,6 +444,8 @@ USABLE: dict[str, Scenario] = {
     "column noise": _ORDINARY(change=column_noise),
     "dead columns": _ORDINARY(change=dead_columns),
     "uneven gain": _ORDINARY(change=uneven_gain),
+    "gain that rises by 30 %": _ORDINARY(change=tilted_gain),
+    "photon counts, dark": _ORDINARY(**COUNTS | {"dtype": "uint8"}, mean_photons=0.05, **_PHOTON),
     "wandering offset": _ORDINARY(change=wandering_offset),
     "fixed pattern": _ORDINARY(change=fixed_pattern),
     "black frames": _ORDINARY(zero_level=500, change=black_frames),
@@ -400,6 +467,7 @@ USABLE: dict[str, Scenario] = {
     "clipped at zero": _HARD(**_CUT, gain_bar=0.04, zero_bar=0.6),
     "clipped at zero, dark": _HARD(**_CUT | {"zero_level": -10}, gain_bar=0.04, zero_bar=0.6),
     "clipped at zero, bright": _HARD(**_CUT, mean_photons=20, gain_bar=0.04, zero_bar=0.6),
+    "clipped at zero, sCMOS": _HARD(**SCMOS | {"zero_level": 2}, mean_photons=8, gain_bar=0.04, zero_bar=0.6),
     "T = 2": _HARD((2, 1144, 1144), gain_bar=0.05, zero_bar=0.4),
     "T = 5": _HARD((5, 724, 724), gain_bar=0.05, zero_bar=0.6),
     "T = 10": _HARD((10, 512, 512), gain_bar=0.04, zero_bar=0.8),
@@ -434,6 +502,14 @@ UNUSABLE: dict[str, Scenario] = {
     "interpolated frames": _UNUSABLE(change=interpolated_frames),
     "upscaled": _UNUSABLE(change=upscaled),
     "JPEG": _UNUSABLE(change=jpeg_like),
+    "JPEG, good quality": _UNUSABLE(change=lightly_compressed),
+    "stretched between quantiles": _UNUSABLE(change=stretched),
+    "divided by the frame's mean": _UNUSABLE(change=levelled),
+    "sharpened": _UNUSABLE(change=sharpened),
+    "deinterlaced": _UNUSABLE(change=deinterlaced),
+    "overlapping means": _UNUSABLE(change=overlapping_means),
+    "a little smoothed in time": _UNUSABLE(change=slightly_filtered),
+    "steps coarser than the noise": _UNUSABLE(change=posterised),
     "autoscaled to 8 bit": _UNUSABLE(change=autoscaled),
     "divided by its mean": _UNUSABLE(change=normalised),
     "standardised": _UNUSABLE(change=standardised),

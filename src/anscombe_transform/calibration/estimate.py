@@ -322,8 +322,11 @@ def uncensored(line: Line, samples: Samples, cut: Floats) -> Line:
     """Return the line without what cutting the tail off a normal law does to its variance and mean.
 
     A share Q(a) that lies below the floor, a standard deviations under the mean, shifts the mean by
-    m = φ(a) − a Q(a) standard deviations and the variance by the factor 1 − (1 + a²) Q(a) + a φ(a) − m²
-    (Tobin 1958).
+    m = φ(a) − a Q(a) standard deviations and the variance by the factor 1 − (1 − a²) Q(a) − a φ(a) − m².
+
+    References
+    ----------
+    J. Tobin, "Estimation of relationships for limited dependent variables", Econometrica 26 (1958) 24-36.
     """
     from scipy.special import ndtri
 
@@ -331,7 +334,7 @@ def uncensored(line: Line, samples: Samples, cut: Floats) -> Line:
     a = -ndtri(share)
     density = np.exp(-(a**2) / 2) / math.sqrt(2 * math.pi)
     shift = density - a * share
-    variance = samples.y[line.used] / (1 - (1 + a**2) * share + a * density - shift**2)
+    variance = samples.y[line.used] / (1 - (1 - a**2) * share - a * density - shift**2)
     mean = samples.x[line.used] - shift * np.sqrt(np.maximum(variance, 0))
     gain, x0 = instrumental_line(mean, variance, line.instrument[line.used], line.weight[line.used])
     if not (np.isfinite(x0) and gain > 0):
