@@ -243,7 +243,7 @@ def _floor_is_zero_photons(statistics: NoiseStatistics, table: Table) -> bool:
     whole = (expected * n).sum() / max(float((found * n).sum()), 1e-30)
     ratio = (expected / np.maximum(found, 1e-30))[expected > 0.02]
     # A mean over bright and dark pixels may agree by chance.
-    return bool(0.85 < whole < 1.1 and np.all((ratio > 0.8) & (ratio < 1.2)))
+    return bool(0.85 < whole < 1.1 and np.all((ratio > 0.75) & (ratio < 1.25)))
 
 
 def usable_rows(
