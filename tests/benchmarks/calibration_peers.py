@@ -134,7 +134,8 @@ def main() -> None:
     names = [OURS, "anscombe-transform 1.0.0", "photon-flux-estimation"]
     text = (
         f"Error of the gain, and of the zero level in photons: median (worst) of {arguments.seeds} simulated "
-        'movies a scenario (`tests/benchmarks/calibration_peers.py` writes this table; "fails" is an error '
+        f"movies a scenario (`tests/benchmarks/calibration_peers.py --seeds {arguments.seeds} --first-seed "
+        f'{arguments.first_seed}` writes this table; "fails" is an error '
         "raised on most of them: they ask for more than 100 neighbouring values that all occur). The two "
         "share one method.\n\n"
         f"| scenario | {' | '.join(names)} |\n{'|---' * (len(names) + 1)}|\n"
