@@ -275,8 +275,10 @@ def upscaled(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
     return _stored(zoom(m[:, :80, :80].astype(np.float32), (1, 2, 2), order=1), m.dtype)
 
 
-def jpeg_like(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
-    """Cosine transform of 8 × 8 blocks, coarsely quantised, in 8 bits."""
+def jpeg_like(
+    m: Movie, truth: Truth, rng: np.random.Generator, *, least: float = 10, rise: float = 8
+) -> Movie:
+    """Cosine transform of 8 × 8 blocks in 8 bits, quantised in steps that rise with the frequency."""
     from scipy.fft import dctn, idctn
 
     frames, height, width = m.shape
@@ -284,21 +286,7 @@ def jpeg_like(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
     scaled = np.clip(255 * (m - low) / (high - low), 0, 255).astype(np.float32)
     blocks = scaled.reshape(frames, height // 8, 8, width // 8, 8).transpose(0, 1, 3, 2, 4)
     y, x = np.ogrid[:8, :8]
-    step = 10 + 8.0 * (y + x)
-    blocks = idctn(np.rint(dctn(blocks, axes=(3, 4), norm="ortho") / step) * step, axes=(3, 4), norm="ortho")
-    return _stored(blocks.transpose(0, 1, 3, 2, 4).reshape(m.shape), np.dtype(np.uint8))
-
-
-def lightly_compressed(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
-    """JPEG of a good quality, in 8 bits."""
-    from scipy.fft import dctn, idctn
-
-    frames, height, width = m.shape
-    low, high = np.quantile(m, [0.001, 0.999])
-    scaled = np.clip(255 * (m - low) / (high - low), 0, 255).astype(np.float32)
-    blocks = scaled.reshape(frames, height // 8, 8, width // 8, 8).transpose(0, 1, 3, 2, 4)
-    y, x = np.ogrid[:8, :8]
-    step = 2 + (y + x) // 2
+    step = least + rise * (y + x)
     blocks = idctn(np.rint(dctn(blocks, axes=(3, 4), norm="ortho") / step) * step, axes=(3, 4), norm="ortho")
     return _stored(blocks.transpose(0, 1, 3, 2, 4).reshape(m.shape), np.dtype(np.uint8))
 
@@ -502,7 +490,7 @@ UNUSABLE: dict[str, Scenario] = {
     "interpolated frames": _UNUSABLE(change=interpolated_frames),
     "upscaled": _UNUSABLE(change=upscaled),
     "JPEG": _UNUSABLE(change=jpeg_like),
-    "JPEG, good quality": _UNUSABLE(change=lightly_compressed),
+    "JPEG, good quality": _UNUSABLE(change=partial(jpeg_like, least=2, rise=0.5)),
     "stretched between quantiles": _UNUSABLE(change=stretched),
     "divided by the frame's mean": _UNUSABLE(change=levelled),
     "sharpened": _UNUSABLE(change=sharpened),
