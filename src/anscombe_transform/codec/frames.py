@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -78,6 +79,8 @@ _PIECE, _BLOCK = 1 << 13, 1 << 16
 _TABLE = 1.004
 # Chunks of so few codes, of so many bits, are not tried in pairs.
 _FEW, _SHORT = 1 << 13, 2
+# Of a small chunk that the model stores this near to its noise, no prediction would make much less.
+_NEAR_NOISE = 1.16
 # Where one value of so few is an escape, pairs would be slower than single values.
 _MANY_ESCAPES = 8
 # Below so many bits a code, matches may be found in residuals: Huffman's code has no less than one.
@@ -476,11 +479,13 @@ def _encode_fast(q: AnyArray, choice: _Choice) -> bytes:
     return _smallest(q, _bytes_of(residuals, _CENTRED), _RUNNING, rate, bits)
 
 
-def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
-    """The chunk under the model, or as ``fast`` would store it where that has the smaller entropy."""
+def _encode_compact(q: AnyArray, model: FrameModel, enough: float = 0.0) -> bytes:
+    """The chunk under the model, or as ``fast`` would store it where that has the smaller entropy.
+
+    Of `enough` bits a code or fewer, ``fast`` is not asked.
+    """
     from anscombe_transform import _model_kernels
 
-    choice = _best_rate(q)
     known = tables(model)
     payload = scratch("ranks", q.nbytes)
     low, high = payload[: q.size], payload[q.size :]
@@ -490,26 +495,44 @@ def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
     skipped = q[0].size if len(q) > 2 else 0
     parts = [part[skipped::step] for part in (low, high) if part.size]
     found = sum(_byte_entropy(part) for part in parts)
-    if choice.bits < found:
+    if found > enough and (choice := _best_rate(q)).bits < found:
         return _encode_fast(q, choice)
     return _smallest(q, payload, _MODEL, model.check, found)
 
 
 def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
     """Few frames under a prediction of their own, unless they are smaller as many would be stored."""
-    prediction, symbols = still.symbols_of(q)
     small = q.size <= 2 * _PIECE
+    modelled = None
+    if model is not None and q.size <= _FEW:
+        noise = still.noise_bits(q[-1])
+        modelled = _encode_compact(q, model, _NEAR_NOISE * noise)
+        # What takes less than its noise is more regular than noise, such as codes with gaps.
+        if noise * q.size <= 8 * len(modelled) <= _NEAR_NOISE * noise * q.size:
+            return modelled
+    prediction, symbols = still.symbols_of(q)
+    bits = still.entropy(symbols)
     if model is None and not small:
         plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: _odd_step(q.size)]), 0)
-        if plain <= still.entropy(symbols):
+        if plain <= bits:
             return _encode_fast(q, _best_rate(q))
-    stage, parameter, frame = still.packed(symbols, prediction, arithmetic=model is not None)
+    pairs = q.size > _FEW or bits < _SHORT
+    stage, parameter, frame = still.packed(symbols, prediction, pairs=pairs, arithmetic=model is not None)
     first = _chunk(_LINEAR | stage, parameter, frame)
     if model is not None:
-        return min(first, _encode_compact(q, model), key=len)
-    if small or 8 * len(first) < _REPEATING * q.size or _may_repeat(q, len(first)):
+        first = min(first, modelled or _encode_compact(q, model), key=len)
+        look = _repeats(q)
+    else:
+        short = 8 * len(first) < _REPEATING * q.size
+        look = small or short or _repeats(q) or _may_repeat(q, len(first))
+    if look:
         return min(first, _chunk(_STORED, _IN_ORDER, pack_matches(_in_order(q))), key=len)
     return first
+
+
+def _repeats(q: AnyArray) -> bool:
+    """Whether a frame, or a plane of a single frame, is the same as the one before."""
+    return any(np.array_equal(one, other) for one, other in pairwise(still.as_stack(q)))
 
 
 def _may_repeat(q: AnyArray, size: int) -> bool:

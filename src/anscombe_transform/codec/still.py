@@ -14,6 +14,7 @@ Image Processing 9(8), 1309-1324, for causal neighbours and their names.
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -121,6 +122,20 @@ def _state(stack: AnyArray) -> AnyArray:
     return scratch("means", stack[0].size, np.int32).reshape(stack.shape[1:])
 
 
+def noise_bits(frame: AnyArray) -> float:
+    """Bits that the noise of a frame (plane, y, x) takes at least, were it normal and its pixels independent.
+
+    Its variance is that of a second difference along both axes (Immerkær 1996, Fast noise variance
+    estimation, Computer Vision and Image Understanding 64(2), 300-302, eq. 2), here of the frame's middle.
+    """
+    height = frame.shape[1]
+    part = frame[:, height // 4 : height - height // 4].astype(np.int32)
+    rows = part[:, :-2] + part[:, 2:] - 2 * part[:, 1:-1]
+    both = rows[..., :-2] + rows[..., 2:] - 2 * rows[..., 1:-1]
+    line = both.reshape(-1).astype(np.float32)
+    return 0.5 * math.log2(max(2 * math.pi * math.e * float(line @ line) / (36 * line.size), 1.0))
+
+
 # --- the entropy stage --------------------------------------------------------------------------------------
 
 GAPS = 0x10
@@ -134,13 +149,15 @@ _NO_BIAS = np.uint8(0)
 _PIECE = 1 << 15
 _SAVING = 0.999
 # Symbols below which the table of the arithmetic coder takes more than it saves.
-_FEWEST = 1 << 12
+_FEWEST = 1 << 13
 BLOCK = 1 << 16
 """Symbols of a block of the arithmetic coder, the last one excepted."""
 _TABLE = 1 + 3 * 256 + 4
 
 
-def packed(symbols: AnyArray, prediction: Prediction, *, arithmetic: bool = False) -> tuple[int, int, bytes]:
+def packed(
+    symbols: AnyArray, prediction: Prediction, *, pairs: bool = True, arithmetic: bool = False
+) -> tuple[int, int, bytes]:
     """Entropy stage, parameter and zstd frame of a chunk; `arithmetic` allows the slow and small stage."""
     from anscombe_transform import _still_kernels
 
@@ -154,8 +171,8 @@ def packed(symbols: AnyArray, prediction: Prediction, *, arithmetic: bool = Fals
         head += count.to_bytes(4, "little") + more[:count].tobytes()
     front = np.frombuffer(head, np.uint8)
     found = []
-    if (pairs := _pairs(line)) is not None:
-        found.append((PAIRS, parameter, pack_parts([front, *pairs])))
+    if pairs and (digits := _pairs(line)) is not None:
+        found.append((PAIRS, parameter, pack_parts([front, *digits])))
     if not found or line.size <= _PIECE:
         found.append((PLAIN, parameter, pack_parts([front, line])))
     if arithmetic and (ranges := _ranges(line)) is not None:
