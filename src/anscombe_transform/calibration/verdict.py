@@ -87,8 +87,8 @@ def judge(
     if field.uneven:
         yield Reason(
             "uneven_gain",
-            f"the gain varies by {100 * field.spread:.0f} % over the field, as after flat-field "
-            "correction or with several amplifiers; the gain given is the mean over the field.",
+            f"the gain varies by {100 * field.spread:.0f} % over the field, as with a resonant scanner, "
+            "several amplifiers or after flat-field correction; the gain given is the mean over the field.",
             "caution" if field.spread > _UNEVEN else "note",
         )
     within, significance = slope_within_tiles(samples, line)
