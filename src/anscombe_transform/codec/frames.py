@@ -79,8 +79,8 @@ _PIECE, _BLOCK = 1 << 13, 1 << 16
 _TABLE = 1.004
 # Chunks of so few codes, of so many bits, are not tried in pairs.
 _FEW, _SHORT = 1 << 13, 2
-# Of a small chunk that the model stores this near to its noise, no prediction would make much less.
-_NEAR_NOISE = 1.16
+# Of a small chunk that the model stores this near to its noise, no prediction would make half a percent less.
+_NEAR_NOISE = 1.19
 # Where one value of so few is an escape, pairs would be slower than single values.
 _MANY_ESCAPES = 8
 # Below so many bits a code, matches may be found in residuals: Huffman's code has no less than one.
