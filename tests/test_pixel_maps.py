@@ -60,7 +60,9 @@ def test_maps_are_nearer_the_truth_than_pixel_or_field(camera, mapped):
     assert error(maps.read_variance, read_variance, camera) < min(
         np.sqrt(np.mean(raw**2)), np.std(read_variance)
     )
-    assert error(maps.gain, camera.gain, camera) < 0.95 * np.std(camera.gain)
+    # One gain for the field is not known exactly either.
+    one = np.full(SHAPE, maps.gain.mean())
+    assert error(maps.gain, camera.gain, camera) < error(one, camera.gain, camera)
 
 
 def test_hot_pixels_are_listed(camera, mapped):
