@@ -81,6 +81,25 @@ def scratch(name: str, size: int, dtype: npt.DTypeLike = np.uint8) -> npt.NDArra
     return block[:nbytes].view(wanted)
 
 
+SAMPLED = 1 << 15
+"""Pixels looked at to choose how a chunk is stored; more would not change the choice, and cost time."""
+
+
+def odd_step(size: int) -> int:
+    """Stride through a chunk that takes a sample of it and meets every column."""
+    return max(1, size // SAMPLED) | 1
+
+
+def byte_entropy(payload: npt.NDArray[np.uint8]) -> float:
+    """Bits that a byte takes at least, coded one by one."""
+    from anscombe_transform import _frame_kernels
+
+    line = np.ascontiguousarray(payload).view()
+    # Always read-only, since the loop would be compiled again for an array that is not.
+    line.flags.writeable = False
+    return float(_frame_kernels.byte_entropy(line))
+
+
 def pack(data: npt.NDArray[np.uint8]) -> bytes:
     """A zstd frame of contiguous bytes, by its Huffman stage alone."""
     frame: bytes = _thread.huffman.compress(data.data)

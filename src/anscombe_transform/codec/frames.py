@@ -20,7 +20,10 @@ import numpy as np
 
 from anscombe_transform.codec import still
 from anscombe_transform.codec.entropy import (
+    SAMPLED,
     DamagedChunkError,
+    byte_entropy,
+    odd_step,
     pack,
     pack_apart,
     pack_matches,
@@ -72,8 +75,6 @@ _IN_ORDER, _IN_PLANES = 0, 1
 _RATES = (1, 2, 3, 4, 5)
 # Residuals around 0 have high byte 0 once 128 is added; stored codes are split as they are.
 _CENTRED = 128
-# Pixels looked at to choose how a chunk is stored; more would not change the choice, and cost time.
-_SAMPLED = 1 << 15
 # Codes of a piece that is packed on trial, and half of a block of zstd, for which it makes one table.
 _PIECE, _BLOCK = 1 << 13, 1 << 16
 _TABLE = 1.004
@@ -491,10 +492,10 @@ def _encode_compact(q: AnyArray, model: FrameModel, enough: float = 0.0) -> byte
     low, high = payload[: q.size], payload[q.size :]
     numbers = known.numbers[q.itemsize]
     _model_kernels.code_to_rank(q, low.reshape(q.shape), high, known.ranks, *numbers, _states(q))
-    step = _odd_step(q.size)
+    step = odd_step(q.size)
     skipped = q[0].size if len(q) > 2 else 0
     parts = [part[skipped::step] for part in (low, high) if part.size]
-    found = sum(_byte_entropy(part) for part in parts)
+    found = sum(byte_entropy(part) for part in parts)
     if found > enough and (choice := _best_rate(q)).bits < found:
         return _encode_fast(q, choice)
     return _smallest(q, payload, _MODEL, model.check, found)
@@ -511,12 +512,11 @@ def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
         if noise * q.size <= 8 * len(modelled) <= _NEAR_NOISE * noise * q.size:
             return modelled
     prediction, symbols = still.symbols_of(q)
-    bits = still.entropy(symbols)
     if model is None and not small:
-        plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: _odd_step(q.size)]), 0)
-        if plain <= bits:
+        plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: odd_step(q.size)]), 0)
+        if plain <= still.entropy(symbols):
             return _encode_fast(q, _best_rate(q))
-    pairs = q.size > _FEW or bits < _SHORT
+    pairs = q.size > _FEW or still.entropy(symbols) < _SHORT
     stage, parameter, frame = still.packed(symbols, prediction, pairs=pairs, arithmetic=model is not None)
     first = _chunk(_LINEAR | stage, parameter, frame)
     if model is not None:
@@ -542,11 +542,6 @@ def _may_repeat(q: AnyArray, size: int) -> bool:
     return sum(len(pack_matches(piece)) for piece in pieces) < 1.03 * size * len(pieces) * _PIECE / q.size
 
 
-def _odd_step(size: int) -> int:
-    """Stride through a chunk that takes a sample of it and meets every column."""
-    return max(1, size // _SAMPLED) | 1
-
-
 def running_residuals(q: AnyArray, rate: int) -> AnyArray:
     """Residuals of frames (time, plane, y, x) under the running mean; scratch of this thread."""
     from anscombe_transform import _frame_kernels
@@ -560,18 +555,8 @@ def _entropy(values: AnyArray, bias: int) -> float:
     """Bits that a value takes at least, if its bytes are coded one by one."""
     payload = _bytes_of(values, bias)
     if values.itemsize == 1:
-        return _byte_entropy(payload)
-    return _byte_entropy(payload[: values.size]) + _byte_entropy(payload[values.size :])
-
-
-def _byte_entropy(payload: npt.NDArray[np.uint8]) -> float:
-    """Bits that a byte takes at least, coded one by one."""
-    from anscombe_transform import _frame_kernels
-
-    line = np.ascontiguousarray(payload).view()
-    # Always read-only, since the loop would be compiled again for an array that is not.
-    line.flags.writeable = False
-    return float(_frame_kernels.byte_entropy(line))
+        return byte_entropy(payload)
+    return byte_entropy(payload[: values.size]) + byte_entropy(payload[values.size :])
 
 
 def _best_rate(q: AnyArray) -> _Choice:
@@ -582,7 +567,7 @@ def _best_rate(q: AnyArray) -> _Choice:
     if frames <= 2:
         # Rates differ from the third frame on.
         residuals = running_residuals(q, 1)
-        step = _odd_step(q.size)
+        step = odd_step(q.size)
         plain = _entropy(np.ascontiguousarray(q.reshape(-1)[::step]), 0)
         found = _entropy(np.ascontiguousarray(residuals.reshape(-1)[::step]), _CENTRED)
         return _Choice(1, found, residuals) if found < plain else _Choice(0, plain)
@@ -602,10 +587,10 @@ def _sampled_pixels(q: AnyArray) -> AnyArray:
 
     A patch would judge the chunk by one place. Rows and columns are taken with a stride, staggered by row.
     """
-    frames = min(q.shape[0], _SAMPLED)
+    frames = min(q.shape[0], SAMPLED)
     start = (q.shape[0] - frames) // 2
     part = q[start : start + frames].reshape(frames, -1)
-    step = _odd_step(part.size)
+    step = odd_step(part.size)
     sample = np.ascontiguousarray(part[:, step // 2 :: step]).reshape(frames, 1, 1, -1)
     sample.flags.writeable = False
     return sample

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from anscombe_transform.codec.entropy import DamagedChunkError, pack, pack_parts, scratch, unpack
+from anscombe_transform.codec.entropy import (
+    DamagedChunkError,
+    byte_entropy,
+    odd_step,
+    pack,
+    pack_parts,
+    scratch,
+    unpack,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -267,18 +275,13 @@ def _read_table(data: bytes) -> tuple[npt.NDArray[np.uint16], int]:
 
 def entropy(symbols: AnyArray) -> float:
     """Bits that a symbol takes at least, all coded alike."""
-    from anscombe_transform import _frame_kernels
-
-    line = symbols.reshape(-1)
-    line = np.ascontiguousarray(line[:: max(1, line.size >> 15) | 1])
+    line = symbols.reshape(-1)[:: odd_step(symbols.size)]
     if line.itemsize == 1:
-        line.flags.writeable = False
-        return float(_frame_kernels.byte_entropy(line))
+        return byte_entropy(line)
     beyond = line >= 224
     bits = 8 * (np.count_nonzero(beyond) + np.count_nonzero(line >= 224 + (31 << 8))) / line.size
     narrowed = np.where(beyond, np.minimum(255, 224 + ((line - 224) >> 8)), line).astype(np.uint8)
-    narrowed.flags.writeable = False
-    return bits + float(_frame_kernels.byte_entropy(narrowed))
+    return bits + byte_entropy(narrowed)
 
 
 def decode(frame: memoryview, stage: int, parameter: int, q: AnyArray) -> None:
