@@ -369,6 +369,29 @@ def test_masked_pixels_are_left_out(seed, radius):
     assert abs(found.zero_level - truth.zero_level) < 5
 
 
+def test_tiles_beside_masked_pixels_are_blank(seed):
+    """A tile goes if a pixel that its filters reach is masked, and stays for pixels that photons left out."""
+    frames = np.random.default_rng(seed).poisson(3, (24, 50, 66)).astype(np.uint16)
+    frames[:, 20:, :26] = 7
+    frames[:, 5, ::9] = 0
+    statistics = NoiseStatistics((50, 66))
+    statistics.update(frames, start=0)
+    blank = np.zeros((6, 8), bool)
+    # Tile k reaches over pixels 8 k to 8 k + 9.
+    blank[2:, :4] = True
+    assert np.array_equal(statistics.table().blank.reshape(6, 8), blank)
+
+
+def test_a_little_noise_shared_along_lines_does_not_change_the_gain(seed):
+    """An amplifier that mixes neighbours by a few percent lowers the gain by the sum of squared weights."""
+    movie, truth = simulate_movie(
+        (100, 160, 160), conversion_gain=150, activity=0.2, dtype="float32", rng=seed
+    )
+    kernel = np.array([0.03, 0.92, 0.05])
+    found = compute_sensitivity(ndimage.convolve1d(movie, kernel, axis=2), on_refusal="return")
+    assert abs(found.conversion_gain / (truth.conversion_gain * np.sum(kernel**2)) - 1) < 0.025
+
+
 def test_fixed_offsets_of_the_pixels_do_not_lower_the_gain(seed):
     """Offsets that differ by a quarter of an electron from pixel to pixel leave the gain within 4 %."""
     movie, truth = simulate_movie(

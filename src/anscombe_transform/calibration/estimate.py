@@ -70,8 +70,8 @@ _MOST_UNCENSORED = 0.3
 _LEAST_LIVE = 0.02
 # Groups of brightness in each of which zeros must be as many as photon statistics say.
 _GROUPS_OF_ZEROS = 5
-# Lag ratios above this are taken for white noise.
-_WHITE = 0.97
+# Lag ratios above this are taken for white noise; this many errors below 1, one is a hint that it is not.
+_WHITE, _HINT = 0.97, 1.5
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
 _STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
 # Standard errors by which a weaker filter must exceed a stronger one to be given up. Low, since to stay
@@ -90,6 +90,12 @@ _STRONGER: dict[Filter, tuple[Filter, ...]] = {
     "ty": ("txy",),
     "tx": ("txy",),
     "txy": (),
+}
+
+# Pairs of filters that differ by one axis.
+_ALONG: dict[str, tuple[tuple[Filter, Filter], ...]] = {
+    "y": (("t", "ty"), ("tx", "txy")),
+    "x": (("t", "tx"), ("ty", "txy")),
 }
 
 
@@ -122,15 +128,21 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         )
     floor_is_zero = _floor_is_zero_photons(statistics, table)
     usable, clip_reasons = usable_rows(statistics, table, floor_is_zero=floor_is_zero)
+    lags = table.lags
     if not floor_is_zero:
-        usable, blank_reasons = without_blank_tiles(table, usable)
+        blank = blank_tiles(table)
+        usable, blank_reasons = without_blank_tiles(table, usable, blank)
         clip_reasons += blank_reasons
-    white = whiteness(table.lags, quiet_tiles(table))
+        if blank_reasons:
+            lags = np.where(blank[:, None], 0.0, lags)
+    white = whiteness(lags, quiet_tiles(table))
     along = correlated_axes(white, statistics)
     lines = fit_filters(statistics, table, usable, along)
-    lines = {name: _for_whole_variance(line, name, white) for name, line in lines.items()}
-    chosen = choose_filter(lines)
-    samples = _samples(statistics, table, chosen, kept_variance(chosen, white))
+    kept = kept_along(lines, white)
+    lines = {name: _for_whole_variance(line, kept_variance(name, kept)) for name, line in lines.items()}
+    doubtful = doubtful_axis(lines, white, kept)
+    chosen = choose_filter(lines, doubtful)
+    samples = _samples(statistics, table, chosen, kept_variance(chosen, kept))
     quiet = quiet_rows(statistics, table, lines, chosen, _rows_for(chosen, lines, usable))
     line = fit_quiet(samples, lines[chosen], quiet)
     field = gain_over_field(samples, line, statistics.grid)
@@ -151,7 +163,12 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         if third_filter is not None:
             third = table.mean(f"x3_{third_filter}"), table.mean(f"y3_{third_filter}") / even**2
         return find_zero_level(
-            samples, line, third, third_filter or "t", correlated=any(along), systematic=left
+            samples,
+            line,
+            third,
+            third_filter or "t",
+            correlated=any(along) or bool(doubtful),
+            systematic=left,
         )
 
     skewed = statistics.order == 2 and not _mostly_moving(lines, chosen)
@@ -344,17 +361,25 @@ def uncensored(line: Line, samples: Samples, cut: Floats) -> Line:
     )
 
 
-def without_blank_tiles(table: Table, usable: Bools) -> tuple[Bools, list[Reason]]:
-    """Leave out tiles with pixels that never change: masked, padded, dead.
+def blank_tiles(table: Table) -> Bools:
+    """Tiles with pixels that never change, or with such pixels beside them: masked, padded, dead.
 
-    A class of such pixels has no variance at its level, wherever that is, and would tilt the dark end of the
-    line. The whole tile goes, since fewer of them than make a class lie among live pixels. A class without
-    a photon in some half segments only is darkness.
+    A class without a photon in some half segments only is darkness.
     """
     place = table.label("tile") * CLASSES + table.label("brightness")
     rows, blank = (np.bincount(place, w, table.tiles * CLASSES) for w in (None, table.mean("y_t") <= 0))
-    blank_places = np.flatnonzero((blank > 0) & (2 * blank >= rows))
-    of_blank = np.isin(table.label("tile"), blank_places // CLASSES)
+    found = table.blank.copy()
+    found[np.flatnonzero((blank > 0) & (2 * blank >= rows)) // CLASSES] = True
+    return found
+
+
+def without_blank_tiles(table: Table, usable: Bools, blank: Bools) -> tuple[Bools, list[Reason]]:
+    """Leave out the blank tiles.
+
+    Pixels that never change have no variance at their level, wherever that is, and would tilt the dark end of
+    the line. The whole tile goes, since fewer of them than make a class lie among live pixels.
+    """
+    of_blank = blank[table.label("tile")]
     kept = usable & ~of_blank
     if not of_blank.any() or np.count_nonzero(kept) < _LEAST_KEPT * np.count_nonzero(usable):
         return usable, []
@@ -374,25 +399,77 @@ def correlated_axes(white: Whiteness, statistics: NoiseStatistics) -> tuple[bool
     return white.y < limit, white.x < limit
 
 
-def kept_variance(name: Filter, white: Whiteness) -> float:
-    """Part of the noise variance that a filter keeps where neighbours share a little noise.
+def kept_along(lines: dict[Filter, Line], white: Whiteness) -> dict[str, float]:
+    """Part of the noise variance that filtering along an axis keeps where neighbours share a little noise.
 
     A second difference of weakly correlated noise is as much too small as its energy at lag 1 is below that
-    at lag 2. Ratios that chance explains count as 1.
+    at lag 2. Ratios that chance explains count as 1. What the line's slope falls by from a filter to the one
+    that is stronger along this axis alone is more precise: structure makes it fall farther, never less. So it
+    counts instead where it falls less, and where nothing else shows structure.
     """
-    kept = 1.0
-    for axis, ratio, shared in zip("xy", (white.x, white.y), white.shared, strict=True):
-        if axis not in name:
-            continue
+    kept = {}
+    slopes = {axis: _kept_of_slopes(lines, axis) for axis in "yx"}
+    for axis, other, ratio, shared in zip("xy", "yx", (white.x, white.y), white.shared, strict=True):
+        part = 1.0
         if ratio < min(_WHITE, 1 - 3 * white.error):
-            kept *= ratio
+            part = ratio
         elif shared < _WHITE:
-            kept *= shared
+            part = shared
+        slope, error = slopes[axis]
+        if (
+            part < 1
+            and slope
+            and (
+                slope + 2 * error > part
+                or (
+                    part - slope < 2.5 * white.error
+                    and slopes[other][0] > 1 - max(0.01, 3 * slopes[other][1])
+                )
+            )
+        ):
+            part = min(slope, 1.0)
+        kept[axis] = part
     return kept
 
 
-def _for_whole_variance(line: Line, name: Filter, white: Whiteness) -> Line:
-    kept = kept_variance(name, white)
+def _kept_of_slopes(lines: dict[Filter, Line], axis: str) -> tuple[float, float]:
+    """Slope of a filter along an axis over that of the same without it, the highest, and its error.
+
+    0 where no two filters tell.
+    """
+    best = (0.0, 1.0)
+    for weak, strong in _ALONG[axis]:
+        if weak not in lines or strong not in lines or min(lines[weak].gain, lines[strong].gain) <= 0:
+            continue
+        ratio = lines[strong].gain / lines[weak].gain
+        if ratio > best[0]:
+            best = ratio, jackknife_error(lines[strong].gains / lines[weak].gains)
+    return best
+
+
+def kept_variance(name: Filter, kept: dict[str, float]) -> float:
+    """Part of the noise variance that a filter keeps."""
+    return math.prod(part for axis, part in kept.items() if axis in name)
+
+
+def doubtful_axis(lines: dict[Filter, Line], white: Whiteness, kept: dict[str, float]) -> str:
+    """Return the one axis along which neighbours seem to share noise, or neither.
+
+    Both the noise's ratio of energies and the slopes of the filters hint at it; along the other axis, nothing
+    does. Then what a filter along this axis finds less may be noise that it took.
+    """
+    hints = []
+    for axis, ratio in (("x", white.x), ("y", white.y)):
+        slope, error = _kept_of_slopes(lines, axis)
+        if not slope:
+            continue
+        slope /= kept[axis]
+        if kept[axis] < 1 or (ratio < 1 - _HINT * white.error and slope < 1 - max(0.01, 3 * error)):
+            hints.append(axis)
+    return hints[0] if len(hints) == 1 else ""
+
+
+def _for_whole_variance(line: Line, kept: float) -> Line:
     return replace(line, gain=line.gain / kept, gains=line.gains / kept, variance=line.variance / kept)
 
 
@@ -439,12 +516,18 @@ def _covers_most(line: Line, usable: Bools) -> bool:
     return bool(used > 0.6 * whole)
 
 
-def choose_filter(lines: dict[Filter, Line]) -> Filter:
+def choose_filter(lines: dict[Filter, Line], doubtful: str = "") -> Filter:
     """Take the weakest filter that leaves no structure.
 
     Structure adds variance, and does so where there is light: a filter is given up where a stronger one finds
-    a gain lower by more than chance.
+    a gain lower by more than chance. Filters along a `doubtful` axis are taken only if the others fail.
     """
+    if doubtful:
+        sure: dict[Filter, Line] = {name: line for name, line in lines.items() if doubtful not in name}
+        if len(sure) > 1:
+            best = choose_filter(sure)
+            if not any(name in lines and _is_spoilt(lines[best], lines[name]) for name in _STRONGER[best]):
+                return best
     chosen: Filter = "t" if "t" in lines else next(iter(lines))
     axes: list[Filter] = [name for name in ("ty", "tx") if name in lines]
     if not axes:
@@ -468,9 +551,13 @@ def choose_filter(lines: dict[Filter, Line]) -> Filter:
 
 def _gives_way(weak: Line, strong: Line, errors: float) -> bool:
     """Whether the weaker filter is to be given up: for structure, or because structure spoils its fit."""
-    spoilt = weak.used_fraction < 0.5 or weak.gain_error > 2 * strong.gain_error
     apart = abs(weak.gain - strong.gain) > 5 * jackknife_error(weak.gains - strong.gains)
-    return spoilt or apart or _exceeds(weak, strong, errors)
+    return _is_spoilt(weak, strong) or apart or _exceeds(weak, strong, errors)
+
+
+def _is_spoilt(weak: Line, strong: Line) -> bool:
+    """Whether structure spoils the fit of the weaker filter."""
+    return weak.used_fraction < 0.5 or weak.gain_error > 2 * strong.gain_error
 
 
 def _lies_above(weak: Line, strong: Line) -> bool:

@@ -51,6 +51,8 @@ _MOST_PLACES = 8192
 # Memory for the float32 copy of the part of a segment that is worked on.
 _BAND_BYTES = 1 << 20
 _LAG_COLUMNS = 6
+# Tiles of a segment that tell whether noise is white, and frames per residual, which reaches over seven.
+_LAG_TILES, _LAG_FRAMES = 3000, 8
 _NO_WORDS = np.zeros((0, 0, 0), np.uint16)
 _NO_SINGLES = np.zeros((0, 0, 0), np.float32)
 for _empty in (_NO_WORDS, _NO_SINGLES):
@@ -69,11 +71,15 @@ class MovieLike(Protocol):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of sums, and the columns by name; see `_statistics_kernels.COLUMNS`."""
+    """Rows of sums, and the columns by name; see `_statistics_kernels.COLUMNS`.
+
+    `blank` are the tiles that a filter takes a blank pixel into, see `NoiseStatistics.blank_tiles`.
+    """
 
     rows: Floats
     lags: Floats
     tiles: int
+    blank: Bools
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -154,6 +160,8 @@ class NoiseStatistics:
         self._place_rows = -(-tile_rows // self._joined)
         self.tiles = self._place_rows * self._place_columns
         self._wanted = None if mask is None else _whole_tiles(mask, self.frame_shape)
+        # Pixels that had one value in all frames of each segment.
+        self._still = np.ones(self.frame_shape, bool)
         self.duplicates = 0
         self.not_finite = 0
         # Mean squared difference of frames one and two apart, added up over the segments.
@@ -258,6 +266,7 @@ class NoiseStatistics:
         for group in sorted(groups):
             self._add_to_group(group >> shift, groups[group])
         self._lags += other._lags
+        self._still = self._still & other._still
         self.duplicates += other.duplicates
         self.not_finite += other.not_finite
         self.steps = self.steps + other.steps
@@ -284,7 +293,25 @@ class NoiseStatistics:
             by_row = lags.reshape(-1, self._place_columns, _LAG_COLUMNS)
             by_row = np.add.reduceat(by_row, np.arange(0, len(by_row), self._joined), axis=0)
             lags = by_row.reshape(-1, _LAG_COLUMNS)
-        return Table(flat if filled.all() else flat[filled], lags, self.tiles)
+        return Table(flat if filled.all() else flat[filled], lags, self.tiles, self.blank_tiles())
+
+    def blank_tiles(self) -> Bools:
+        """Tiles in the reach of whose filters lie pixels that never change: masked, padded, dead.
+
+        Where photons are few, dark pixels may not change, here and there. Blank is what holds 3 × 3 of them,
+        and what hangs together with that.
+        """
+        if not (self._still.any() and self._finished):
+            return np.zeros(self.tiles, bool)
+        from scipy.ndimage import binary_erosion, binary_propagation
+
+        together = np.ones((3, 3), bool)
+        core = binary_erosion(self._still, together, border_value=1)
+        blank = binary_propagation(core, together, mask=self._still)
+        touched = ~_tiles_within(~blank)
+        if self._joined > 1:
+            touched = np.logical_or.reduceat(touched, np.arange(0, len(touched), self._joined), axis=0)
+        return np.asarray(touched.ravel(), bool)
 
     def _add_pending(self, segment: int, frames: dict[int, NDArray[Any]]) -> None:
         waiting = self._pending.setdefault(segment, {})
@@ -310,6 +337,7 @@ class NoiseStatistics:
             return
         frames = frames if distinct.all() else frames[distinct]
         self.steps = self.steps + _steps(frames)
+        self._still &= _still(frames)
         pedestal = _pedestal(frames)
         firsts = self._bands(len(frames))
         rows = np.empty((self._halves, self._place_rows, self._place_columns, CLASSES, len(COLUMNS)))
@@ -369,13 +397,16 @@ class NoiseStatistics:
         return not_finite
 
     def _add_lags(self, frames: NDArray[Any], pedestal: float) -> None:
-        """Energies at lags 1 and 2 along x and y, and 1 and 3 in time, from one residual of the segment."""
+        """Energies at lags 1 and 2 along x and y, and 1 and 3 in time, of residuals over the segment."""
         from anscombe_transform._statistics_kernels import lag_energies, lag_scratch
 
-        middle = len(frames) // 2
         reach = [-3, -1, 0, 1, 3] if len(frames) >= 7 else [-1, 0, 1] if len(frames) >= 3 else [-1, 0]
-        few = _as_float32(frames[[middle + k for k in reach]], pedestal)
-        lag_energies(few, lag_scratch(self.frame_shape[1]), self._lags)
+        # Of a small field one residual tells little; of a large one it does, and more would take time.
+        residuals = min(max(1, _LAG_TILES // len(self._lags)), max(1, len(frames) // _LAG_FRAMES))
+        for number in range(residuals):
+            middle = (2 * number + 1) * len(frames) // (2 * residuals)
+            few = _as_float32(frames[[middle + k for k in reach]], pedestal)
+            lag_energies(few, lag_scratch(self.frame_shape[1]), self._lags)
 
     def _coarsen(self) -> None:
         """Add the rows of neighbouring segments together until they fit the memory set aside for them.
@@ -403,15 +434,21 @@ def _whole_tiles(mask: Bools, shape: tuple[int, int]) -> Bools:
             f"mask must be boolean, True where pixels may be used, of the frames' shape {shape}, "
             f"got {mask.dtype} of shape {mask.shape}"
         )
-    rows, columns = ((side - 2) // TILE for side in shape)
-    whole = np.ones((rows, columns), bool)
-    for dy, dx in product((0, 1, 2), repeat=2):
-        part = mask[dy : dy + rows * TILE, dx : dx + columns * TILE]
-        whole &= part.reshape(rows, TILE, columns, TILE).all(axis=(1, 3))
+    whole = _tiles_within(mask)
     if not whole.any():
         raise ValueError(
             "mask leaves no tile to calibrate: it takes 10 × 10 neighbouring pixels that may be used"
         )
+    return whole
+
+
+def _tiles_within(mask: Bools) -> Bools:
+    """Tiles (row, column) of which every pixel is True, and every neighbour that a filter reaches."""
+    rows, columns = ((side - 2) // TILE for side in mask.shape)
+    whole = np.ones((rows, columns), bool)
+    for dy, dx in product((0, 1, 2), repeat=2):
+        part = mask[dy : dy + rows * TILE, dx : dx + columns * TILE]
+        whole &= part.reshape(rows, TILE, columns, TILE).all(axis=(1, 3))
     return whole
 
 
@@ -442,6 +479,21 @@ def _blank(frame: NDArray[Any]) -> bool:
     if first == first and not (frame[0] == first).all():
         return False
     return bool((frame == first).all() if first == first else np.isnan(frame).all())
+
+
+def _still(frames: NDArray[Any]) -> Bools:
+    """Pixels that have one value in all frames; only those that seem to are looked at in each."""
+    still = frames[0] == frames[-1]
+    where = np.flatnonzero(still)
+    value = np.take(frames[0], where)
+    for frame in frames[1:-1]:
+        if not where.size:
+            break
+        same = np.take(frame, where) == value
+        where, value = where[same], value[same]
+    out = np.zeros(still.size, bool)
+    out[where] = True
+    return out.reshape(still.shape)
 
 
 def _steps(frames: NDArray[Any]) -> Floats:
