@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -170,3 +172,69 @@ def test_a_cluster_gives_the_estimate_of_memory(seed):
         ran = client.run(lambda: "anscombe_transform.calibration.distributed" in __import__("sys").modules)
     assert list(ran.values()) == [True, True]
     assert close(found, compute_sensitivity(movie, full=True))
+
+
+class Chunked:
+    """A movie in chunks of whole frames that remembers how often each chunk was read."""
+
+    def __init__(self, movie, frames):
+        self.shape, self.dtype, self.chunks = movie.shape, movie.dtype, (frames, *movie.shape[1:])
+        self._movie, self.reads = movie, collections.Counter()
+
+    def __getitem__(self, index):
+        start, stop, _ = index.indices(len(self._movie))
+        self.reads.update(range(start // self.chunks[0], -(-stop // self.chunks[0])))
+        return self._movie[index]
+
+
+@pytest.mark.parametrize("frames", [10, 24, 37, 100])
+def test_a_full_pass_reads_every_chunk_once_and_looks_at_eight(seed, frames):
+    """However long chunks are, each is read once for the sums, and at most eight for the first look."""
+    movie, _ = simulate_movie((1152, 32, 32), rng=seed)
+    lazy = Chunked(movie, frames)
+    expected = compute_sensitivity(movie, full=True, on_refusal="return")
+    assert close(compute_sensitivity(lazy, full=True, on_refusal="return"), expected)
+    assert len(lazy.reads) == -(-1152 // frames)
+    # A pair of frames that is looked at may lie in two chunks.
+    assert sum(lazy.reads.values()) <= len(lazy.reads) + 2 * 8
+    lazy = Chunked(movie, 1152)
+    compute_sensitivity(lazy, full=True, on_refusal="return")
+    assert sum(lazy.reads.values()) <= 1 + 8
+
+
+def test_merging_leaves_the_other_statistics_as_they_are(seed, monkeypatch):
+    """Frames added to one of two statistics after a merge do not change the other, nor its copies."""
+    monkeypatch.setattr("anscombe_transform.calibration.statistics._MOST_ROWS", 1000)
+    movie, _ = simulate_movie((240, 32, 32), rng=seed)
+    first, second, third = (NoiseStatistics((32, 32)) for _ in range(3))
+    second.expect(range(10))
+    for statistics, start, stop in ((first, 0, 96), (second, 96, 120), (third, 144, 168)):
+        statistics.update(movie[start:stop], start=start)
+    kept = second.table().rows
+    sums = first.merge(second).table().rows
+    copied = pickle.loads(pickle.dumps(first))
+    second.update(movie[120:144], start=120)
+    np.testing.assert_array_equal(first.table().rows, sums)
+    first.merge(third)
+    np.testing.assert_array_equal(copied.table().rows, sums)
+    copied.merge(third)
+    np.testing.assert_allclose(copied.table().rows, first.table().rows, rtol=1e-12)
+    again = NoiseStatistics((32, 32))
+    again.expect(range(10))
+    again.update(movie[96:120], start=96)
+    np.testing.assert_array_equal(again.table().rows, kept)
+
+
+def test_expected_segments_change_only_the_memory(seed, monkeypatch):
+    """Statistics that know what is to come add up as those do that find out."""
+    monkeypatch.setattr("anscombe_transform.calibration.statistics._MOST_ROWS", 1000)
+    movie, _ = simulate_movie((240, 32, 32), rng=seed)
+    whole, told = NoiseStatistics((32, 32)), NoiseStatistics((32, 32))
+    whole.update(movie, start=0)
+    told.expect(range(10))
+    parts = [told.without_frames() for _ in range(10)]
+    for k, part in enumerate(parts):
+        part.update(movie[24 * k : 24 * k + 24], start=24 * k)
+        told.merge(part)
+    np.testing.assert_allclose(told.table().rows, whole.table().rows, rtol=1e-12)
+    np.testing.assert_allclose(told.table().lags, whole.table().lags, rtol=1e-12)

@@ -6,7 +6,8 @@ Simulated movies of uint16 are written to a folder, as a NumPy file and as a Zar
 chunks, and deleted afterwards. Every line is one calibration: the seconds it took; megabytes of the movie a
 second; how many times as long one thread takes to read the same file with numpy or zarr, and do nothing else;
 seconds of processor in all processes; and how much memory, at its peak, the calling process and the busiest
-worker took beyond what they had before. Pages of a mapped file are not counted: they are the system's to
+worker took beyond what they had before. What workers take to read the array, chunk by chunk, and do nothing
+else has a line of its own. Pages of a mapped file are not counted: they are the system's to
 drop. All processes have calibrated something small before, so that nothing is compiled while the clock runs.
 Linux only.
 """
@@ -41,7 +42,7 @@ def anonymous_megabytes() -> float:
 
 
 class Peak:
-    """The most memory that this process has had since `start`, looked at every few milliseconds."""
+    """The most memory that this process has had since `start`, looked at many times a second."""
 
     def __init__(self) -> None:
         self.before = self.most = anonymous_megabytes()
@@ -51,7 +52,7 @@ class Peak:
         self._watching.start()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.005):
+        while not self._stop.wait(0.02):
             self.most = max(self.most, anonymous_megabytes())
 
     def stop(self) -> tuple[float, float]:
@@ -110,6 +111,16 @@ def seconds_to_read(movie: Any) -> float:
     return min(times)
 
 
+def read_on_workers(movie: Any) -> None:
+    """Have every chunk of a dask array read where the workers are, and nothing done with it."""
+    movie.map_blocks(first_value, chunks=(1, 1, 1), dtype=movie.dtype).compute()
+
+
+def first_value(block: Any) -> Any:
+    """The first value of a block, and with it nothing to send."""
+    return block[:1, :1, :1].copy()
+
+
 def report(name: str, megabytes: float, read: float, work: Callable[[], Any], client: Any = None) -> None:
     """Print the line of one calibration."""
     if client is not None:
@@ -143,7 +154,9 @@ def cluster(workers: int) -> Iterator[Any]:
         client.run(lambda: __import__("sys").path.insert(0, here))
         small, _ = simulate_movie((96, 64, 64), rng=0, dtype="uint16")
         for _ in range(2 * workers):
-            compute_sensitivity(da.from_array(small, chunks=(CHUNK, 64, 64)), full=True, on_refusal="return")
+            movie = da.from_array(small, chunks=(CHUNK, 64, 64))
+            compute_sensitivity(movie, full=True, on_refusal="return")
+            read_on_workers(movie)
         yield client
 
 
@@ -164,9 +177,12 @@ def measure(folder: Path, megabytes: int, workers: list[int]) -> None:
                 label, size, read, lambda p=path, f=full: compute_sensitivity(p, full=f, on_refusal="return")
             )
     for number in workers:
+        crew = f"dask, {number} worker{'s' * (number > 1)}"
         with cluster(number) as client:
+            only_read = partial(read_on_workers, da.from_zarr(str(chunked_path)))
+            report(f"{crew}, only reading", size, read, only_read, client)
             for full in (False, True):
-                label = f"dask, {number} worker{'s' * (number > 1)}, {'every frame' if full else 'default'}"
+                label = f"{crew}, {'every frame' if full else 'default'}"
                 movie = da.from_zarr(str(chunked_path))
                 work = partial(compute_sensitivity, movie, full=full, on_refusal="return")
                 report(label, size, read, work, client)

@@ -1,7 +1,7 @@
 """Noise statistics of a dask array, formed where its chunks are.
 
 Each task reads a run of segments and gives their `NoiseStatistics`, a few megabytes whatever the size of the
-run; a tree of merges adds them up. The tasks are ordinary delayed calls, so they run on whatever scheduler is
+run; a tree of merges adds them up. The tasks are an ordinary graph, so they run on whatever scheduler is
 active: threads by default, the cluster of a `dask.distributed.Client` if there is one.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.sampling import Progress
+from anscombe_transform.calibration.sampling import Progress, chunk_frames, stretches
 from anscombe_transform.calibration.statistics import NoiseStatistics
 
 # Statistics that are added up by one task.
@@ -33,20 +33,13 @@ def collect_dask(
     from dask.base import compute
     from dask.delayed import delayed
 
-    length = empty.segment_frames
-    # One task of its own, or every task would carry a copy.
-    settings = delayed(empty.without_frames(), pure=False)
-    runs = _runs(segments, _run_length(movie, length))
+    runs = _runs(segments, _run_length(movie, empty.segment_frames))
+    found = _by_run(movie, empty, runs)
     steps = 1 if progress is None else min(_STEPS, len(runs))
     bounds = [len(runs) * k // steps for k in range(steps + 1)]
     done = 0
     for first, last in itertools.pairwise(bounds):
-        parts = [
-            delayed(_statistics_of, pure=False)(
-                movie[run[0] * length : (run[-1] + 1) * length], run[0] * length, settings
-            )
-            for run in runs[first:last]
-        ]
+        parts = found[first:last]
         while len(parts) > 1:
             parts = [
                 delayed(_merged, pure=False)(parts[k : k + _FAN_IN]) for k in range(0, len(parts), _FAN_IN)
@@ -59,27 +52,61 @@ def collect_dask(
     return empty
 
 
+def _by_run(movie: Any, empty: NoiseStatistics, runs: Sequence[Sequence[int]]) -> list[Any]:
+    """The statistics of each run, as delayed objects.
+
+    In one layer of a graph, so that a run is read by the task that adds it up, and its frames are gone when
+    the task is done.
+    """
+    import dask.array
+    from dask.delayed import delayed
+
+    array: Any = dask.array
+    length = empty.segment_frames
+    pieces = [
+        movie[first * length : (last + 1) * length]
+        for first, last in stretches([segment for run in runs for segment in run])
+    ]
+    chosen = pieces[0] if len(pieces) == 1 else array.concatenate(pieces)
+    chosen = chosen.rechunk((tuple(len(run) * length for run in runs), -1, -1))
+    starts = array.from_array(np.array([run[0] * length for run in runs]), chunks=1)
+    statistics = array.blockwise(
+        _statistics_of,
+        "k",
+        chosen,
+        "kyx",
+        starts,
+        "k",
+        # A task of its own, or every task would carry a copy.
+        settings=delayed(empty.without_frames(), pure=False),
+        align_arrays=False,
+        meta=np.empty(0, object),
+    )
+    return list(statistics.to_delayed())
+
+
 def _run_length(movie: Any, length: int) -> int:
     """Segments of one task: about a chunk, within what a worker's memory bears."""
     frame = math.prod(movie.shape[1:]) * int(movie.dtype.itemsize)
     most = max(1, _RUN_BYTES // (frame * length))
-    return int(min(most, max(1, round(max(movie.chunks[0]) / length))))
+    return int(min(most, max(1, round(chunk_frames(movie) / length))))
 
 
 def _runs(segments: Sequence[int], most: int) -> list[list[int]]:
     """Cut segment numbers into runs of neighbours, none longer than `most`."""
-    runs: list[list[int]] = []
-    for segment in segments:
-        if runs and segment == runs[-1][-1] + 1 and len(runs[-1]) < most:
-            runs[-1].append(segment)
-        else:
-            runs.append([segment])
-    return runs
+    return [
+        list(range(start, min(start + most, last + 1)))
+        for first, last in stretches(segments)
+        for start in range(first, last + 1, most)
+    ]
 
 
-def _statistics_of(frames: NDArray[Any], start: int, settings: NoiseStatistics) -> NoiseStatistics:
+def _statistics_of(
+    blocks: list[list[NDArray[Any]]], start: NDArray[Any], settings: NoiseStatistics
+) -> NoiseStatistics:
     sums = settings.without_frames()
-    sums.update(np.asarray(frames), start=start)
+    # A block of whole frames; dask would copy it to take it out of its lists.
+    sums.update(np.asarray(blocks[0][0]), start=int(start[0]))
     return sums
 
 

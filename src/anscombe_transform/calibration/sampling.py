@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +38,8 @@ _INSPECTED_FRAMES = 16
 _LEVELS = 64
 # A half segment needs three frames; below this many frames the movie is one segment that is not halved.
 _LEAST_HALVED = 6
+# Bytes that are read at once, where chunks hold more than a segment.
+_MOST_READ_BYTES = 256 << 20
 # More threads than this wait for the file.
 _MOST_THREADS = 4
 
@@ -70,7 +72,9 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
             "too_few_frames", f"noise is what differs between frames, and this movie has {frames}."
         )
     levels, checks = _Levels(), FrameChecks()
-    times = np.unique(np.linspace(0, frames - 1, min(frames, _INSPECTED_FRAMES)).astype(int)).tolist()
+    # By twos, since chunks hold many: half as many are then read.
+    firsts = np.linspace(0, frames - 2, _INSPECTED_FRAMES // 2).astype(int)
+    times = np.unique(np.concatenate([firsts, firsts + 1])).tolist()
     for frame in _frames(movie, times):
         frame = frame if mask is None else frame[mask]
         checks.add(frame)
@@ -97,8 +101,8 @@ def _frames(movie: MovieLike, times: list[int]) -> Iterator[NDArray[Any]]:
         # One graph for all: the chunks are then fetched side by side.
         yield from np.asarray(movie[times])
         return
-    for time in times:
-        yield np.asarray(movie[time : time + 1])[0]
+    for first, last in stretches(times):
+        yield from np.asarray(movie[first : last + 1])
 
 
 class _Levels:
@@ -197,6 +201,7 @@ def collect(
     if max_frames is not None:
         wanted = max(1, max_frames // length)
     chosen = choose_segments(segments, wanted, seed)
+    statistics.expect(chosen)
     if is_dask(movie):
         from anscombe_transform.calibration.distributed import collect_dask
 
@@ -233,15 +238,55 @@ def _parts(movie: MovieLike, chosen: list[int], settings: NoiseStatistics) -> It
     threads = min(_MOST_THREADS, _cores())
     waiting: deque[Future[NoiseStatistics]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for segment in chosen:
-            # Read here, by one thread only: in sequence, and from libraries that are not safe with several.
-            start = segment * length
-            block = np.asarray(movie[start : start + length])
-            waiting.append(pool.submit(add, block, start))
+        # Read here, by one thread only: in sequence, and from libraries that are not safe with several.
+        for start, frames in _read(movie, chosen, length):
+            waiting.append(pool.submit(add, frames, start))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _read(movie: MovieLike, chosen: list[int], length: int) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the first frame's number and the frames of each segment, reading each chunk of a stretch once."""
+    chunk = chunk_frames(movie)
+    step = chunk * -(-length // chunk)
+    if step * math.prod(movie.shape[1:]) * np.dtype(movie.dtype).itemsize > _MOST_READ_BYTES:
+        step = length
+    for first, last in stretches(chosen):
+        start, end = first * length, (last + 1) * length
+        position, rest = start, None
+        while position < end:
+            stop = min(end, position - position % step + step) if step != length else position + length
+            block = np.asarray(movie[position:stop])
+            position = stop
+            block = block if rest is None else np.concatenate([rest, block])
+            whole = len(block) // length
+            for k in range(whole):
+                yield start + k * length, block[k * length : (k + 1) * length]
+            start += whole * length
+            rest = block[whole * length :] if len(block) % length else None
+
+
+def chunk_frames(movie: MovieLike) -> int:
+    """Frames that are stored together, at most those of the movie; 1 where each stands alone."""
+    told = getattr(movie, "chunk_frames", None)
+    if told is None:
+        chunks = getattr(movie, "chunks", None)
+        told = chunks[0] if isinstance(chunks, tuple) and len(chunks) == len(movie.shape) else 1
+    frames = max(told) if isinstance(told, tuple) else told
+    return int(min(max(1, frames), movie.shape[0]))
+
+
+def stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of neighbours among ascending numbers."""
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last
 
 
 def _cores() -> int:

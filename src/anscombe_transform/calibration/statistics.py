@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -50,6 +51,8 @@ _FEWEST_GROUPS = 2
 _MOST_PLACES = 8192
 # Memory for the float32 copy of the part of a segment that is worked on.
 _BAND_BYTES = 1 << 20
+# Memory of a kind that a thread keeps for the next segment, at most.
+_MOST_KEPT_BYTES = 32 << 20
 _LAG_COLUMNS = 6
 # Tiles of a segment that tell whether noise is white, and frames per residual, which reaches over seven.
 _LAG_TILES, _LAG_FRAMES = 3000, 8
@@ -170,6 +173,8 @@ class NoiseStatistics:
         self._finished: set[int] = set()
         # Rows (half, place, class, column) of each group of 2^level neighbouring segments, by number.
         self._groups: dict[int, Floats] = {}
+        # Those whose rows nobody else holds, so that more can be added in place.
+        self._own: set[int] = set()
         self._lags = np.zeros((tile_rows * self._place_columns, _LAG_COLUMNS))
         self._pending: dict[int, dict[int, NDArray[Any]]] = {}
 
@@ -240,8 +245,22 @@ class NoiseStatistics:
         other = NoiseStatistics(
             self.frame_shape, segment_frames=self.segment_frames, floor=self.floor, ceiling=self.ceiling
         )
-        other._wanted = self._wanted
+        other._wanted, other._level = self._wanted, self._level
         return other
+
+    def expect(self, segments: Iterable[int]) -> None:
+        """Say which segments will be added, while there are none yet.
+
+        Rows that would be added together in the end are so from the beginning, in every part that
+        `without_frames` begins, which saves memory. The sums are the same.
+        """
+        wanted = list(segments)
+        while self._exceeded_by(len({segment >> self._level for segment in wanted})):
+            self._level += 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What arrives in another process may lie in memory that is not to be written to.
+        return self.__dict__ | {"_own": set()}
 
     def merge(self, other: NoiseStatistics) -> NoiseStatistics:
         """Add the statistics of another part of the same movie, and return self.
@@ -262,9 +281,13 @@ class NoiseStatistics:
             raise ValueError(f"both hold frames of segments {sorted(both)[:5]}: nothing may count twice")
         self._finished |= other._finished
         finer, coarser = sorted((self, other), key=lambda part: part._level)
-        groups, self._groups, shift = finer._groups, dict(coarser._groups), coarser._level - finer._level
+        groups, shift = finer._groups, coarser._level - finer._level
+        self._groups = dict(coarser._groups)
+        own, self._own = self._own, self._own if coarser is self else set()
         for group in sorted(groups):
-            self._add_to_group(group >> shift, groups[group])
+            self._add_to_group(group >> shift, groups[group], own=finer is self and group in own)
+        # From now on some of its rows are ours as well.
+        other._own = set()
         self._lags += other._lags
         self._still = self._still & other._still
         self.duplicates += other.duplicates
@@ -340,7 +363,9 @@ class NoiseStatistics:
         self._still &= _still(frames)
         pedestal = _pedestal(frames)
         firsts = self._bands(len(frames))
-        rows = np.empty((self._halves, self._place_rows, self._place_columns, CLASSES, len(COLUMNS)))
+        shape = (self._halves, self._place_rows, self._place_columns, CLASSES, len(COLUMNS))
+        new = segment >> self._level not in self._groups
+        rows = np.empty(shape) if new else _memory_for("rows", shape, np.float64)
         if self.threads > 1 and len(firsts) > 1:
             # Each band is worked out as it is without threads, so their number changes nothing.
             with ThreadPoolExecutor(self.threads) as pool:
@@ -351,7 +376,8 @@ class NoiseStatistics:
             found = [self._fill(rows, first, frames, pedestal) for first in firsts]
             self._add_lags(frames, pedestal)
         self.not_finite += sum(found)
-        self._add_to_group(segment >> self._level, rows.reshape(self._halves, -1, CLASSES, len(COLUMNS)))
+        by_place = rows.reshape(self._halves, -1, CLASSES, len(COLUMNS))
+        self._add_to_group(segment >> self._level, by_place, own=new)
         self._coarsen()
 
     def _bands(self, frames: int) -> range:
@@ -376,9 +402,9 @@ class NoiseStatistics:
         if frames.dtype.kind == "f" and not np.isfinite(band.sum(dtype=np.float64)):
             not_finite = int(np.count_nonzero(~np.isfinite(band[:, 1:-1])))
         shape = (self._halves, tile_rows * self._place_columns * CLASSES, len(COLUMNS))
-        table = _kept("table", math.prod(shape), np.float64).reshape(shape)
+        table = _memory_for("table", shape, np.float64)
         floor, ceiling = self.floor - pedestal, self.ceiling - pedestal
-        space = scratch(_kept("space", scratch_size(len(frames)), np.float32), self.order)
+        space = scratch(_memory_for("space", (scratch_size(len(frames)),), np.float32), self.order)
         segment_rows(words, band, flip, top, self.order, floor, ceiling, space, space.view(np.int32), table)
         if frames.dtype.kind == "f":
             table[~np.isfinite(table).all(axis=-1)] = 0
@@ -403,28 +429,43 @@ class NoiseStatistics:
         reach = [-3, -1, 0, 1, 3] if len(frames) >= 7 else [-1, 0, 1] if len(frames) >= 3 else [-1, 0]
         # Of a small field one residual tells little; of a large one it does, and more would take time.
         residuals = min(max(1, _LAG_TILES // len(self._lags)), max(1, len(frames) // _LAG_FRAMES))
+        few = _memory_for("few", (len(reach), *self.frame_shape), np.float32)
+        fixed = few.view()
+        # For the compiler, which would compile the loops for either.
+        fixed.flags.writeable = False
         for number in range(residuals):
             middle = (2 * number + 1) * len(frames) // (2 * residuals)
-            few = _as_float32(frames[[middle + k for k in reach]], pedestal)
-            lag_energies(few, lag_scratch(self.frame_shape[1]), self._lags)
+            for one, k in zip(few, reach, strict=True):
+                one[...] = frames[middle + k] - np.float64(pedestal) if pedestal else frames[middle + k]
+            lag_energies(fixed, lag_scratch(self.frame_shape[1]), self._lags)
 
     def _coarsen(self) -> None:
         """Add the rows of neighbouring segments together until they fit the memory set aside for them.
 
         How far depends only on which segments were seen, so that the result does not depend on their order.
         """
-        per_group = self.tiles * CLASSES * self._halves
-        while len(self._groups) > _FEWEST_GROUPS and len(self._groups) * per_group > _MOST_ROWS:
+        while self._exceeded_by(len(self._groups)):
             self._level += 1
             finer, self._groups = self._groups, {}
+            own, self._own = self._own, set()
             for group in sorted(finer):
-                self._add_to_group(group >> 1, finer[group])
+                self._add_to_group(group >> 1, finer[group], own=group in own)
 
-    def _add_to_group(self, group: int, rows: Floats) -> None:
-        if group in self._groups:
-            self._groups[group] = self._groups[group] + rows
-        else:
+    def _exceeded_by(self, groups: int) -> bool:
+        """Whether so many groups are more than the memory set aside for them."""
+        return groups > _FEWEST_GROUPS and groups * self.tiles * CLASSES * self._halves > _MOST_ROWS
+
+    def _add_to_group(self, group: int, rows: Floats, *, own: bool) -> None:
+        """Add rows to those of a group; `own` says that they may become the group's, to be added to later."""
+        if group not in self._groups:
             self._groups[group] = rows
+            if own:
+                self._own.add(group)
+        elif group in self._own:
+            self._groups[group] += rows
+        else:
+            self._groups[group] = self._groups[group] + rows
+            self._own.add(group)
 
 
 def _whole_tiles(mask: Bools, shape: tuple[int, int]) -> Bools:
@@ -459,13 +500,19 @@ def _same(a: Bools | None, b: Bools | None) -> bool:
 _memory = threading.local()
 
 
-def _kept(name: str, size: int, dtype: type) -> NDArray[Any]:
-    """Memory of a thread that is used again: fetched anew each time, it would cost a fifth of the time."""
+def _memory_for(name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+    """Memory of a thread that is used again: fetched anew each time, it would cost a fifth of the time.
+
+    More than a little is fetched anew all the same, and given back.
+    """
+    size = math.prod(shape)
+    if size * np.dtype(dtype).itemsize > _MOST_KEPT_BYTES:
+        return np.empty(shape, dtype)
     found: NDArray[Any] | None = getattr(_memory, name, None)
     if found is None or len(found) < size:
         found = np.zeros(size, dtype)
         setattr(_memory, name, found)
-    return found[:size]
+    return found[:size].reshape(shape)
 
 
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
@@ -501,9 +548,14 @@ def _steps(frames: NDArray[Any]) -> Floats:
     if len(frames) < 4:
         return np.zeros(2)
     small = frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2
-    few: NDArray[Any] = frames[:, ::5, ::5].astype(np.float32 if small else np.float64)
-    steps = [few[k:] - few[:-k] for k in (1, 2)]
-    found = np.array([np.mean(np.square(step, out=step), dtype=np.float64) for step in steps])
+    every = frames[:, ::5, ::5]
+    kind = np.float32 if small else np.float64
+    few, step = (_memory_for(name, every.shape, kind) for name in (f"few of {kind}", f"step of {kind}"))
+    few[...] = every
+    found = np.zeros(2)
+    for k in (1, 2):
+        difference = np.subtract(few[k:], few[:-k], out=step[k:])
+        found[k - 1] = np.mean(np.square(difference, out=difference), dtype=np.float64)
     return found if np.isfinite(found).all() else np.zeros(2)
 
 

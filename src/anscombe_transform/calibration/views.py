@@ -24,6 +24,8 @@ class MovieView:
         self.shape = (shape[axis], *(shape[k] for k in places))
         self.dtype = np.dtype(array.dtype)
         self._time = axis - (channel_axis is not None and channel_axis < axis)
+        chunks = getattr(array, "chunks", None)
+        self.chunk_frames = chunks[axis] if isinstance(chunks, tuple) else 1
 
     def __getitem__(self, index: slice) -> NDArray[Any]:
         key: list[Any] = [slice(None)] * len(self._array.shape)
