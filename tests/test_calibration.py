@@ -382,6 +382,16 @@ def test_tiles_beside_masked_pixels_are_blank(seed):
     assert np.array_equal(statistics.table().blank.reshape(6, 8), blank)
 
 
+def test_an_uneven_gain_is_not_taken_for_motion(seed):
+    """In an active movie, a gain higher in the middle costs no rows there, and the mean is found."""
+    movie, truth = simulate_movie((100, 162, 162), activity=0.3, dtype="float32", rng=seed)
+    relative = 1.1 - 0.3 * np.linspace(-1, 1, 162) ** 2
+    found = compute_sensitivity(truth.zero_level + (movie - truth.zero_level) * relative.astype(np.float32))
+    assert "uneven_gain" in codes(found)
+    assert found.evidence.used[:, 7:13].mean() > 0.8
+    assert abs(found.conversion_gain / (truth.conversion_gain * relative.mean()) - 1) < 0.03
+
+
 def test_a_little_noise_shared_along_lines_does_not_change_the_gain(seed):
     """An amplifier that mixes neighbours by a few percent lowers the gain by the sum of squared weights."""
     movie, truth = simulate_movie(

@@ -80,6 +80,9 @@ _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
 _DOUBT_STRONGEST, _DOUBT_LEVEL = 3.0, 8.0
 # Part of the rows that is kept where the scene moves: those of the quietest tiles.
 _QUIET_SHARE = 0.6
+# Standard error of what one filter, or two together, see more than a stronger one, in standard errors of the
+# latter, for independent normal noise: with c = 1.944 for an axis, √((c - 1) / c) and √(4 - 6 / c + 2 / c²).
+_ERROR_SEEN = {1: 0.70, 2: 1.20}
 # Times that the gain's variation over the field is taken out.
 _EVENINGS = 4
 # Error of the mean gain, as a part of the gain's spread over the field: the rows that count most are not
@@ -143,7 +146,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     doubtful = doubtful_axis(lines, white, kept)
     chosen = choose_filter(lines, doubtful)
     samples = _samples(statistics, table, chosen, kept_variance(chosen, kept))
-    quiet = quiet_rows(statistics, table, lines, chosen, _rows_for(chosen, lines, usable))
+    quiet = quiet_rows(statistics, table, lines, kept, chosen, _rows_for(chosen, lines, usable))
     line = fit_quiet(samples, lines[chosen], quiet)
     field = gain_over_field(samples, line, statistics.grid)
     measured = samples
@@ -580,29 +583,37 @@ def _exceeds(weak: Line, strong: Line, errors: float) -> bool:
 
 
 def quiet_rows(
-    statistics: NoiseStatistics, table: Table, lines: dict[Filter, Line], chosen: Filter, usable: Bools
+    statistics: NoiseStatistics,
+    table: Table,
+    lines: dict[Filter, Line],
+    kept: dict[str, float],
+    chosen: Filter,
+    usable: Bools,
 ) -> Bools:
     """Rows of the tiles that move least, judged by the other half segments of the same tile.
 
-    Where the scene moves, even the strongest filter leaves something at the sharpest edges. What a tile's
-    weaker filters see tells where that is; taken from other frames, it is independent of the row's own noise
-    and selects no row for being low by chance. All are kept where no more is seen than chance explains.
+    Where the scene moves, even the strongest filter leaves something at the sharpest edges. What weaker
+    filters see more than the strongest in the same tile tells where that is, whatever the gain is there;
+    taken from other frames, it is independent of the row's own noise and selects no row for being low by
+    chance. All are kept where no more is seen than chance explains.
     """
-    weaker: list[Filter] = [name for name in ("ty", "tx") if name in lines]
+    strongest: Filter = "txy" if "txy" in lines else chosen
+    weaker: list[Filter] = ["ty", "tx"] if strongest == "txy" else ["t"]
     tile, segment = table.label("tile"), np.unique(table.label("segment"), return_inverse=True)[1]
-    if chosen == "t" or not weaker or not statistics.halved or segment.max() < 1:
+    if chosen == "t" or not statistics.halved or segment.max() < 1:
         return usable
     line = lines[chosen]
-    seen, law = np.zeros(len(table)), np.zeros(len(table))
+    seen = np.zeros(len(table))
+    least = _samples(statistics, table, strongest, kept_variance(strongest, kept))
     for name in weaker:
-        seen += table.mean(f"y_{name}") - line.gain * (table.mean(f"x_{name}") - line.x0)
-        # The filters see much the same noise, so their errors add up like their values.
-        law += np.sqrt(_samples(statistics, table, name).variance_of_variance(line.variance, line.gain))
+        more = _samples(statistics, table, name, kept_variance(name, kept))
+        seen += more.y - least.y - line.gain * (more.x - least.x)
+    law = _ERROR_SEEN[len(weaker)] * np.sqrt(least.variance_of_variance(line.variance, line.gain))
     seen, variance, law = (_of_other_segments(v, table.n, tile, segment) for v in (seen, line.variance, law))
     rest = np.bincount(tile, table.n)[tile] - table.n
     chance = law / np.sqrt(np.maximum(rest, 1.0))
-    least = float(np.quantile((seen / variance)[usable], _QUIET_SHARE))
-    return np.asarray(usable & (seen / variance <= np.maximum(least, 2 * chance / variance)))
+    share = float(np.quantile((seen / variance)[usable], _QUIET_SHARE))
+    return np.asarray(usable & (seen / variance <= np.maximum(share, 2 * chance / variance)))
 
 
 def _of_other_segments(values: Floats, n: Floats, tile: Integers, segment: Integers) -> Floats:
@@ -634,6 +645,7 @@ def of_even_gain(
     """
     relative, evened = field.relative, samples
     for left in reversed(range(_EVENINGS)):
+        relative = relative / relative.mean()
         evened = replace(samples, y=samples.y / relative)
         try:
             line = fit_line(evened, usable)
