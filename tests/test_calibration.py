@@ -785,6 +785,8 @@ def test_two_photon_recording(recordings):
     found = compute_sensitivity(np.load(recordings / "tp_anscombe" / "data1.npz")["data"])
     assert 85 < found.conversion_gain < 95
     assert 15 < found.zero_level < 60
+    assert found.zero_level_interval[1] < 150
+    assert found.used_fraction > 0.9
     assert found.verdict == "trustworthy"
     assert "uneven_gain" in codes(found)
 

@@ -109,12 +109,35 @@ def _lag_ratio(near: Floats, far: Floats) -> tuple[float, float, float]:
 def curvature(samples: Samples, line: Line) -> tuple[float, float]:
     """Mean relative departure of a parabola through the rows from their line, and its significance."""
     used = line.used
-    x, y, q, w = samples.x[used], samples.y[used], line.instrument[used], line.weight[used]
-    group = jackknife_groups(samples.tile)[used]
-    centre = float((w * q).sum() / w.sum())
-    scale = float(np.sqrt((w * (q - centre) ** 2).sum() / w.sum()))
+    centre, scale = _middle_and_spread(line)
     if scale == 0:
         return 0.0, 0.0
+    bent = _parabola(samples, line)
+    if bent is None:
+        return 0.0, 0.0
+    (a, b, c), without = bent
+    low, high = np.quantile((line.instrument[used] - centre) / scale, [0.02, 0.98])
+    grid = np.linspace(low, high, 21)
+    departure = np.abs(c * (grid**2 - 1)) / np.maximum(np.abs(a + b * grid), 1e-30)
+    return float(departure.mean()), float(c / max(jackknife_error(without), 1e-300))
+
+
+def _middle_and_spread(line: Line) -> tuple[float, float]:
+    """Mean and standard deviation of the instrument of the used rows."""
+    q, w = line.instrument[line.used], line.weight[line.used]
+    centre = float((w * q).sum() / w.sum())
+    return centre, float(np.sqrt((w * (q - centre) ** 2).sum() / w.sum()))
+
+
+def _parabola(samples: Samples, line: Line) -> tuple[tuple[float, float, float], Floats] | None:
+    """Coefficients a + b u + c (u² - 1) of the variance, u the standardised brightness; c without each group.
+
+    None where the rows do not determine them.
+    """
+    used = line.used
+    x, y, q, w = samples.x[used], samples.y[used], line.instrument[used], line.weight[used]
+    group = jackknife_groups(samples.tile)[used]
+    centre, scale = _middle_and_spread(line)
     u = (x - centre) / scale
     instruments = np.stack([np.ones_like(q), (q - centre) / scale, ((q - centre) / scale) ** 2 - 1])
     columns = np.stack([np.ones_like(u), u, ((q - centre) / scale) ** 2 - 1])
@@ -128,21 +151,25 @@ def curvature(samples: Samples, line: Line) -> tuple[float, float]:
         a, b, c = np.linalg.solve(normal.sum(0), right.sum(0))
         without = np.linalg.solve(normal.sum(0) - normal, (right.sum(0) - right)[..., None])[:, 2, 0]
     except np.linalg.LinAlgError:
-        return 0.0, 0.0
-    low, high = np.quantile((q - centre) / scale, [0.02, 0.98])
-    grid = np.linspace(low, high, 21)
-    departure = np.abs(c * (grid**2 - 1)) / np.maximum(np.abs(a + b * grid), 1e-30)
-    return float(departure.mean()), float(c / max(jackknife_error(without), 1e-300))
+        return None
+    return (float(a), float(b), float(c)), without
 
 
 def slope_within_tiles(samples: Samples, line: Line) -> tuple[float, float]:
     """Slope from contrast within tiles over that of the line, and the difference in standard errors.
 
     Photon noise has one slope. A background taken off, or a division by it, changes the mean of a whole tile
-    and leaves the contrast within.
+    and leaves the contrast within. A curve that is bent is bent within tiles and between them: that is taken
+    off first.
     """
     used = line.used
     x, y, q, w = samples.x[used], samples.y[used], line.instrument[used], line.weight[used]
+    centre, scale = _middle_and_spread(line)
+    bent = _parabola(samples, line) if scale else None
+    if bent is not None:
+        a, b, c = bent[0]
+        u = (q - centre) / scale
+        y = y - (a + b * u + c * (u**2 - 1) - line.gain * (q - line.x0))
     half_segments = int(samples.segment.max()) + 1
     block = np.unique(samples.tile[used] * half_segments + samples.segment[used], return_inverse=True)[1]
     total = np.bincount(block, w)
