@@ -183,8 +183,8 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     )
     half = T_QUANTILE * math.hypot(1.15 * line.gain_error, left * line.gain)
     reasons = [
-        *judge(samples, line, zero, white, along, field),
-        *judge_sharpening(lines, white),
+        *judge(samples, line, zero, white, along, field, statistics.shared),
+        *judge_sharpening(lines, white, statistics.shared),
         *judge_range(linear_up_to),
         *clip_reasons,
         *judge_frames(statistics),

@@ -34,6 +34,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.calibration.shared import SharedNoise
+
 Filter = Literal["t", "ty", "tx", "txy"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -54,6 +56,8 @@ _BAND_BYTES = 1 << 20
 # Memory of a kind that a thread keeps for the next segment, at most.
 _MOST_KEPT_BYTES = 32 << 20
 _LAG_COLUMNS = 6
+# Segments in which shared noise is looked for.
+_MOST_EXAMINED = 8
 # Tiles of a segment that tell whether noise is white, and frames per residual, which reaches over seven.
 _LAG_TILES, _LAG_FRAMES = 3000, 8
 _NO_WORDS = np.zeros((0, 0, 0), np.uint16)
@@ -163,6 +167,10 @@ class NoiseStatistics:
         self._place_rows = -(-tile_rows // self._joined)
         self.tiles = self._place_rows * self._place_columns
         self._wanted = None if mask is None else _whole_tiles(mask, self.frame_shape)
+        self._mask = mask
+        # Noise that pixels or frames share is looked for in these segments; None: in all.
+        self._examined: frozenset[int] | None = None
+        self.shared = SharedNoise(self.frame_shape)
         # Pixels that had one value in all frames of each segment.
         self._still = np.ones(self.frame_shape, bool)
         self.duplicates = 0
@@ -246,15 +254,19 @@ class NoiseStatistics:
             self.frame_shape, segment_frames=self.segment_frames, floor=self.floor, ceiling=self.ceiling
         )
         other._wanted, other._level = self._wanted, self._level
+        other._mask, other._examined = self._mask, self._examined
         return other
 
     def expect(self, segments: Iterable[int]) -> None:
         """Say which segments will be added, while there are none yet.
 
         Rows that would be added together in the end are so from the beginning, in every part that
-        `without_frames` begins, which saves memory. The sums are the same.
+        `without_frames` begins, which saves memory. The sums are the same. Shared noise, which takes
+        longer to look for than the sums, is looked for in a few of them.
         """
-        wanted = list(segments)
+        wanted = sorted(segments)
+        few = np.linspace(0, len(wanted) - 1, min(len(wanted), _MOST_EXAMINED)).round().astype(int)
+        self._examined = frozenset(wanted[k] for k in few.tolist())
         while self._exceeded_by(len({segment >> self._level for segment in wanted})):
             self._level += 1
 
@@ -289,6 +301,7 @@ class NoiseStatistics:
         # From now on some of its rows are ours as well.
         other._own = set()
         self._lags += other._lags
+        self.shared.merge(other.shared)
         self._still = self._still & other._still
         self.duplicates += other.duplicates
         self.not_finite += other.not_finite
@@ -360,6 +373,8 @@ class NoiseStatistics:
             return
         frames = frames if distinct.all() else frames[distinct]
         self.steps = self.steps + _steps(frames)
+        if self._examined is None or segment in self._examined:
+            self.shared.add(frames, self._mask)
         self._still &= _still(frames)
         pedestal = _pedestal(frames)
         firsts = self._bands(len(frames))

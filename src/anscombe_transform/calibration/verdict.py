@@ -16,6 +16,7 @@ from anscombe_transform.calibration.checks import (
 )
 from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples, jackknife_error
 from anscombe_transform.calibration.sensitivity import Reason
+from anscombe_transform.calibration.shared import SharedNoise
 from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.zero import ZeroLevel
 
@@ -31,6 +32,13 @@ _SHARP = 1.05
 _SHARPER, _SHARPER_ERRORS, _SHARPER_APART = 0.04, 5.0, 0.5
 # Spread of the gain over the field from which on one gain says too little.
 _UNEVEN = 0.12
+# Logarithms of ratios of noise variances far and near, with both axes taken together, and how many standard
+# errors they must lie from 0: pixels of a detector share up to a percent of their noise with each neighbour,
+# which makes 0.013. Four times as much changes the gain by a third.
+_SHARED, _SHARED_MUCH, _OPPOSED, _SHARED_ERRORS = 0.015, 0.1, 0.03, 3.5
+# Least noise in a direction of time over the least of white noise, which Marchenko and Pastur's law makes 1
+# or more: below, frames share noise; far below, some of them follow from the others.
+_DEPENDENT, _FOLLOWING = 0.8, 0.15
 
 
 def judge(
@@ -40,6 +48,7 @@ def judge(
     white: Whiteness,
     along: tuple[bool, bool],
     field: GainOverField,
+    shared: SharedNoise,
 ) -> Iterator[Reason]:
     """Yield what speaks against the estimate."""
     used = line.used
@@ -102,7 +111,7 @@ def judge(
             "or gain or offset vary over the field.",
             "caution",
         )
-    yield from _judge_correlation(white, along)
+    yield from _judge_correlation(white, along, shared)
     if line.used_fraction < 0.35:
         yield Reason(
             "mostly_structure",
@@ -113,7 +122,7 @@ def judge(
     yield from _judge_zero(zero, gain, float(high - low))
 
 
-def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[Reason]:
+def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: SharedNoise) -> Iterator[Reason]:
     if white.time < 0.85:
         yield Reason(
             "correlated_in_time",
@@ -130,7 +139,16 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[R
             "detector.",
             "caution",
         )
-    if all(along):
+    elif shared.dimensions < _DEPENDENT:
+        yield Reason(
+            "dependent_frames",
+            "some frames follow from the others, in part at least: the movie was rebuilt from a few "
+            "components (PCA, SVD), frames were interpolated or filtered in time, or it was compressed as "
+            "video. Use the raw recording.",
+            "refusal" if shared.dimensions < _FOLLOWING else "caution",
+        )
+    smoothing = shared.smoothing()
+    if all(along) or smoothing.above(_SHARED_MUCH, _SHARED_ERRORS):
         yield Reason(
             "correlated_in_space",
             "neighbouring pixels share noise in both directions: the frames were smoothed, resampled or "
@@ -138,7 +156,8 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[R
             "The slope is not the gain of the detector. Use the raw recording.",
             "refusal",
         )
-    elif any(along):
+        return
+    if any(along):
         axis = "y" if along[0] else "x"
         yield Reason(
             "correlated_along_" + axis,
@@ -146,7 +165,7 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[R
             "the gain is an effective one, not signal per photon.",
             "caution",
         )
-    elif _slightly_smoothed(white):
+    if smoothing.above(_SHARED, _SHARED_ERRORS) or (not any(along) and _slightly_smoothed(white)):
         yield Reason(
             "correlated_in_space",
             "neighbouring pixels seem to share a little noise in both directions, as after resizing, "
@@ -155,7 +174,7 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool]) -> Iterator[R
         )
 
 
-def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness) -> Iterator[Reason]:
+def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness, shared: SharedNoise) -> Iterator[Reason]:
     """Yield that neighbouring pixels' noise is opposed, as sharpening and deconvolution make it.
 
     They strengthen noise the more the finer it is: the opposite of structure, of which a stronger filter
@@ -169,7 +188,8 @@ def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness) -> Iterator
         errors = [jackknife_error(lines[name].gains - weak.gains) for name in ("ty", "tx", "txy")]
         sharper = rise > max(_SHARPER * abs(weak.gain), _SHARPER_ERRORS * max(errors))
         sharper &= max(strong) - least < _SHARPER_APART * rise
-    if sharper or min(white.medians) > max(_SHARP, 1 + 4 * white.error):
+    opposed = shared.sharpening().below(_OPPOSED, _SHARED_ERRORS)
+    if sharper or opposed or min(white.medians) > max(_SHARP, 1 + 4 * white.error):
         yield Reason(
             "sharpened",
             "neighbouring pixels have opposed noise: the frames were sharpened, deconvolved or median-"
