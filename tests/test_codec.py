@@ -371,13 +371,20 @@ def test_v1_metadata_may_not_smuggle_in_v2_keys() -> None:
 # -- choosing --------------------------------------------------------------------------------------------
 
 
-def test_v1_is_chosen_where_it_holds_the_sample() -> None:
-    """A movie without negatives whose codes fit uint8 gets v1; a bright one gets uint16 codes."""
+def test_a_sample_gets_values_that_keep_its_mean() -> None:
+    """With a sample v2 is chosen, whose decode table is fitted; v1 has middles alone."""
     chosen, why = choose_configuration(90.0, 50, sample=np.array([0, 7000], "int16"))
-    assert (chosen.format, chosen.encoded_dtype, chosen.decoded_dtype) == ("anscombe-v1", "uint8", "int16")
-    assert "0 to 7000" in why
-    chosen, _ = choose_configuration(0.4, 50, sample=np.array([0, 60000], "uint16"), encoded_dtype="uint16")
-    assert (chosen.format, chosen.encoded_dtype) == ("anscombe-v1", "uint16")
+    assert (chosen.format, chosen.encoded_dtype, chosen.decoded_dtype) == ("anscombe-v2", "uint8", "int16")
+    assert "it holds" in why
+    assert choose_configuration(90.0, 50)[0].format == "anscombe-v1"
+
+
+def test_all_codes_of_one_byte_have_values() -> None:
+    """Codes that cost nothing are room for what the sample did not show, up to the dtype's limit."""
+    sample = np.array([0, 2000], "int16")
+    narrow = plan(choose_configuration(2.0, 50, sample=sample)[0])
+    assert narrow.encode(np.array([narrow.highest], "int16")) == 255
+    assert plan(choose_configuration(90.0, 50, sample=sample)[0]).highest == 32767
 
 
 @settings(max_examples=100, deadline=None)
@@ -410,9 +417,9 @@ def test_a_given_zero_code_is_kept_or_refused() -> None:
 
 
 def test_narrow_codes_are_chosen_before_wide_ones() -> None:
-    """A camera movie whose codes fit bytes in v2 gets bytes; one that fits neither gets v1 and uint16."""
+    """A camera movie whose codes fit bytes gets bytes, and one that does not gets uint16."""
     chosen, _ = choose_configuration(2.2, 100, sample=np.array([90, 20000], "uint16"))
-    assert (chosen.format, chosen.encoded_dtype) == ("anscombe-v1", "uint16")
+    assert (chosen.format, chosen.encoded_dtype) == ("anscombe-v2", "uint16")
     chosen, _ = choose_configuration(2.2, 100, sample=np.array([90, 4000], "uint16"))
     assert (chosen.format, chosen.encoded_dtype) == ("anscombe-v2", "uint8")
 

@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "_verification_kernels": set(),
     "compression": {
         "transform",
+        "decode_table",
         "codec",
         "calibration",
         "movies",
@@ -43,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "layouts": {"calibration", "compression", "movies"},
     "decompression": {"movies", "crc"},
     "crc": set(),
-    "diagnostics": {"transform", "codec", "calibration", "movies"},
+    "diagnostics": {"transform", "decode_table", "codec", "calibration", "movies"},
     "speed": {"calibration", "compression", "movies", "presets"},
     "report": {"calibration", "compression", "diagnostics", "movies"},
     "batch": {"calibration", "compression", "layouts", "movies"},

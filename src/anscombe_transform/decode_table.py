@@ -19,6 +19,11 @@ signal unit, which leaves
 
     w_q = m_q - g \beta^2 / 12
 
+What a detector does in the dark is never known that well: pulses vary, levels drift, read noise is that of
+each pixel. So where frames are at hand, `fitted` moves the values by the little that it takes to keep the
+mean of these frames at every brightness, and rounds integers so that neighbouring codes make good each
+other's rounding.
+
 References
 ----------
 .. [1] B. Widrow, I. Kollár, "Quantization Noise" (Cambridge University Press, 2008), chapter 4: a quantiser
@@ -33,6 +38,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     import numpy.typing as npt
@@ -52,6 +58,19 @@ heights blur them; one for a quarter of a photon stays within 0.035 whatever the
 """
 
 _LOST = 1e-4
+
+MOST_VALUES = 1 << 21
+"""Values of a movie that a table is fitted to: a group's mean is then known to a thousandth of the noise."""
+
+# Successive frames of which the others tell a pixel's brightness, and runs of them; of fewer frames its
+# neighbours do.
+_RUN, _MOST_RUNS, _FEWEST_FRAMES = 16, 8, 4
+# Codes that are fitted. Where so many are in use, the noise spreads over enough of them to need no fit.
+_MOST_CODES = 1024
+# How far a fit is expected to move a value, in steps: a fifth of what would take it out of its bin.
+_MOVED = 0.1
+# Rounds of rounding, of which few are needed, and by how much a move must pay, in squares of a unit.
+_MOST_ROUNDS, _WORTH = 100, 1e-6
 
 _RIDGE = 1e-6
 _DARKEST = 0.01
@@ -111,10 +130,157 @@ def unbiased(
     bright = middle - np.where(codes[:-1] > curve.offset, curve.conversion_gain * curve.beta**2 / 12, 0.0)
     noise = curve.read_noise if read_noise is None else read_noise
     values = bright + _dark_correction(curve, edges, bright, noise, excess_noise, integers=integers)
-    # An empty bin of integers has no edges to keep to but the real ones.
-    empty = edges[1:] <= edges[:-1]
-    low = np.where(empty, real[:-1], edges[:-1] + (0.5 if integers else 0.0))
-    high = np.where(empty, real[1:], edges[1:] - (0.5 if integers else 0.0))
+    return _inside_bins(curve, values, integers=integers)
+
+
+def fitted(
+    curve: Curve, values: AnyFloat, blocks: Iterable[npt.NDArray[Any]], *, integers: bool
+) -> FloatArray:
+    r"""Values moved as little as it takes for sample frames to keep their mean at every brightness.
+
+    Pixels are sorted by a brightness that does not hold their own noise: the mean of the same pixel in the
+    other frames of a block, or of the pixel's two neighbours where a block has few frames. That a group k of
+    them, :math:`n_{kq}` with code q, keeps its mean says
+
+    .. math::
+
+        \sum_q n_{kq} w_q = \sum_{i \in k} x_i
+
+    whatever the detector's law. The errors of rounding in it are independent, of variance
+    :math:`\beta^2 \sigma_k^2 / 12` each; with these weights, and values expected to stay within a tenth of a
+    step of those given, it is solved by least squares. Integers are then chosen, each in its code's bin,
+    under which the same sum of squares is least: what rounding adds to a code, its neighbours take off.
+
+    Parameters
+    ----------
+    curve : Curve
+        The detector and its codes.
+    values : ndarray of float64, shape (codes,)
+        What to begin with, as from `unbiased`; codes that the sample lacks keep theirs, but for rounding.
+    blocks : iterable of ndarray, shape (frames, ..., x)
+        Successive frames from here and there in a movie. NaN and values without a code do not count.
+    integers : bool
+        Whether the signals are integers, and their values to be.
+
+    Returns
+    -------
+    ndarray of float64, shape (codes,)
+        Signal units; increasing, and each value inside the bin of its code.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anscombe_transform.transform import Curve
+    >>> curve = Curve(60.0, 0.0, 0.0, 0.5, 10.0)
+    >>> frames = np.random.default_rng(0).gamma(5, 60, (64, 100, 100))
+    >>> plain = unbiased(curve, 60, integers=False)
+    >>> better = fitted(curve, plain, [frames], integers=False)
+    >>> codes = curve.code(frames)
+    >>> bool(abs(better[codes].mean() - frames.mean()) < abs(plain[codes].mean() - frames.mean()) / 20)
+    True
+    """
+    count = min(len(values), _MOST_CODES)
+    n, signal, error = np.zeros((count, count)), np.zeros(count), np.zeros(count)
+    for block in blocks:
+        x, brightness = _with_brightness(block)
+        known = np.isfinite(x) & np.isfinite(brightness)
+        x, brightness = x[known], brightness[known]
+        code, group = curve.code(x), curve.code(brightness)
+        known = (code >= 0) & (code < len(values)) & (group >= 0) & (group < count)
+        x, code, group = x[known], code[known], group[known]
+        signal += np.bincount(group, x, count)
+        error += np.bincount(group, x - values[code], count)
+        few = code < count
+        n += np.bincount(group[few] * count + code[few], minlength=count * count).reshape(count, count)
+    total = n.sum(axis=1)
+    seen = total > 0
+    n, total, signal, error = n[seen], total[seen], signal[seen], error[seen]
+    # In standard deviations of the noise: of the group for an error of its mean, of the code for a move.
+    sigma, scale = curve.noise_std(signal / total), curve.noise_std(values[:count])
+    design = n / total[:, None] / sigma[:, None] * scale
+    weight = total / (curve.beta**2 / 12)
+    normal = design.T @ (design * weight[:, None])
+    normal[np.diag_indices_from(normal)] += 1 / (_MOVED * curve.beta) ** 2
+    moved = values.copy()
+    moved[:count] += scale * np.linalg.solve(normal, design.T @ (weight * error / total / sigma))
+    kept = _inside_bins(curve, moved, integers=integers)
+    if integers:
+        kept[:count] = _in_integers(curve, moved[:count], kept[:count], normal / scale / scale[:, None])
+    return kept
+
+
+def sample_blocks(sample: Any, most_bytes: int = 1 << 26) -> Iterator[npt.NDArray[Any]]:
+    """Runs of frames from all over a movie (frames, ..., x), or of rows of an image, for `fitted`.
+
+    Parameters
+    ----------
+    sample : array_like
+        Anything that has a shape and a dtype, and slices. Of a list there are no runs.
+    most_bytes : int
+        What is read at once, if an index of the first axis is not more. Of large frames, rows that are spread
+        evenly are handed out.
+    """
+    dimensions = len(sample.shape)
+    if dimensions < 2:
+        return
+    row_bytes = math.prod(sample.shape[1:]) * np.dtype(sample.dtype).itemsize
+    longest = _RUN if dimensions > 2 else MOST_VALUES // sample.shape[1]
+    run = max(1, min(longest, most_bytes // row_bytes, sample.shape[0]))
+    runs = min(_MOST_RUNS, sample.shape[0] // run)
+    for start in np.linspace(0, sample.shape[0] - run, runs).astype(int).tolist():
+        block = np.asarray(sample[start : start + run])
+        frames = block.reshape(1 if dimensions == 2 else run, -1, block.shape[-1])
+        yield some_rows(frames, MOST_VALUES // runs)
+
+
+def some_rows(block: npt.NDArray[Any], most: int, first: int = 0) -> npt.NDArray[Any]:
+    """A view of evenly spread rows of frames (frames, y, x), of about so many values, from a row on."""
+    step = max(1, block.size // most)
+    return block[:, first % min(step, block.shape[1]) :: step]
+
+
+def _with_brightness(block: npt.NDArray[Any]) -> tuple[AnyFloat, AnyFloat]:
+    """Flat values of frames, and a brightness of each that does not hold its own noise."""
+    x = block.astype(np.float64)
+    if len(x) >= _FEWEST_FRAMES:
+        return x.ravel(), ((x.sum(axis=0) - x) / (len(x) - 1)).ravel()
+    return x[..., 1:-1].ravel(), ((x[..., :-2] + x[..., 2:]) / 2).ravel()
+
+
+def _in_integers(curve: Curve, wanted: AnyFloat, kept: AnyFloat, normal: AnyFloat) -> FloatArray:
+    """Integers inside the bins of codes that least enlarge a sum of squares from the values wanted.
+
+    By descent along one code after the other, until none may move. `kept` holds the values of codes that no
+    integer has.
+    """
+    first = curve.first_integers(np.arange(len(wanted) + 1)).astype(np.float64)
+    low, high = first[:-1], first[1:] - 1
+    result = np.where(low <= high, np.clip(np.rint(wanted), low, high), kept)
+    slope, steepness = normal @ (result - wanted), np.diag(normal)
+    free = np.flatnonzero(low < high).tolist()
+    for _ in range(_MOST_ROUNDS):
+        before = result.copy()
+        for q in free:
+            to = min(max(float(np.rint(result[q] - slope[q] / steepness[q])), low[q]), high[q])
+            by = to - result[q]
+            # A move that changes nothing would be made back and forth.
+            if by * slope[q] + by * by * steepness[q] / 2 < -_WORTH * steepness[q]:
+                result[q] = to
+                slope += normal[:, q] * by
+        if np.array_equal(before, result):
+            break
+    return result
+
+
+def _inside_bins(curve: Curve, values: AnyFloat, *, integers: bool) -> FloatArray:
+    """Increasing values, each in the bin of its code."""
+    real = curve.invert(np.arange(len(values) + 1) - 0.5)
+    low, high = real[:-1], real[1:]
+    if integers:
+        first = curve.first_integers(np.arange(len(values) + 1)).astype(np.float64)
+        # An empty bin of integers has no edges to keep to but the real ones.
+        empty = first[1:] <= first[:-1]
+        low, high = np.where(empty, low, first[:-1]), np.where(empty, high, first[1:] - 1)
     result: FloatArray = np.maximum.accumulate(np.clip(values, low, high))
     return result
 

@@ -326,7 +326,8 @@ class Sensitivity:
         beta : float
             Width of one code in standard deviations of the noise.
         sample : array_like, optional
-            The movie, or part of it: the codec is chosen to hold its whole range.
+            The movie (its first axis the frames) or an image, or part of it: the codec is chosen to hold its
+            whole range, and its stored values to keep the mean of pixels of every brightness.
         decoded_dtype, encoded_dtype : dtype, optional
             Of the movie, and of the codes.
         zero_code : int, optional
@@ -343,7 +344,7 @@ class Sensitivity:
         Returns
         -------
         AnscombeTransformV2 or AnscombeTransformV3
-            Of the format ``anscombe-v1`` where that holds the sample, else ``anscombe-v2``.
+            Of the format ``anscombe-v2`` where there is a sample or a parameter that v1 lacks.
 
         Raises
         ------

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from anscombe_transform.decode_table import BLUR, unbiased
+from anscombe_transform.decode_table import BLUR, fitted, sample_blocks, unbiased
 from anscombe_transform.transform import LARGEST_BETA, Curve, check_detector, check_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -47,6 +47,7 @@ _V1_CODES = (*CODES, "uint32", "int8", "int16", "int32")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float32", "float64")
 _TABLE_DECIMALS = 6
+_FEW_CODES = 255
 EXACT = 2**52
 _BLOCK_BYTES = 1 << 26
 
@@ -393,8 +394,8 @@ def fit(
     """The configuration nearest to the given one under which signals from `low` to `high` have codes.
 
     `zero_code` grows until `low` has a code; with `choose_codes` the narrowest encoded dtype is taken that
-    reaches `high`, else the given one is kept. The decode table ends at the code of `high` and assumes noise
-    of at least `least_blur` signal units.
+    reaches `high`, else the given one is kept. The decode table lists all codes of one byte, and of those of
+    two bytes the ones up to that of `high`; it assumes noise of at least `least_blur` signal units.
 
     Raises
     ------
@@ -420,9 +421,28 @@ def fit(
         wider = replace(c, encoded_dtype=name, zero_code=zero_code, decode_table=None)
         if top <= wider.last_code:
             noise = max(least_blur, c.read_noise)
+            if wider.last_code <= _FEW_CODES:
+                top = extent(wider).last
             table = _derived_table(wider.curve, top, dtype, noise, excess_noise)
             return replace(wider, decode_table=tuple(table.tolist()))
     raise _too_wide(wider, low, high, top + 1)
+
+
+def fitted_to(configuration: Configuration, blocks: Iterable[npt.NDArray[Any]]) -> Configuration:
+    """The configuration with a decode table that keeps the mean of sample frames; v1 as it is.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Which says the codes.
+    blocks : iterable of ndarray, shape (frames, ..., x)
+        Successive frames from here and there in the movie.
+    """
+    c = configuration
+    if c.format == V1:
+        return c
+    table = fitted(c.curve, decode_table(c), blocks, integers=c.values_dtype.kind != "f")
+    return replace(c, decode_table=tuple(np.round(table, _TABLE_DECIMALS).tolist()))
 
 
 def _too_wide(c: Configuration, low: float, high: float, codes: int) -> ValueError:
@@ -460,8 +480,9 @@ def choose_configuration(
     conversion_gain, zero_level, read_noise, beta, zero_code, out_of_range
         As in `Configuration`.
     sample : array_like, optional
-        Values that must have codes: the movie, a piece of it, or its smallest and largest value. Without it
-        v1 is taken where it can say the rest.
+        Values that must have codes: the movie, a piece of it, or its smallest and largest value. The decode
+        table is fitted to a movie or an image, see `decode_table.fitted`. Without a sample v1 is taken where
+        it can say the rest.
     decoded_dtype : dtype, optional
         dtype of the array; by default the sample's, or int16 without one.
     encoded_dtype : str, optional
@@ -498,13 +519,12 @@ def choose_configuration(
     if span is None:
         return base, f"{base.format}, {base.encoded_dtype} codes: no sample was given to fit the range to"
     low, high = span.low, span.high
-    held = f"it holds the sample's range, {low:g} to {high:g}"
     names = (base.encoded_dtype,) if encoded_dtype else CODES
     candidates = [replace(base, encoded_dtype=name) for name in names]
     if zero_code is not None:
         for candidate in candidates:
             if holds(candidate, low, high):
-                return candidate, f"{V2}, {candidate.encoded_dtype} codes: {held}"
+                return _explained(_fitted_to_sample(candidate, sample))
         if out_of_range == "clip":
             return base, f"{V2}, {base.encoded_dtype} codes: what they do not hold is clipped, as chosen"
         widest = extent(candidates[-1])
@@ -515,26 +535,32 @@ def choose_configuration(
         )
     # Uneven pulses are blur enough beside the zero level's own.
     blur = (BLUR if excess_noise == 1 else BLUR / 2) * base.conversion_gain if measured else 0.0
-    why = "NaN" if span.has_nan else "values v1 has no code for" if base.format == V1 else "its parameters"
-    # The narrowest codes first, and v1 before v2 among codes of one width.
+    # The narrowest codes first.
     error: ValueError | None = None
     for candidate in candidates:
-        if candidate.format == V1 and not span.has_nan and holds(candidate, low, high):
-            return candidate, f"{V1}, {candidate.encoded_dtype} codes: {held}"
         for room in (_with_head_room(candidate, low, high), (low, high)):
             try:
                 chosen = fit(candidate, *room, choose_codes=False, least_blur=blur, excess_noise=excess_noise)
             except ValueError as found:
                 error = found
                 continue
-            limits = extent(chosen)
-            return chosen, (
-                f"{V2}, {chosen.encoded_dtype} codes, zero_code {chosen.zero_code}: needed for {why}; "
-                f"it holds {limits.lowest:g} to {limits.highest:g}"
-            )
+            return _explained(_fitted_to_sample(chosen, sample))
     if out_of_range == "clip":
         return candidates[-1], f"{V2}, {names[-1]} codes: what they do not hold is clipped, as chosen"
     raise cast("ValueError", error)
+
+
+def _explained(chosen: Configuration) -> tuple[Configuration, str]:
+    limits = extent(chosen)
+    return chosen, (
+        f"{chosen.format}, {chosen.encoded_dtype} codes, zero_code {chosen.zero_code}: it holds "
+        f"{limits.lowest:g} to {limits.highest:g}"
+    )
+
+
+def _fitted_to_sample(chosen: Configuration, sample: Any) -> Configuration:
+    array = sample if hasattr(sample, "shape") else np.asarray(sample)
+    return fitted_to(chosen, sample_blocks(array, _BLOCK_BYTES))
 
 
 class _Span(NamedTuple):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.codec.configuration import fields_of, fitted_to
 from anscombe_transform.movies.zarr_groups import is_zarr
 from anscombe_transform.presets import Preset, pipeline_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
@@ -65,6 +66,12 @@ def zarr_module() -> Any:
 def has_zarr_3() -> bool:
     """Whether zarr-python is of generation 3, which knows both formats."""
     return hasattr(zarr_module(), "create_array")
+
+
+def fitted_codec(codec: Codec, frames: Iterable[NDArray[Any]]) -> Codec:
+    """The codec with a decode table that keeps the mean of these frames (frames, ..., x)."""
+    configuration = fitted_to(codec.plan.configuration, frames)
+    return type(codec)(**fields_of(configuration))
 
 
 def check_zarr_format(zarr_format: int) -> None:

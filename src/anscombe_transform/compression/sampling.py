@@ -4,6 +4,8 @@ A codec is chosen to hold a movie's range before the first block is written. Rea
 for that would double the time where reading is slow, so the range of a sample is widened by what a movie's
 extremes exceed a sample's. A value beyond it has no code, which the codec refuses: then the whole movie is
 looked through, and its writing begun again.
+
+Some rows of the sample are kept, for the codec's decode table to be fitted to.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.compression.comparison import checksum, digest
 from anscombe_transform.compression.threads import in_threads
+from anscombe_transform.decode_table import MOST_VALUES, some_rows
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.layout import Span
@@ -90,11 +93,14 @@ class Sample:
         Of the frames looked at: it tells a recording from another one of the same shape.
     whole : bool
         Whether all frames were looked at.
+    pieces : tuple of ndarray, shape (frames, y, x)
+        Some rows of every run.
     """
 
     extent: Extent
     checksum: str
     whole: bool
+    pieces: tuple[NDArray[Any], ...]
 
     @classmethod
     def of(cls, movie: Movie, workers: int, progress: Progress | None) -> Sample:
@@ -109,14 +115,17 @@ class Sample:
             else [round(i * (frames - run) / (count - 1)) for i in range(count)]
         )
 
-        def look(start: int, stop: int) -> tuple[Extent, list[int]]:
+        def look(start: int, stop: int) -> tuple[Extent, list[int], NDArray[Any]]:
             block = movie.frames(start, stop)
-            return Extent.of(block), [checksum(frame) for frame in block]
+            # Other rows in every run. A view would keep the whole run.
+            piece = some_rows(block, MOST_VALUES // count, first=start // run).copy()
+            return Extent.of(block), [checksum(frame) for frame in block], piece
 
         spans = [(start, min(start + run, frames)) for start in starts]
         parts = in_threads(look, spans, workers, progress, "scan")
-        sums = (value for _, found in parts for value in found)
-        return cls(Extent.merged([extent for extent, _ in parts]), digest(sums), whole)
+        sums = (value for _, found, _ in parts for value in found)
+        extent = Extent.merged([extent for extent, *_ in parts])
+        return cls(extent, digest(sums), whole, tuple(piece for *_, piece in parts))
 
 
 def scan(movie: Movie, spans: list[Span], workers: int, progress: Progress | None) -> Extent:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from anscombe_transform.codec.configuration import UnrepresentableError
-from anscombe_transform.compression.arrays import check_zarr_format, codec_of, create_array
+from anscombe_transform.compression.arrays import check_zarr_format, codec_of, create_array, fitted_codec
 from anscombe_transform.compression.block import BlockWriter, stored_checksums
 from anscombe_transform.compression.cluster import connected, finished_on
 from anscombe_transform.compression.destination import Destination, destination_of
@@ -305,7 +305,7 @@ class _Job:
 
     def _begin(self, sensitivity: Sensitivity, extent: Extent, known: bool, sample: Sample) -> Any:
         """A new array for the movie, whose notes say that it isn't complete."""
-        codec = self._codec(sensitivity, extent, known)
+        codec = fitted_codec(self._codec(sensitivity, extent, known), sample.pieces)
         notes = first_notes(
             self.movie,
             sensitivity,

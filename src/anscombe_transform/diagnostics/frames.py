@@ -11,6 +11,8 @@ import numpy as np
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.anscombe import Plan, plan_for
+from anscombe_transform.codec.configuration import fitted_to
+from anscombe_transform.decode_table import some_rows
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +32,8 @@ _ENOUGH_VALUES = 2**23
 _FEWEST_FRAMES = 24
 _RUN_FRAMES = (4, 16)
 _RUN_VALUES = 2**22
+# Values of each run that a decode table is fitted to.
+_FITTED_VALUES = 2**18
 
 
 def check_sensitivity(sensitivity: Any) -> None:
@@ -84,6 +88,13 @@ def value_range(movie: Movie, max_frames: int | None) -> AnyArray:
         if block.dtype.kind != "f" or not np.isnan(block).all():
             low, high = min(low, np.nanmin(block).item()), max(high, np.nanmax(block).item())
     return np.array([low, high] * (low <= high) + [math.nan] * has_nan, movie.dtype)
+
+
+def chosen_plan(movie: Movie, sensitivity: Sensitivity, max_frames: int | None) -> Plan:
+    """The transform that `Sensitivity.codec` chooses for the frames that are read."""
+    plan = check_codec(sensitivity.codec(sample=value_range(movie, max_frames)))
+    blocks = (some_rows(block, _FITTED_VALUES) for block in runs(movie, max_frames))
+    return Plan(fitted_to(plan.configuration, blocks))
 
 
 @dataclass

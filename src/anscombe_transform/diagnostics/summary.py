@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform.diagnostics.codes import CodeUse, draw_code_histogram
-from anscombe_transform.diagnostics.frames import MeanImage, check_codec, check_sensitivity, runs, value_range
+from anscombe_transform.diagnostics.frames import MeanImage, check_codec, check_sensitivity, chosen_plan, runs
 from anscombe_transform.diagnostics.noise import NoiseRows
 from anscombe_transform.diagnostics.page import (
     BLUE,
@@ -110,7 +110,7 @@ def plot_summary(
     plan = None if codec is None else check_codec(codec)
     with open_movie(movie) as source:
         if codec is None and sensitivity.verdict != "refused":
-            plan = check_codec(sensitivity.codec(sample=value_range(source, max_frames)))
+            plan = chosen_plan(source, sensitivity, max_frames)
         mean = MeanImage(source.shape)
         tools = None if plan is None else (NoiseRows(plan), Residuals(plan, source.shape), CodeUse(plan))
         for block in runs(source, max_frames):
