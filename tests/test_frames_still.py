@@ -325,3 +325,19 @@ def test_a_small_chunk_near_its_noise_is_left_to_the_model(rng: np.random.Genera
     assert encode_chunk(flat[:1], compact)[1] & 0xF == 2
     slope = scene(rng, (1, 64, 64), "uint8", 0.7)
     assert encode_chunk(slope, compact)[1] & 0xF == 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_movies_of_more_than_eight_frames_do_without_its_loops(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator, dtype: str
+) -> None:
+    """Chunks of many frames, or of none, are written and read without compiling what images need."""
+    for name in [name for name in vars(_still_kernels) if not name.startswith("__")]:
+        monkeypatch.delattr(_still_kernels, name)
+    for frames in (0, 9, 64):
+        codes = scene(rng, (frames, 24, 32), dtype)
+        chunk = encode_chunk(codes, FrameConfiguration())
+        found = decode_chunk(chunk, codes.shape, dtype, FrameConfiguration())
+        np.testing.assert_array_equal(found, codes)
+    with pytest.raises(AttributeError):
+        encode_chunk(scene(rng, (2, 128, 128), dtype), FrameConfiguration())

@@ -296,113 +296,121 @@ _serial_ranks = _serial_row(decode=False)
 _serial_codes = _serial_row(decode=True)
 
 
-def _model_loop(decode: bool) -> Callable[..., None]:
-    """The loop over a chunk in one direction."""
+@compiled
+def model_loop(
+    decode: bool,
+    q: AnyArray,
+    low: AnyArray,
+    high: AnyArray,
+    table: AnyArray,
+    rates: AnyArray,
+    temporal: AnyArray,
+    above: AnyArray,
+    first: AnyArray,
+    decay: AnyArray,
+    mean: int,
+    state: AnyArray,
+) -> None:
+    """Ranks of the codes `q`, or the codes of ranks: one loop for both, which compiles once.
 
-    @compiled
-    def run(
-        q: AnyArray,
-        low: AnyArray,
-        high: AnyArray,
-        table: AnyArray,
-        rates: AnyArray,
-        temporal: AnyArray,
-        above: AnyArray,
-        first: AnyArray,
-        decay: AnyArray,
-        mean: int,
-        state: AnyArray,
-    ) -> None:
-        frames, planes, height, width = q.shape
-        work = temporal.dtype.type
-        area = height * width
-        top = work(work((256 if q.itemsize == 1 else 65536) - 1) << work(7))
-        rows = max(1, min(height, BLOCK // width))
-        mixed = np.empty((rows + 3) * width, temporal.dtype)
-        sums = np.empty(rows * width + 2, temporal.dtype)
-        level = np.empty(rows * width, state.dtype)
-        sharp = np.empty(width, state.dtype)
-        index = np.empty(rows * width, np.uint16)
-        found = np.empty(rows * width, np.uint8)
-        base = np.empty(rows * width, q.dtype)
-        s = np.zeros(width + 4, np.int32)
-        wide = high.size > 0
-        for t in range(frames):
-            taps = first if t == 0 else above
-            fall = np.int32(decay[min(t, 1)])
-            clip = np.int32(_CLIP_FIRST if t == 0 else _CLIP)
-            looks_up = False
-            for i in range(5):
-                looks_up |= taps[i] != 0
-            for plane in range(planes):
-                place = plane * area
-                ea, eb = row(state, 0, place, place + area), row(state, 1, place, place + area)
-                _fill(np.int32(0), s)
-                for y0 in range(0, height, rows):
-                    y1 = min(height, y0 + rows)
-                    size = (y1 - y0) * width
+    Codes that are decoded come read-only too, so that their type is one; `row` takes the mark off.
+    """
+    frames, planes, height, width = q.shape
+    work = temporal.dtype.type
+    area = height * width
+    top = work(work((256 if q.itemsize == 1 else 65536) - 1) << work(7))
+    rows = max(1, min(height, BLOCK // width))
+    mixed = np.empty((rows + 3) * width, temporal.dtype)
+    sums = np.empty(rows * width + 2, temporal.dtype)
+    level = np.empty(rows * width, state.dtype)
+    sharp = np.empty(width, state.dtype)
+    index = np.empty(rows * width, np.uint16)
+    found = np.empty(rows * width, np.uint8)
+    base = np.empty(rows * width, q.dtype)
+    s = np.zeros(width + 4, np.int32)
+    wide = high.size > 0
+    for t in range(frames):
+        taps = first if t == 0 else above
+        fall = np.int32(decay[min(t, 1)])
+        clip = np.int32(_CLIP_FIRST if t == 0 else _CLIP)
+        looks_up = False
+        for i in range(5):
+            looks_up |= taps[i] != 0
+        for plane in range(planes):
+            place = plane * area
+            ea, eb = row(state, 0, place, place + area), row(state, 1, place, place + area)
+            _fill(np.int32(0), s)
+            for y0 in range(0, height, rows):
+                y1 = min(height, y0 + rows)
+                size = (y1 - y0) * width
+                if t == 0:
+                    _fill(state.dtype.type(mean), level)
+                else:
+                    _predict_block(ea, eb, y0, y1, width, temporal, mixed, sums, level, top)
+                # Where rows do not ask those above, the whole block is one.
+                step = width if looks_up or t == 0 else size
+                for start in range(0, size, step):
+                    stop = start + step
+                    at = y0 * width + start
+                    line = row(q, t, plane, 0, at, at + step)
+                    ranks = row(low, t, plane, 0, at, at + step)
+                    at += (t * planes + plane) * area
+                    more = row(high, at, at + step) if wide else high
+                    past = row(level, start, stop)
+                    levels = past
+                    if looks_up:
+                        levels = row(sharp, 0, width)
+                        _add_innovation(past, s, taps, top, levels)
                     if t == 0:
-                        _fill(state.dtype.type(mean), level)
-                    else:
-                        _predict_block(ea, eb, y0, y1, width, temporal, mixed, sums, level, top)
-                    # Where rows do not ask those above, the whole block is one.
-                    step = width if looks_up or t == 0 else size
-                    for start in range(0, size, step):
-                        stop = start + step
-                        at = y0 * width + start
-                        line = row(q, t, plane, 0, at, at + step)
-                        ranks = row(low, t, plane, 0, at, at + step)
-                        at += (t * planes + plane) * area
-                        more = row(high, at, at + step) if wide else high
-                        past = row(level, start, stop)
-                        levels = past
-                        if looks_up:
-                            levels = row(sharp, 0, width)
-                            _add_innovation(past, s, taps, top, levels)
-                        if t == 0:
-                            if decode:
-                                _serial_codes(line, past, levels, taps, table, ranks, more, top)
-                            else:
-                                _serial_ranks(line, past, levels, taps, table, ranks, more, top)
+                        if decode:
+                            _serial_codes(line, past, levels, taps, table, ranks, more, top)
                         else:
-                            places, bytes_found = row(index, 0, step), row(found, 0, step)
-                            if decode:
-                                lowest = row(base, 0, step)
-                                _index_ranks(levels, ranks, places, lowest)
-                                _look_up(table, places, bytes_found)
-                                _join(bytes_found, lowest, more, line)
-                            else:
-                                _index_codes(levels, line, places, more)
-                                _look_up(table, places, ranks)
-                        if looks_up:
-                            _new_innovation(line, past, fall, clip, s)
-                    done = row(q, t, plane, 0, y0 * width, y0 * width + size)
-                    mean_a = row(ea, y0 * width, y0 * width + size)
-                    mean_b = row(eb, y0 * width, y0 * width + size)
-                    if t == 0:
-                        begin(done, mean_a)
-                        begin(done, mean_b)
+                            _serial_ranks(line, past, levels, taps, table, ranks, more, top)
                     else:
-                        _update(done, mean_a, np.int16(rate_at(rates[0], t)))
-                        _update(done, mean_b, np.int16(rate_at(rates[1], t)))
+                        places, bytes_found = row(index, 0, step), row(found, 0, step)
+                        if decode:
+                            lowest = row(base, 0, step)
+                            _index_ranks(levels, ranks, places, lowest)
+                            _look_up(table, places, bytes_found)
+                            _join(bytes_found, lowest, more, line)
+                        else:
+                            _index_codes(levels, line, places, more)
+                            _look_up(table, places, ranks)
+                    if looks_up:
+                        _new_innovation(line, past, fall, clip, s)
+                done = row(q, t, plane, 0, y0 * width, y0 * width + size)
+                mean_a = row(ea, y0 * width, y0 * width + size)
+                mean_b = row(eb, y0 * width, y0 * width + size)
+                if t == 0:
+                    begin(done, mean_a)
+                    begin(done, mean_b)
+                else:
+                    _update(done, mean_a, np.int16(rate_at(rates[0], t)))
+                    _update(done, mean_b, np.int16(rate_at(rates[1], t)))
 
-    return run
+
+def code_to_rank(q: AnyArray, low: AnyArray, high: AnyArray, table: AnyArray, *rest: Any) -> None:
+    """Ranks of codes (time, plane, y, x).
+
+    Parameters
+    ----------
+    q, low, high
+        Codes; low bytes of the ranks, of the same shape; high bytes flat, or nothing for codes of one byte.
+    table
+        Rank of every code per context.
+    rest
+        ``rates, temporal, above, first, decay, mean``: the model, its numbers in the type of the arithmetic;
+        ``state``: scratch of two rows, each as long as a frame or longer.
+    """
+    model_loop(False, _read_only(q), low, high, table, *rest)
 
 
-code_to_rank = _model_loop(decode=False)
-"""Ranks of codes (time, plane, y, x).
+def rank_to_code(q: AnyArray, low: AnyArray, high: AnyArray, table: AnyArray, *rest: Any) -> None:
+    """Inverse of `code_to_rank`; `table` holds the code of every rank per context."""
+    model_loop(True, _read_only(q), low, high, table, *rest)
 
-Parameters
-----------
-q, low, high
-    Codes; low bytes of the ranks, of the same shape; high bytes flat, or nothing for codes of one byte.
-table
-    Rank of every code per context.
-rates, temporal, above, first, decay, mean
-    The model, its numbers in the type of the arithmetic.
-state
-    Scratch of two rows, each as long as a frame or longer.
-"""
 
-rank_to_code = _model_loop(decode=True)
-"""Inverse of `code_to_rank`; `table` holds the code of every rank per context."""
+def _read_only(q: AnyArray) -> AnyArray:
+    view = q.view()
+    view.flags.writeable = False
+    return view

@@ -335,7 +335,7 @@ def _instrument(total: Singles, factor: np.float32, out: Singles) -> None:
 
 
 @_compile
-def _smooth(source: Singles, step: int, target: Singles) -> None:
+def _smooth(source: Singles, step: int | np.intp, target: Singles) -> None:
     """Weighted mean, of values `step` apart, that belongs to the squares of a second difference."""
     stay_apart()
     sixth = np.float32(1 / 6)
@@ -345,7 +345,7 @@ def _smooth(source: Singles, step: int, target: Singles) -> None:
 
 
 @_compile
-def _sharpen(source: Singles, step: int, target: Singles) -> None:
+def _sharpen(source: Singles, step: int | np.intp, target: Singles) -> None:
     """Weighted mean, of values `step` apart, that belongs to the cubes of a second difference."""
     stay_apart()
     sixth = np.float32(1 / 6)
@@ -358,15 +358,17 @@ def _sharpen(source: Singles, step: int, target: Singles) -> None:
 def _means(x2: Singles, x3: Singles, along_y: Singles, sums: Singles) -> None:
     """Fill the columns x and x3 of `sums` from the weighted means of a strip."""
     stay_apart()
+    # Literals would compile what they are given to once for each.
+    one, line = np.intp(1), np.intp(WIDE)
     _copy(row(x2, WIDE + 1, WIDE + 1 + _AREA), row(sums, _X_T, _X_T + _AREA))
-    _smooth(row(x2, WIDE, WIDE + _AREA), 1, row(sums, _X_TX, _X_TX + _AREA))
-    _smooth(x2, WIDE, along_y)
+    _smooth(row(x2, WIDE, WIDE + _AREA), one, row(sums, _X_TX, _X_TX + _AREA))
+    _smooth(x2, line, along_y)
     _copy(row(along_y, 1, 1 + _AREA), row(sums, _X_TY, _X_TY + _AREA))
-    _smooth(along_y, 1, row(sums, _X_TXY, _X_TXY + _AREA))
+    _smooth(along_y, one, row(sums, _X_TXY, _X_TXY + _AREA))
     _copy(row(x3, WIDE + 1, WIDE + 1 + _AREA), row(sums, _X3_T, _X3_T + _AREA))
-    _sharpen(x3, WIDE, along_y)
+    _sharpen(x3, line, along_y)
     _copy(row(along_y, 1, 1 + _AREA), row(sums, _X3_TY, _X3_TY + _AREA))
-    _sharpen(along_y, 1, row(sums, _X3_TXY, _X3_TXY + _AREA))
+    _sharpen(along_y, one, row(sums, _X3_TXY, _X3_TXY + _AREA))
 
 
 @_compile

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
+from anscombe_transform._parts_of_kernels import row
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,9 +46,8 @@ def largest_errors(
     worst = np.int32(0)
     for start in range(0, original.size, BLOCK):
         count = min(BLOCK, original.size - start)
-        at = index[start : start + count]
-        x = original[start : start + count]
-        y = stored[start : start + count]
+        at = row(index, start, start + count)
+        x, y = row(original, start, start + count), row(stored, start, start + count)
         # Look-ups stand alone: among them, the arithmetic would not be vectorised.
         for i in range(count):
             parts[i] = inverse_bound[at[i]]

@@ -663,7 +663,7 @@ def _size_of_pairs(values: npt.NDArray[np.uint8], digits: tuple[np.uint8, np.uin
     behind = pairs[kept:end]
     if _MANY_ESCAPES * behind.size > values.size:
         return 2 * values.size
-    return len(pack(pairs[:kept])) + round(behind.size * _frame_kernels.byte_entropy(behind) / 8)
+    return len(pack(pairs[:kept])) + round(behind.size * byte_entropy(behind) / 8)
 
 
 def _in_order(q: AnyArray) -> npt.NDArray[np.uint8]:
