@@ -18,7 +18,7 @@ tifffile = pytest.importorskip("tifffile")
 from typer.testing import CliRunner  # noqa: E402
 
 import anscombe_transform  # noqa: E402
-from anscombe_transform.calibration import Sensitivity  # noqa: E402
+from anscombe_transform.calibration import Sensitivity, compute_sensitivity  # noqa: E402
 from anscombe_transform.cli import demo  # noqa: E402
 from anscombe_transform.cli.commands import app  # noqa: E402
 from anscombe_transform.simulation import simulate_movie  # noqa: E402
@@ -257,6 +257,51 @@ def test_dark_frames_give_the_zero_level(folder: Path, tmp_path: Path, seed: int
     about = json.loads(_run("info", tmp_path / "a.zarr", "--json").stdout)
     assert about["provenance"]["sensitivity"]["zero_level"] == 48
     assert about["provenance"]["sensitivity"]["conversion_gain"] == pytest.approx(90, rel=0.1)
+
+
+def test_calibrate_takes_the_options_of_the_library(
+    folder: Path, movie: NDArray[np.int16], tmp_path: Path
+) -> None:
+    """``--mask``, ``--max-frames``, ``--seed`` and ``--maps`` do what the function's parameters do."""
+    mask = np.zeros(movie.shape[1:], np.uint8)
+    mask[:48, :80] = 255
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    np.save(tmp_path / "mask.npy", mask > 0)
+    dark = np.random.default_rng(0).normal(50, 20, (20, 96, 96)).round().astype("int16")
+    np.save(tmp_path / "dark.npy", dark)
+    calibrate = ("calibrate", folder / "movie.npy", "--json", "--max-frames=48", "--seed=0")
+    expected = compute_sensitivity(movie, mask=mask > 0, max_frames=48, seed=0, on_refusal="return")
+    for name in ("mask.tif", "mask.npy"):
+        found = json.loads(_run(*calibrate, "--mask", tmp_path / name).stdout)
+        assert found["conversion_gain"] == expected.conversion_gain
+    maps = compute_sensitivity(movie, dark=dark, per_pixel=True, full=True).maps
+    assert maps is not None
+    _run("calibrate", folder / "movie.npy", "--dark", tmp_path / "dark.npy", "--full", "--maps",
+         tmp_path / "maps.npz")  # fmt: skip
+    with np.load(tmp_path / "maps.npz") as arrays:
+        np.testing.assert_array_equal(arrays["offset"], maps.offset)
+        np.testing.assert_array_equal(arrays["read_variance"], maps.read_variance)
+        np.testing.assert_array_equal(arrays["gain"], maps.gain)
+
+
+def test_options_of_calibrate_that_contradict_one_another(folder: Path, tmp_path: Path) -> None:
+    """What does not go together, or is no mask, is told before a frame is read."""
+    movie = folder / "movie.npy"
+    assert "leave one" in _error("calibrate", movie, "--full", "--max-frames=9", code=2)
+    assert "--max-frames is for movies" in _error("calibrate", "--flats", movie, "--max-frames=9", code=2)
+    assert "--maps must end with .npz" in _error("calibrate", movie, "--maps", tmp_path / "a.npy", code=2)
+    assert "single FILE" in _error("calibrate", movie, movie, "--maps", tmp_path / "a.npz", code=2)
+    assert "mask must be one image" in _error("calibrate", movie, "--mask", folder / "movie.tif", code=2)
+    np.save(tmp_path / "mask.npy", np.ones((9, 9)))
+    assert "the shape (y, x)" in _error("calibrate", movie, "--mask", tmp_path / "mask.npy", code=2)
+
+
+def test_a_zero_level_of_zero_was_given(folder: Path, tmp_path: Path) -> None:
+    """An option of 0 reaches the calibration, which says that this movie contradicts it."""
+    _run("compress", folder / "movie.npy", tmp_path / "a.zarr", "--zero-level=0", NEWEST)
+    about = json.loads(_run("info", tmp_path / "a.zarr", "--json").stdout)
+    (reason,) = about["provenance"]["sensitivity"]["reasons"]
+    assert reason["code"] == "zero_below_line"
 
 
 def test_calibrate_takes_several_movies(folder: Path, tmp_path: Path) -> None:

@@ -117,9 +117,9 @@ def compute_sensitivity(
         The time axis.
     channel_axis : int, optional
         Axis of the channels of an array of four axes. Each channel is calibrated for itself.
-    mask : array_like of bool, shape (y, x), optional
-        True where pixels may be used. Tiles of 8 × 8 pixels with a pixel of False in or beside them are left
-        out.
+    mask : array_like of bool, shape (y, x), or path, optional
+        True where pixels may be used; of the image in a file, those that are not 0. Tiles of 8 × 8 pixels
+        with a pixel of False in or beside them are left out.
     max_frames : int, optional
         Most frames to enter the estimate. By default about eight segments of 24 frames, more for small
         frames, spread over the movie.

@@ -17,6 +17,7 @@ References
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,39 @@ class PixelMaps:
     gain: Floats | None
     hot_pixels: NDArray[np.intp]
     spread: dict[str, float]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the maps that there are, and the hot pixels, to an ``.npz`` file; `numpy.load` reads it.
+
+        Parameters
+        ----------
+        path : path
+            The file to write, ending with ``.npz``; one that is there is replaced.
+
+        Raises
+        ------
+        ValueError
+            There are no maps, or the name ends otherwise; NumPy would change it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> maps = PixelMaps(np.full((4, 4), 100.0), None, None, np.zeros((0, 2), int), {"offset": 0.0})
+        >>> maps.save(getfixture("tmp_path") / "maps.npz")
+        >>> sorted(np.load(getfixture("tmp_path") / "maps.npz"))
+        ['hot_pixels', 'offset']
+        """
+        if not os.fspath(path).endswith(".npz"):
+            raise ValueError(f"path must end with .npz, got {os.fspath(path)!r}")
+        if self.offset is None and self.gain is None:
+            raise ValueError(
+                "there are no maps to write: they need dark frames, or a movie in which nothing moves"
+            )
+        arrays: dict[str, Any] = {"hot_pixels": self.hot_pixels}
+        for name in ("offset", "read_variance", "gain"):
+            if (values := getattr(self, name)) is not None:
+                arrays[name] = values
+        np.savez_compressed(path, **arrays)
 
 
 def pixel_maps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> Bools | None:
     """Return the mask as an array; refuse one of another type or shape, or that leaves nothing."""
     if mask is None:
         return None
-    mask = np.asarray(mask)
+    mask = _drawn(mask) if isinstance(mask, str | os.PathLike) else np.asarray(mask)
     if mask.dtype != np.bool_:
         raise TypeError(
             f"mask must be boolean, True where pixels may be used, got dtype {mask.dtype}; "
@@ -120,6 +121,18 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> Bools | None:
     if not mask.any():
         raise ValueError("mask is False everywhere: it is True where pixels may be used")
     return np.asarray(mask)
+
+
+def _drawn(path: str | os.PathLike[str]) -> Bools:
+    """The mask in a file, an image as programs that draw regions write it: 0 where pixels are left out."""
+    if os.fspath(path).endswith(".npy"):
+        return np.asarray(np.load(path, allow_pickle=False) != 0, bool)
+    from anscombe_transform.movies.opening import open_frames
+
+    with open_frames(path) as images:
+        if images.shape[0] != 1:
+            raise ValueError(f"mask must be one image, but {os.fspath(path)} holds {images.shape[0]}")
+        return np.asarray(images[0] != 0, bool)
 
 
 def is_number(value: Any) -> bool:

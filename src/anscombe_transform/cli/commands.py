@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,7 +38,7 @@ _SOURCES = (
     "array or OME-Zarr image; one channel of a TIFF: movie.tif::C=0; many files of one movie: 'run1/*.tif'"
 )
 
-_PAGES, _DRAWN = (".html", ".htm"), (".png", ".pdf", ".svg")
+_PAGES, _DRAWN, _ARRAYS = (".html", ".htm"), (".png", ".pdf", ".svg"), (".npz",)
 
 app = typer.Typer(
     name="anscombe",
@@ -179,6 +180,27 @@ def calibrate(
     full: Annotated[
         bool, typer.Option("--full", help="Read the whole movie, not a sample spread over it.")
     ] = False,
+    max_frames: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Read no more frames than these, spread over it.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Draw the frames at random, not at even distances.")
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            "--mask", metavar="FILE", help="An image of a frame's shape: pixels that are 0 are left out."
+        ),
+    ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--maps",
+            metavar="FILE.npz",
+            help="Write constants of every pixel: offset and read noise with --dark, the gain of a movie in "
+            "which nothing moves; --report shows them.",
+        ),
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Read gain, zero level and read noise from a movie, with 95 % intervals and a verdict.
@@ -200,7 +222,12 @@ def calibrate(
                 **_given(dark=dark, zero_level=zero_level, read_noise=read_noise, noise=noise),
             )
         else:
-            sensitivity = _calibrated(file, dark, zero_level, read_noise, excess_noise, full=full)
+            with bar() as progress:
+                sensitivity = anscombe_transform.compute_sensitivity(
+                    file, on_refusal="return", progress=partial(progress, stage="calibrate"), **options
+                )
+        if maps is not None and sensitivity.maps is not None:
+            sensitivity.maps.save(maps)
         if plot is not None:
             from anscombe_transform.diagnostics import plot_noise_transfer
 
@@ -219,16 +246,32 @@ def calibrate(
         documents.setdefault(file, str(sensitivity))
 
     with one_line_errors():
-        if len(files) > 1 and (plot or page) and not flats:
-            raise ValueError("--plot and --report are for one movie: give them with a single FILE")
-        if flats and (full or excess_noise is not None):
-            raise ValueError(
-                "--full and --excess-noise are for movies, not for --flats, which are read whole"
-            )
+        if len(files) > 1 and (plot or page or maps) and not flats:
+            raise ValueError("--plot, --report and --maps are for one movie: give them with a single FILE")
+        unfit = _given(
+            full=full, max_frames=max_frames, seed=seed, mask=mask, maps=maps, excess_noise=excess_noise
+        )
+        if flats and unfit:
+            name = next(iter(unfit)).replace("_", "-")
+            raise ValueError(f"--{name} is for movies, not for --flats, which are read whole")
+        if full and max_frames is not None:
+            raise ValueError("--full reads every frame, --max-frames fewer: leave one of them out")
         if noise is not None and not flats:
             raise ValueError("--noise belongs to --flats: of a movie the noise is always told over time")
         _check_suffix("--plot", plot, _DRAWN)
         _check_suffix("--report", page, (*_PAGES, *_DRAWN))
+        _check_suffix("--maps", maps, _ARRAYS)
+        options = _given(
+            dark=dark,
+            zero_level=zero_level,
+            read_noise=read_noise,
+            excess_noise=excess_noise,
+            full=full,
+            max_frames=max_frames,
+            seed=seed,
+            mask=mask,
+            per_pixel=maps is not None,
+        )
     inputs = [", ".join(files)] if flats else files
     code = each(inputs, work)
     print_results(documents, len(inputs), as_json=as_json)
@@ -238,29 +281,8 @@ def calibrate(
 def _check_suffix(option: str, path: Path | None, known: tuple[str, ...]) -> None:
     """Refuse a name for a picture that can't be drawn, before a long calibration."""
     if path is not None and path.suffix.lower() not in known:
-        raise ValueError(f"{option} must end with {', '.join(known[:-1])} or {known[-1]}, got {str(path)!r}")
-
-
-def _calibrated(
-    file: str,
-    dark: str | None,
-    zero_level: float | None,
-    read_noise: float | None,
-    excess_noise: float | None,
-    *,
-    full: bool = False,
-) -> Sensitivity:
-    with bar() as progress:
-        return anscombe_transform.compute_sensitivity(
-            file,
-            dark=dark,
-            zero_level=zero_level,
-            read_noise=read_noise,
-            excess_noise=excess_noise,
-            full=full,
-            on_refusal="return",
-            progress=lambda done, total: progress(done, total, "calibrate"),
-        )
+        endings = " or ".join([", ".join(known[:-1]), known[-1]] if known[1:] else known)
+        raise ValueError(f"{option} must end with {endings}, got {str(path)!r}")
 
 
 @app.command()
@@ -346,7 +368,7 @@ def compress(
             dtype=dtype,
             overwrite=overwrite,
             resume=resume,
-            pyramid=pyramid,
+            pyramid=pyramid or None,
             threads=threads,
             sensitivity=_known(gain, zero_level, read_noise, excess_noise, dark, calibration),
         )
@@ -376,7 +398,12 @@ def compress(
 
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given; the library has the defaults."""
-    return {name: value for name, value in options.items() if value not in (None, False, 0, {})}
+    # A number that is 0 was given: a zero level of 0 is one that is known.
+    return {
+        name: value
+        for name, value in options.items()
+        if value is not None and value is not False and value != {}
+    }
 
 
 def _lengths(option: str, text: str | None) -> tuple[int, ...] | None:
