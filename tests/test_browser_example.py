@@ -66,6 +66,15 @@ def node(example: Path, *arguments: str, stdin: str = "") -> Any:
     return json.loads(done.stdout)
 
 
+def refused_by_node(example: Path, path: Path, out: Path) -> str:
+    """What the reader says of an array that it does not read."""
+    done = subprocess.run(
+        ["node", "read.js", str(path), str(out)], cwd=example, capture_output=True, text=True, check=False
+    )
+    assert done.returncode
+    return done.stderr
+
+
 def assert_equal_in_node(example: Path, paths: dict[str, Path], folder: Path) -> None:
     """Node gives the shape, dtype and bits of every value that zarr-python gives."""
     files = {name: folder / f"{name}.raw" for name in paths}
@@ -329,15 +338,7 @@ def test_what_it_does_not_know_is_an_error(
     document["codecs"][0]["configuration"] |= change.get("configuration", {})
     document["codecs"][0]["name"] = change.get("name", "anscombe-v1")
     (path / "zarr.json").write_text(json.dumps(document))
-    done = subprocess.run(
-        ["node", "read.js", str(path), str(tmp_path / "out")],
-        cwd=example,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode
-    assert message in done.stderr
+    assert message in refused_by_node(example, path, tmp_path / "out")
 
 
 @pytest.mark.skipif(not V3, reason="zarr-python 2 has no Zarr V3")
@@ -352,15 +353,7 @@ def test_a_damaged_code_is_an_error(example: Path, tmp_path: Path) -> None:
     )
     chunk = path / "c" / "0" / "0"
     chunk.write_bytes(b"\xff" + chunk.read_bytes()[1:])
-    done = subprocess.run(
-        ["node", "read.js", str(path), str(tmp_path / "out")],
-        cwd=example,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode
-    assert "the data are damaged" in done.stderr
+    assert "the data are damaged" in refused_by_node(example, path, tmp_path / "out")
 
 
 @pytest.mark.skipif(not V3, reason="zarr-python 2 has no Zarr V3")

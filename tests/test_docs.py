@@ -68,6 +68,16 @@ def test_every_page_is_in_the_menu() -> None:
         assert f": {page.relative_to(ROOT / 'docs').as_posix()}\n" in menu
 
 
+@pytest.mark.parametrize(
+    "name", ["", ".batch", ".calibration", ".compression", ".decompression", ".simulation", ".speed"]
+)
+def test_every_public_class_has_an_example(name: str) -> None:
+    """What a user is given or gives shows how it is used, in an example that runs."""
+    module = importlib.import_module(f"anscombe_transform{name}")
+    classes = [value for value in map(module.__getattribute__, module.__all__) if isinstance(value, type)]
+    assert [one.__name__ for one in classes if ">>>" not in (one.__doc__ or "")] == []
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples of a module's docstrings give what they show."""

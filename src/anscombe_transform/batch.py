@@ -44,6 +44,12 @@ class BatchItem:
         Of a compressed one.
     message : str
         Why it was skipped, refused or failed, as one line.
+
+    Examples
+    --------
+    >>> item = BatchItem("night/a.tif", "archive/a.zarr", "skipped", message="finished before")
+    >>> print(item.ok, item)
+    True skipped: night/a.tif: finished before
     """
 
     source: str
@@ -83,6 +89,12 @@ class BatchResult:
     ----------
     items : tuple of BatchItem
         In the order in which they were taken.
+
+    Examples
+    --------
+    >>> result = BatchResult((BatchItem("a.tif", "a.zarr", "skipped", message="finished before"),))
+    >>> result.ok, result.stored_bytes
+    (True, 0)
     """
 
     items: tuple[BatchItem, ...]

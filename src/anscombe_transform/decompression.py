@@ -71,12 +71,24 @@ class DecompressionResult:
     shape : tuple of int
         ``(time, y, x)``.
     dtype : str
+        Type of the values.
     file_bytes : int
-        Size of the file.
+        Size of the file, in bytes.
     seconds : float
-        Time that it took.
+        Time that it took, in seconds.
     verified : bool
         Whether every frame was read back and compared; otherwise only the first and last block were.
+
+    Examples
+    --------
+    >>> import tempfile, zarr
+    >>> from anscombe_transform import compress, decompress, simulate_movie
+    >>> store = zarr.storage.MemoryStore()
+    >>> _ = compress(simulate_movie((40, 64, 64), rng=0)[0], store)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = decompress(store, f"{folder}/movie.npy")
+    >>> result.format, result.shape, result.dtype
+    ('npy', (40, 64, 64), 'int16')
     """
 
     path: str

@@ -65,6 +65,14 @@ class Truth:
         Ends of the converter's range.
     clipped_low, clipped_high : int
         Number of samples that fell beyond those ends and were saturated there.
+
+    Examples
+    --------
+    >>> movie, truth = simulate_movie((10, 32, 32), conversion_gain=90, read_noise=30, rng=0)
+    >>> truth.photons.shape, truth.brightness.shape, truth.shifts.shape
+    ((32, 32), (10,), (10, 2))
+    >>> truth.variance_intercept
+    40.0
     """
 
     conversion_gain: float

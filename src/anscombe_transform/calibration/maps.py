@@ -55,7 +55,18 @@ class PixelMaps:
     hot_pixels : ndarray of int, shape (count, 2)
         Row and column of the pixels that are far from all others.
     spread : dict of str to float
-        Standard deviation over pixels of what was measured, less its error: 0 where pixels don't differ.
+        Standard deviation over pixels of what was measured, less its error, by the name of the map and in its
+        unit: 0 where pixels don't differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anscombe_transform import compute_sensitivity, simulate_movie
+    >>> movie, _ = simulate_movie((64, 64, 64), conversion_gain=2, zero_level=100, read_noise=3, rng=0)
+    >>> dark = np.random.default_rng(0).normal(100, 3, (40, 64, 64)).round().astype("int16")
+    >>> maps = compute_sensitivity(movie, dark=dark, per_pixel=True).maps
+    >>> maps.offset.shape, round(float(np.sqrt(maps.read_variance.mean())))
+    ((64, 64), 3)
     """
 
     offset: Floats | None
@@ -79,10 +90,12 @@ class PixelMaps:
 
         Examples
         --------
-        >>> import numpy as np
+        >>> import numpy as np, tempfile
         >>> maps = PixelMaps(np.full((4, 4), 100.0), None, None, np.zeros((0, 2), int), {"offset": 0.0})
-        >>> maps.save(getfixture("tmp_path") / "maps.npz")
-        >>> sorted(np.load(getfixture("tmp_path") / "maps.npz"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     maps.save(f"{folder}/maps.npz")
+        ...     with np.load(f"{folder}/maps.npz") as arrays:
+        ...         print(sorted(arrays))
         ['hot_pixels', 'offset']
         """
         if not os.fspath(path).endswith(".npz"):

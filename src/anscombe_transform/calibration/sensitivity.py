@@ -68,6 +68,14 @@ class Reason:
         A sentence, for people.
     severity : {"note", "caution", "refusal"}
         The verdict is "refused" with any refusal, "caution" with any caution, else "trustworthy".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anscombe_transform import compute_sensitivity
+    >>> found = compute_sensitivity(np.full((30, 64, 64), 7), on_refusal="return")
+    >>> [(reason.code, reason.severity) for reason in found.reasons]
+    [('constant', 'refusal')]
     """
 
     code: str
@@ -95,6 +103,16 @@ class TransferCurve:
         Standard error of `variance`.
     count : ndarray of float64, shape (bins,)
         Residuals in the bin.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anscombe_transform import compute_sensitivity, simulate_movie
+    >>> movie, _ = simulate_movie((64, 64, 64), conversion_gain=90, zero_level=50, rng=0)
+    >>> curve = compute_sensitivity(movie).transfer_curve
+    >>> slope = np.polyfit(curve.mean, curve.variance, 1, w=1 / curve.standard_error)[0]
+    >>> bool(80 < slope < 100)
+    True
     """
 
     mean: NDArray[np.float64]
@@ -137,9 +155,17 @@ class Rejected:
         "cut off" (saturated, or cut at a smallest value), "beyond the straight part" of a bent curve, or
         "not noise alone" (motion, activity, defective pixels).
     share : float
-        Part of all rows.
+        Part of all rows, from 0 to 1.
     curve : TransferCurve
         Their binned variance against mean.
+
+    Examples
+    --------
+    >>> from anscombe_transform import compute_sensitivity, simulate_movie
+    >>> movie, _ = simulate_movie((64, 64, 64), conversion_gain=90, zero_level=50, rng=0)
+    >>> found = compute_sensitivity(movie.clip(None, 1000))
+    >>> "cut off" in {part.reason for part in found.rejected}
+    True
     """
 
     reason: str
@@ -161,7 +187,15 @@ class Evidence:
     variance_ratio : ndarray of float64, shape (tile rows, tile columns)
         Noise variance of each tile over that of the line at its brightness; NaN where nothing was measured.
     used : ndarray of float64, shape (tile rows, tile columns)
-        Share of the tile's rows that the line rests on.
+        Share of the tile's rows that the line rests on, from 0 to 1.
+
+    Examples
+    --------
+    >>> from anscombe_transform import compute_sensitivity, simulate_movie
+    >>> movie, _ = simulate_movie((64, 66, 82), conversion_gain=90, zero_level=50, rng=0)
+    >>> evidence = compute_sensitivity(movie).evidence
+    >>> evidence.used.shape, all(0.9 < ratio < 1.1 for ratio in evidence.whiteness)
+    ((8, 10), True)
     """
 
     whiteness: tuple[float, float, float]

@@ -39,6 +39,22 @@ class VerificationError(ValueError):
     ----------
     verification : Verification or None
         What was compared, and where it first failed; None where the stored values can't even be read.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, zarr
+    >>> from pathlib import Path
+    >>> from anscombe_transform import AnscombeTransformV3, verify
+    >>> codec = AnscombeTransformV3(50, 90.0, "uint8", "uint16")
+    >>> movie = np.full((9, 8, 8), 500, "uint16")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stored = zarr.create_array(folder, data=movie, filters=[codec])
+    ...     _ = Path(folder, "c/0/0/0").write_bytes(b"something else")
+    ...     try:
+    ...         verify(stored, movie)
+    ...     except VerificationError as error:
+    ...         print(error.verification)
+    None
     """
 
     def __init__(self, message: str, verification: Verification | None = None) -> None:
@@ -75,6 +91,17 @@ class Verification:
         counts the values of the blocks that don't, and `index` is where the first of those begins.
     chunk : tuple of int or None
         The chunk in which `index` lies, counted in chunks along every axis.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> from anscombe_transform import AnscombeTransformV3, simulate_movie, verify
+    >>> movie, _ = simulate_movie((20, 64, 64), conversion_gain=90, zero_level=50, dtype="uint16", rng=0)
+    >>> stored = zarr.create_array({}, data=movie, filters=[AnscombeTransformV3(50, 90.0, "uint8", "uint16")])
+    >>> movie[3, 10, 20] = 9000
+    >>> found = verify(stored, movie)
+    >>> found.ok, found.failed, found.index, found.original
+    (False, 1, (3, 10, 20), 9000)
     """
 
     ok: bool
@@ -134,9 +161,11 @@ class StoredMovie:
     path : str
         Where the array is.
     shape : tuple of int
+        ``(time, y, x)``.
     dtype : str
         Type of the decoded values.
     chunks : tuple of int
+        Shape of a chunk, ``(time, y, x)``.
     zarr_format : int
         2 or 3.
     codec : dict or None
@@ -144,7 +173,18 @@ class StoredMovie:
     provenance : dict or None
         What `compress` noted when it wrote the array; None for an array that it didn't write.
     raw_bytes, stored_bytes : int
-        Size of the decoded movie, and of what is stored.
+        Size of the decoded movie, and of what is stored, in bytes.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> from anscombe_transform import AnscombeTransformV3, simulate_movie
+    >>> from anscombe_transform.compression import describe
+    >>> movie, _ = simulate_movie((20, 64, 64), conversion_gain=90, zero_level=50, dtype="uint16", rng=0)
+    >>> codec = AnscombeTransformV3(50, 90.0, "uint8", "uint16")
+    >>> found = describe(zarr.create_array({}, data=movie, filters=[codec]))
+    >>> found.shape, found.codec["conversion_gain"], found.raw_bytes, found.ratio > 2
+    ((20, 64, 64), 90.0, 163840, True)
     """
 
     path: str
@@ -223,16 +263,26 @@ class CompressionResult:
     array : zarr.Array
         The array, open for reading.
     raw_bytes, stored_bytes : int
-        Size of the movie in memory, and of what was stored.
+        Size of the movie in memory, and of what was stored, in bytes.
     seconds : float
         How long it took, calibration and verification included.
     sensitivity : Sensitivity
         The constants that the codec was made of.
     codec : AnscombeTransformV2 or AnscombeTransformV3
+        The codec that the values went through.
     bound : float
         Largest error that a value of the movie can have, in standard deviations of the noise at that value.
     verification : Verification or None
         None if it was not asked for.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> from anscombe_transform import compress, simulate_movie
+    >>> movie, _ = simulate_movie((40, 64, 64), conversion_gain=90, zero_level=50, rng=0)
+    >>> result = compress(movie, zarr.storage.MemoryStore())
+    >>> result.verification.ok, result.ratio > 3, result.array.shape
+    (True, True, (40, 64, 64))
     """
 
     path: str
