@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.calibration.shared import SharedNoise
-from anscombe_transform.simulation import simulate_movie
+from anscombe_transform.simulation import expected_photons, simulate_movie
 
 SHAPE = (96, 160, 160)
 
@@ -43,6 +43,9 @@ def test_the_noise_of_a_detector_is_shared_by_nothing(seed, scene):
     assert not shared.smoothing().above(0.0, 4)
     assert not shared.sharpening().below(0.0, 4.5)
     assert shared.dimensions > 1
+    assert not shared.lingering().above(0.0, 4)
+    found = compute_sensitivity(movie, on_refusal="return")
+    assert shared.unsteadiness(found.conversion_gain, found.variance_intercept)[1] > 1e-6
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,42 @@ def test_shared_noise_is_not_trusted(seed, name, process, code):
     found = compute_sensitivity(processed, on_refusal="return")
     assert code in {reason.code for reason in found.reasons}
     assert found.verdict != "trustworthy"
+
+
+def test_a_flash_is_not_taken_for_noise_that_lingers(seed):
+    """Frames of additional light are noisier than those around them, and share no noise with them."""
+    photons = np.stack(list(expected_photons((48, 128, 128), mean_photons=4, rng=seed)))
+    photons[11:14] += 8
+    photons[35:37] += 8
+    movie = np.random.default_rng(seed).poisson(photons) * 40.0
+    found = compute_sensitivity(np.rint(movie).astype(np.int16), on_refusal="return")
+    assert "correlated_in_time" not in {reason.code for reason in found.reasons}
+
+
+@pytest.mark.parametrize("course", ["steps", "light held constant"])
+def test_a_gain_that_changes_is_told(seed, course):
+    """Gain in steps, or gain that makes up for fading light, shows in the noise of each moment."""
+    photons = np.stack(list(expected_photons((96, 128, 128), mean_photons=15, rng=seed)))
+    moment = np.arange(96)[:, None, None]
+    if course == "steps":
+        gain = np.where(moment % 20 < 10, 40.0, 60.0)
+    else:
+        gain = 40 * np.exp(moment / 120)
+        photons = photons * np.exp(-moment / 120)
+    movie = np.rint(np.random.default_rng(seed).poisson(photons) * gain).astype(np.int32)
+    found = compute_sensitivity(movie, on_refusal="return")
+    assert "unsteady_gain" in {reason.code for reason in found.reasons}
+
+
+def test_values_below_a_threshold_are_missed(seed):
+    """A movie whose values below its 10 % quantile became 0 is told; one with a masked border is not."""
+    movie, _ = simulate_movie(SHAPE, conversion_gain=50, zero_level=100, read_noise=20, rng=seed)
+    cut = np.where(movie > np.quantile(movie, 0.1), movie, 0).astype(np.int16)
+    assert "thresholded" in {reason.code for reason in compute_sensitivity(cut, on_refusal="return").reasons}
+    movie = movie + np.int16(400)
+    movie[:, :20] = 0
+    codes = {reason.code for reason in compute_sensitivity(movie, on_refusal="return").reasons}
+    assert "thresholded" not in codes
 
 
 def test_white_noise_has_no_direction_of_less_variance_than_the_law_allows(rng):

@@ -41,6 +41,10 @@ _QUANTISERS = np.arange(2, 33)
 # ten frames or more, chance gets there once in millions.
 _LEVELLED = 0.05
 _LEAST_LEVELLED = 10
+# Values that are looked at for a threshold, how many times wider than the others the lowest gap must be, how
+# frequent those beside it must be for chance to leave none out, and the part of the mean of the next that the
+# first value above has unless it is of a tail.
+_LEAST_ABOVE, _LEAST_MISSING, _FREQUENT, _NO_TAIL = 9, 3, 50, 0.3
 # Noise in the dark, in steps, from which on rounding is harmless; part of the residuals that is called dark.
 _FINE, _DARKEST = 0.5, 0.1
 
@@ -201,6 +205,22 @@ def with_steps(found: Sensitivity, step: float, lowest: float) -> Sensitivity:
         reasons=reasons,
         verdict=verdict_of(reasons),
     )
+
+
+def is_thresholded(values: Floats, counts: Floats) -> bool:
+    """Whether what lay below a threshold was replaced by the lowest of the `values`, which ascend.
+
+    The signal of a pixel has one hump, so no value between two frequent ones is absent. Of pixels that were
+    masked or padded with a value far below the scene, that value is frequent too, but the scene's own
+    lowest values are its tail, which begins with few.
+    """
+    if len(values) < _LEAST_ABOVE:
+        return False
+    steps = np.diff(values[: _LEAST_ABOVE + 1])
+    # Photons that are counted leave gaps above every value, not above the lowest alone.
+    alone = steps[0] > _LEAST_MISSING * steps[1:].max()
+    whole = counts[1] > _NO_TAIL * counts[1:_LEAST_ABOVE].mean()
+    return bool(alone and whole and min(counts[0], counts[1]) >= _FREQUENT)
 
 
 def common_step(differences: Floats) -> float:

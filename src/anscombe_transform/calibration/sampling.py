@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.frames import FrameChecks
+from anscombe_transform.calibration.frames import FrameChecks, is_thresholded
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason
 from anscombe_transform.calibration.statistics import (
     CLASSES,
@@ -87,12 +87,23 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
         raise NothingToMeasure(
             "two_levels", "the movie has only two values, as a mask has; its noise is lost."
         )
+    reasons = checks.reasons()
+    if is_thresholded(levels.lowest, levels.lowest_counts):
+        reasons += (
+            Reason(
+                "thresholded",
+                f"{levels.lowest[0]:g} and {levels.lowest[1]:g} are frequent and no value between occurs: "
+                "what lay below a threshold was replaced, and with it the noise of dark pixels. "
+                "Use the raw recording.",
+                "caution",
+            ),
+        )
     return Cut(
         floor=_floor(levels),
         ceiling=_ceiling(levels),
         step=checks.step,
         lowest=float(levels.lowest[0]),
-        reasons=checks.reasons(),
+        reasons=reasons,
     )
 
 

@@ -1,4 +1,4 @@
-"""Noise that pixels or frames share, told in patches spread over the field.
+"""Noise that pixels or frames share, or that comes and goes, told in patches spread over the field.
 
 A detector's noise is new in every frame and nearly new in every pixel. What was denoised, resampled or
 rebuilt from a few components shares noise, and its variance is not that of photons. Two laws tell:
@@ -11,7 +11,12 @@ everywhere: the quietest third of the patches is compared, chosen by other frame
 
 In time, the frames' covariance of T frames of white noise at n pixels has no eigenvalue below
 (1 − √(T/n))² of the mean (Marchenko and Pastur 1967). What moves adds to it and lowers none; movies rebuilt
-from fewer components than frames, averaged or interpolated have dimensions without noise.
+from fewer components than frames, averaged or interpolated have dimensions without noise. Whether
+neighbouring frames share noise is told by second differences in time, too, of frames brought to one noise: a
+flash is noisier than the frames around it.
+
+Noise that comes and goes while brightness does not is that of a gain that was changed: the variance of each
+moment over that of the line at its brightness scatters by no more than chance.
 
 References
 ----------
@@ -22,7 +27,7 @@ of the USSR-Sbornik 1 (1967) 457-483.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +38,10 @@ Singles = NDArray[np.float32]
 
 # Sides of a patch and of its inner part, which second differences at distance 4 stay within the patch of.
 _PATCH, _INNER, _FAR = 32, 24, 4
+_FIRST = (_PATCH - _INNER) // 2
 _MOST_PATCHES_ALONG = 8
+# Σ w² of a second difference in time and along both axes.
+_SQUARED_WEIGHTS = 216.0
 _MOST_FRAMES, _LEAST_FRAMES = 24, 8
 # Σ ρ² of a second difference's autocorrelations: pixels that count for one, along each axis.
 _CORRELATED = 1.944
@@ -43,6 +51,13 @@ _QUIET = 1 / 3
 _LEAST_VALUES = 8
 # Distances along y and x of the second differences that are compared.
 _DISTANCES = ((1, 1), (1, _FAR), (_FAR, 1), (_FAR, _FAR))
+_FARTHEST = len(_DISTANCES) - 1
+# Most that the excess of shared noise may vary between patches, as a relative variance, and how much more of
+# it may be left without differences in space than with far ones. Simulated denoisers stay below 0.16 and
+# 1.25; what moves exceeds either, since images are smooth and cells are not everywhere.
+_MOST_VARIED, _MOST_LEFT = 0.2, 1.3
+# Standard errors within which the quiet part and the whole agree.
+_AGREEING = 2.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +92,12 @@ class SharedNoise:
             for x in _starts(frame_shape[1])
             if min(frame_shape) >= _PATCH
         ]
-        # Of even and of odd residuals: energies (parity, patch, distance).
-        self._energies = np.zeros((2, len(self._corners), len(_DISTANCES)))
+        # Of even and of odd residuals: energies (parity, patch, distance), last without differences.
+        self._energies = np.zeros((2, len(self._corners), len(_DISTANCES) + 1))
+        # Energies of first and second halves of segments (half, patch, near or far in time).
+        self._in_time = np.zeros((2, len(self._corners), 2))
+        # Of each segment, mean and noise variance (moment, patch, 2), NaN where there is none.
+        self._moments: list[Floats] = []
         # Least eigenvalue over the least that white noise has, and how many segments it was taken of.
         self._least, self._segments = 0.0, 0
 
@@ -89,22 +108,35 @@ class SharedNoise:
         places = [(slice(y, y + _PATCH), slice(x, x + _PATCH)) for y, x in self._corners]
         frames = frames[: max(_MOST_FRAMES, len(frames) // 3 * 3)]
         with np.errstate(invalid="ignore", over="ignore"):
-            patches = np.stack([_centred(frames[:, y, x]) for y, x in places])
+            centred = [_centred(frames[:, y, x]) for y, x in places]
+            patches, level = (
+                np.stack([patch for patch, _ in centred]),
+                np.array([mean for _, mean in centred]),
+            )
             fine = np.isfinite(patches.sum(axis=(1, 2, 3)))
             if wanted is not None:
                 fine &= np.array([bool(wanted[y, x].all()) for y, x in places])
             if not fine.any():
                 return
-            patches = patches[fine]
+            patches, level = patches[fine], level[fine]
             triples = len(frames) // 3 * 3
             residuals = patches[:, 1:triples:3] * np.float32(2)
             residuals -= patches[:, 0:triples:3]
             residuals -= patches[:, 2:triples:3]
-            for k, (along_y, along_x) in enumerate(_DISTANCES):
-                energy = np.square(_inner_difference(residuals, along_y, along_x)).mean(axis=(2, 3))
+            energies = [np.square(_inner_difference(residuals, *by)).mean(axis=(2, 3)) for by in _DISTANCES]
+            # Of the residual itself, times the sum of the squared weights of both differences.
+            energies.append(36 * np.square(_inner(residuals)).mean(axis=(2, 3)))
+            for k, energy in enumerate(energies):
                 for parity in range(2):
                     self._energies[parity, fine, k] += energy[:, parity::2].sum(axis=1)
-            least = _least_eigenvalue(_inner_difference(patches[:, :_MOST_FRAMES], 1, 1))
+            moments = np.full((energies[0].shape[1], len(fine), 2), math.nan)
+            moments[:, fine, 1] = energies[0].T / _SQUARED_WEIGHTS
+            mean = _inner(patches[:, :triples]).mean(axis=(2, 3), dtype=np.float64) + level[:, None]
+            moments[:, fine, 0] = ((mean[:, 0::3] + 4 * mean[:, 1::3] + mean[:, 2::3]) / 6).T
+            self._moments.append(moments)
+            across = _of_one_noise(_inner_difference(patches[:, :_MOST_FRAMES], 1, 1))
+            self._in_time[:, fine] += _energies_in_time(across)
+            least = _least_eigenvalue(across)
         if math.isfinite(least):
             self._least += least
             self._segments += 1
@@ -112,6 +144,8 @@ class SharedNoise:
     def merge(self, other: SharedNoise) -> None:
         """Add the sums over another part of the movie."""
         self._energies = self._energies + other._energies
+        self._in_time = self._in_time + other._in_time
+        self._moments = self._moments + other._moments
         self._least += other._least
         self._segments += other._segments
 
@@ -124,31 +158,106 @@ class SharedNoise:
         return self._least / self._segments if self._segments else math.nan
 
     def smoothing(self) -> Excess:
-        """How much the noise grows with distance where it is quiet, beyond what one axis explains."""
-        return min(self._excesses(_QUIET), key=lambda excess: excess.value)
+        """How much the noise grows with distance where it is quiet, beyond what one axis explains.
+
+        Of the whole field, and so more surely, where that shows the same. Infinitely uncertain where it is
+        rather what moves: that varies over the field, and more of it is left without differences in space.
+        """
+        quiet, everywhere = self._smallest(_QUIET), self._smallest(1.0)
+        variation, error = self._variation()
+        whole, far = (_excess(e, 0, _QUIET) for e in (self._energies, self._energies[..., :-1]))
+        if variation + error > _MOST_VARIED or whole.value > _MOST_LEFT * far.value + whole.error:
+            return replace(quiet, error=math.inf)
+        apart = abs(quiet.value - everywhere.value) / math.hypot(quiet.error, everywhere.error)
+        return everywhere if apart < _AGREEING and quiet.above(0.0, _AGREEING) else quiet
+
+    def _smallest(self, part: float) -> Excess:
+        return min(self._by_distance(part), key=lambda excess: excess.value)
 
     def sharpening(self) -> Excess:
-        """The same over the whole field; below 0 where neighbours' noise is opposed."""
-        return max(self._excesses(1.0), key=lambda excess: excess.value)
+        """The same over the whole field, but at its largest; below 0 where neighbours' noise is opposed."""
+        return max(self._by_distance(1.0), key=lambda excess: excess.value)
 
-    def _excesses(self, part: float) -> list[Excess]:
-        """Of the far difference over the near one, and over those that are near along one axis."""
-        seen = (self._energies > 0).all(axis=(0, 2))
-        even, odd = self._energies[:, seen]
-        found = []
-        for nearer in range(3):
-            values = [
-                np.log(used[:, 3] / used[:, nearer])[_least(ranked[:, 3] / ranked[:, 0], part)]
-                for ranked, used in ((even, odd), (odd, even))
-            ]
-            value = np.concatenate(values)
-            if len(value) < _LEAST_VALUES:
-                return [Excess()] * 3
-            middle = float(np.median(value))
-            # 1.25 σ / √n is the standard error of a median.
-            scatter = 1.4826 * float(np.median(np.abs(value - middle)))
-            found.append(Excess(middle, 1.25 * scatter / math.sqrt(len(value))))
-        return found
+    def _by_distance(self, part: float) -> list[Excess]:
+        """Of the far difference over those that are nearer, along one axis or both."""
+        return [_excess(self._energies[..., :-1], nearer, part) for nearer in range(_FARTHEST)]
+
+    def _variation(self) -> tuple[float, float]:
+        """Relative variance, between patches, of how far differences exceed near ones, and its error.
+
+        Noise that is shared is shared alike everywhere; what moves is not everywhere.
+        """
+        energies = self._energies[:, (self._energies > 0).all(axis=(0, 2))]
+        if energies.shape[1] < _LEAST_VALUES // 2:
+            return math.inf, math.inf
+        even, odd = np.log(energies[..., _FARTHEST] / energies[..., 0])
+        # Chance is not the same in both, what belongs to the patch is.
+        common, chance = float(np.cov(even, odd)[0, 1]), float(np.var(even - odd)) / 2
+        square = max(float(np.mean([even, odd])) ** 2, 1e-12)
+        return common / square, (chance + max(common, 0.0)) / math.sqrt(len(even)) / square
+
+    def lingering(self) -> Excess:
+        """How much more noise of frames three apart differs than that of neighbours, where it is quiet."""
+        return _excess(self._in_time, 0, _QUIET)
+
+    def unsteadiness(self, gain: float, x0: float) -> tuple[float, float]:
+        """Relative spread of the gain over the movie, and how unlikely chance makes it.
+
+        Parameters
+        ----------
+        gain, x0 : float
+            Of the line of variance against mean.
+
+        Returns
+        -------
+        spread : float
+            Standard deviation, beyond chance, of the variance of each moment over that of the line.
+        probability : float
+            That chance gives as much (χ² test); 1 where there is too little to tell.
+        """
+        from scipy.special import gammaincc
+
+        middles, errors = [], []
+        for moments in self._moments:
+            expected = gain * (moments[..., 0] - x0)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ratios = np.where(expected > 0, moments[..., 1] / expected, math.nan)
+            for ratio in ratios:
+                some = ratio[ratio > 0]
+                if len(some) >= _LEAST_VALUES:
+                    middle = float(np.median(some))
+                    middles.append(math.log(middle))
+                    scatter = 1.4826 * float(np.median(np.abs(some - middle)))
+                    errors.append(1.25 * scatter / middle / math.sqrt(len(some)))
+        if len(middles) < 4 or min(errors) <= 0:
+            return 0.0, 1.0
+        # A moment's own scatter is itself uncertain; that of all moments is alike.
+        error = float(np.median(errors))
+        square = float(np.sum((np.array(middles) - np.mean(middles)) ** 2))
+        freedom = len(middles) - 1
+        probability = float(gammaincc(freedom / 2, square / error**2 / 2))
+        return math.sqrt(max(square / freedom - error**2, 0.0)), probability
+
+
+def _excess(energies: Floats, nearer: int, part: float) -> Excess:
+    """Of the last of the energies (2, patch, kind) over another, in the patches where it is least.
+
+    Those patches are chosen by the energies of the other frames, so that chance chooses none.
+    """
+    even, odd = energies
+    seen = (even > 0).all(axis=1) & (odd > 0).all(axis=1)
+    even, odd = even[seen], odd[seen]
+    values = [
+        np.log(used[:, -1] / used[:, nearer])[_least(ranked[:, -1] / ranked[:, 0], part)]
+        for ranked, used in ((even, odd), (odd, even))
+    ]
+    value = np.concatenate(values)
+    if len(value) < _LEAST_VALUES:
+        return Excess()
+    middle = float(np.median(value))
+    # 1.25 σ / √n is the standard error of a median.
+    scatter = 1.4826 * float(np.median(np.abs(value - middle)))
+    return Excess(middle, 1.25 * scatter / math.sqrt(len(value)))
 
 
 def _starts(side: int) -> list[int]:
@@ -157,18 +266,23 @@ def _starts(side: int) -> list[int]:
     return [int(start) for start in np.linspace(0, max(side - _PATCH, 0), count)]
 
 
-def _centred(patch: NDArray[Any]) -> Singles:
-    """A patch as float32, less its mean, which would take the digits of small noise."""
+def _centred(patch: NDArray[Any]) -> tuple[Singles, float]:
+    """A patch as float32, less its mean, which would take the digits of small noise; and that mean."""
     if patch.dtype.kind in "iu" and patch.dtype.itemsize <= 2:
-        return np.asarray(patch, np.float32)
+        return np.asarray(patch, np.float32), 0.0
     wide = np.asarray(patch, np.float64)
-    return np.asarray(wide - wide.mean(), np.float32)
+    mean = float(wide.mean())
+    return np.asarray(wide - mean, np.float32), mean
+
+
+def _inner(patches: Singles) -> Singles:
+    """The inner part of patches."""
+    return patches[:, :, _FIRST : _FIRST + _INNER, _FIRST : _FIRST + _INNER]
 
 
 def _inner_difference(patches: Singles, along_y: int, along_x: int) -> Singles:
     """Second differences along y and x at these distances, at the pixels of the inner part."""
-    first = (_PATCH - _INNER) // 2
-    y, x = slice(first, first + _INNER), slice(first, first + _INNER)
+    y = x = slice(_FIRST, _FIRST + _INNER)
 
     def moved(part: slice, by: int) -> slice:
         return slice(part.start + by, part.stop + by)
@@ -185,28 +299,51 @@ def _least(values: Floats, part: float) -> NDArray[np.intp]:
     return np.argsort(values, kind="stable")[:count]
 
 
-def _least_eigenvalue(residuals: Singles) -> float:
-    """Least eigenvalue of the frames' covariance over the Marchenko-Pastur edge, of (patch, time, y, x).
+def _of_one_noise(residuals: Singles) -> Singles:
+    """Residuals (patch, time, y, x) as (patch, time, pixel), each frame of a patch over its own noise.
 
-    The residuals are normalised in place. Where scenes move, patches are contaminated from above: their 0.9
-    quantile counts.
+    Zero for patches in which a frame holds one value.
     """
-    patches, times = residuals.shape[:2]
+    flat = residuals.reshape(*residuals.shape[:2], -1)
+    spread = flat.std(axis=2, keepdims=True)
+    fine = (spread > 0).all(axis=1, keepdims=True)
+    return np.where(fine, flat / np.where(spread > 0, spread, np.float32(1)), np.float32(0))
+
+
+def _energies_in_time(residuals: Singles) -> Floats:
+    """Energies (half, patch, near or far) of second differences in time, one and three frames apart."""
+    energies = np.zeros((2, len(residuals), 2))
+    times = residuals.shape[1]
+    centres = np.arange(3, times - 3)
+    for half, some in enumerate(np.array_split(centres, 2)):
+        for k, distance in enumerate((1, 3)):
+            for centre in some:
+                difference = (
+                    2 * residuals[:, centre]
+                    - residuals[:, centre - distance]
+                    - residuals[:, centre + distance]
+                )
+                energies[half, :, k] += np.square(difference).mean(axis=1)
+    return energies
+
+
+def _least_eigenvalue(residuals: Singles) -> float:
+    """Least eigenvalue of the frames' covariance over the Marchenko-Pastur edge, of (patch, time, pixel).
+
+    Where scenes move, patches are contaminated from above: their 0.9 quantile counts.
+    """
+    times = residuals.shape[1]
     if times < _LEAST_FRAMES:
         return math.nan
-    flat = residuals.reshape(patches, times, -1)
-    spread = flat.std(axis=2, keepdims=True)
-    flat /= np.where(spread > 0, spread, np.float32(1))
     # Without the mean over time, which is the scene: directions orthogonal to a constant.
     basis = np.linalg.qr(np.column_stack([np.ones(times), np.eye(times)[:, 1:]]))[0][:, 1:].astype(np.float32)
-    across = basis.T @ flat
+    across = basis.T @ residuals
     eigenvalues = np.linalg.eigvalsh((across @ across.transpose(0, 2, 1)).astype(np.float64))
     # Pixels that hold all the noise, as hot ones do, or few photons, count as the fewer that they are.
     energy = np.square(across.astype(np.float64)).sum(axis=1)
-    total = energy.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        pixels = total**2 / np.square(energy).sum(axis=1) / _CORRELATED**2
+        pixels = energy.sum(axis=1) ** 2 / np.square(energy).sum(axis=1) / _CORRELATED**2
         edge = np.maximum(1 - np.sqrt((times - 1) / pixels), 0) ** 2
         ratio = eigenvalues[:, 0] / eigenvalues.mean(axis=1) / edge
-    ratio = ratio[np.isfinite(ratio) & (edge > _LEAST_EDGE) & (spread > 0).all(axis=(1, 2))]
+    ratio = ratio[np.isfinite(ratio) & (edge > _LEAST_EDGE)]
     return float(np.quantile(ratio, 0.9)) if len(ratio) else math.nan

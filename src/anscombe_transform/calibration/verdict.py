@@ -39,6 +39,12 @@ _SHARED, _SHARED_MUCH, _OPPOSED, _SHARED_ERRORS = 0.015, 0.1, 0.03, 3.5
 # Least noise in a direction of time over the least of white noise, which Marchenko and Pastur's law makes 1
 # or more: below, frames share noise; far below, some of them follow from the others.
 _DEPENDENT, _FOLLOWING = 0.8, 0.15
+# Standard errors by which frames brought to one noise must bear out that neighbours share it.
+_BORNE_OUT = 2.0
+# The same logarithm as in space, between neighbouring frames.
+_LINGERING = 0.04
+# Spread of the gain over the movie that makes its mean say too little, and the probability of chance.
+_UNSTEADY, _CHANCE = 0.05, 1e-6
 
 
 def judge(
@@ -100,6 +106,15 @@ def judge(
             "several amplifiers or after flat-field correction; the gain given is the mean over the field.",
             "caution" if field.spread > _UNEVEN else "note",
         )
+    unsteady, chance = shared.unsteadiness(gain, line.x0)
+    if unsteady > _UNSTEADY and chance < _CHANCE:
+        yield Reason(
+            "unsteady_gain",
+            f"the noise varies by {100 * unsteady:.0f} % from moment to moment where brightness does not: "
+            "the gain was changed during the recording, or frames were scaled by themselves. "
+            "Calibrate parts of one gain, or the raw recording.",
+            "caution",
+        )
     within, significance = slope_within_tiles(samples, line)
     # What the parabola leaves of an uneven gain makes regions differ too.
     share = max(_WITHIN_SHARE, 0.6 * field.spread if field.uneven else 0.0)
@@ -123,7 +138,9 @@ def judge(
 
 
 def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: SharedNoise) -> Iterator[Reason]:
-    if white.time < 0.85:
+    lingering = shared.lingering()
+    borne_out = not math.isfinite(lingering.error) or lingering.above(0.0, _BORNE_OUT)
+    if white.time < 0.85 and borne_out:
         yield Reason(
             "correlated_in_time",
             "neighbouring frames share noise: the movie was averaged over a running window, filtered or "
@@ -131,7 +148,9 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: Share
             "before it was saved. Use the raw recording.",
             "refusal",
         )
-    elif white.time < min(_WHITE_EITHER, 1 - 2.5 * white.time_error):
+    elif lingering.above(_LINGERING, _SHARED_ERRORS) or (
+        white.time < min(_WHITE_EITHER, 1 - 2.5 * white.time_error) and borne_out
+    ):
         yield Reason(
             "correlated_in_time",
             "neighbouring frames seem to share a little noise: the movie was filtered in time or its frame "
