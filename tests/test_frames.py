@@ -17,7 +17,10 @@ from anscombe_transform.codec.frames import DamagedChunkError, FrameConfiguratio
 
 FAST = FrameConfiguration()
 COMPACT = FrameConfiguration.fit(np.random.default_rng(7).normal(40, 2, (60, 40, 50)).astype("uint8"))
-BOTH = pytest.mark.parametrize("configuration", [FAST, COMPACT], ids=["fast", "compact"])
+SMALLEST = replace(COMPACT, preset="smallest")
+EACH = pytest.mark.parametrize(
+    "configuration", [FAST, COMPACT, SMALLEST], ids=["fast", "compact", "smallest"]
+)
 CODES = ("uint8", "uint16")
 
 
@@ -59,7 +62,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("dtype", CODES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_shape_and_content_comes_back(
@@ -71,7 +74,7 @@ def test_every_shape_and_content_comes_back(
             round_trip(codes, replace(configuration, time_axis=axis))
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("dtype", CODES)
 def test_a_large_chunk_comes_back(
     dtype: str, configuration: FrameConfiguration, rng: np.random.Generator
@@ -92,7 +95,7 @@ def test_any_memory_layout_comes_back(dtype: str, rng: np.random.Generator) -> N
         assert round_trip(codes) == encode_chunk(np.ascontiguousarray(codes.astype(dtype)), FAST)
 
 
-@BOTH
+@EACH
 @settings(max_examples=60)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=4),
@@ -108,7 +111,7 @@ def test_arbitrary_codes_come_back(
     round_trip(codes, configuration)
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("dtype", CODES)
 def test_never_larger_than_plain_zstd(
     dtype: str, configuration: FrameConfiguration, rng: np.random.Generator
@@ -138,7 +141,7 @@ def damage(data: bytes) -> itertools.chain[bytes]:
     return itertools.chain(cut, flipped)
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("dtype", CODES)
 @pytest.mark.parametrize("kind", ["noise", "uniform", "zeros", "sparse"])
 def test_damage_is_found(
@@ -160,7 +163,7 @@ def test_damage_is_found(
 @given(
     data=st.binary(max_size=60),
     dtype=st.sampled_from(CODES),
-    method=st.sampled_from([0, 1, 2, 0x10, 0x11, 0x12]),
+    method=st.sampled_from([0, 1, 2, 0x10, 0x11, 0x12, 0x24]),
 )
 def test_arbitrary_bytes_are_refused(data: bytes, dtype: str, method: int) -> None:
     """Bytes that are no chunk are refused, behind a right header as well."""
@@ -188,6 +191,7 @@ def test_a_chunk_of_another_size_is_refused(rng: np.random.Generator) -> None:
         ({"time_axis": 1.0}, "time_axis must be"),
         ({"time_axis": True}, "time_axis must be"),
         ({"preset": "compact"}, "fit"),
+        ({"preset": "smallest"}, "fit"),
         ({"model": COMPACT.model}, "fit"),
         ({"preset": "compact", "model": 3}, "model must be"),
     ],
@@ -208,7 +212,7 @@ def test_wrong_arrays_are_refused() -> None:
 
 def test_the_configuration_is_json_both_ways() -> None:
     """A configuration equals what its JSON gives; unknown and missing keys and foreign names are refused."""
-    for configuration in (COMPACT, FAST, FrameConfiguration(time_axis=None)):
+    for configuration in (COMPACT, SMALLEST, FAST, FrameConfiguration(time_axis=None)):
         document = json.loads(json.dumps(configuration.to_json()))
         assert FrameConfiguration.from_json("anscombe-frames-v1", document) == configuration
     with pytest.raises(ValueError, match="unknown keys"):

@@ -230,9 +230,11 @@ def coders() -> list[Any]:
         FrameCoderV3(),
         FrameCoderV3(time_axis=None),
         FrameCoderV3.fit(codes),
+        FrameCoderV3.fit(codes, preset="smallest"),
         FrameCoderV2((3, 4)),
         FrameCoderV2((3, 4), ">u2", time_axis=1),
         FrameCoderV2.fit(codes, (3, 4, 5)),
+        FrameCoderV2.fit(codes, (3, 4, 5), preset="smallest"),
     ]
 
 
@@ -256,6 +258,7 @@ def test_all_metadata_obey_the_schemas() -> None:
     [
         {"preset": "best"},
         {"preset": "compact"},
+        {"preset": "smallest"},
         {"time_axis": -1},
         {"time_axis": "t"},
         {"later": 1},

@@ -21,7 +21,7 @@ from anscombe_transform.codec.frames import DamagedChunkError
 
 NOISE = np.random.default_rng(3).poisson(20, (40, 30, 30)).astype("uint8")
 KNOWN = Sensitivity.from_known(conversion_gain=90, zero_level=50)
-PRESETS = ("fast", "compact", "portable")
+PRESETS = ("fast", "compact", "smallest", "portable")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def movie(rng: np.random.Generator) -> np.ndarray:
 def test_a_pipeline_makes_an_array(movie: np.ndarray, zarr_format: Any, preset: Any, tmp_path: Path) -> None:
     """The result of `codec_pipeline` goes into create_array; the array opens without it, within the bound."""
     pipeline = at.codec_pipeline(
-        KNOWN, sample=movie, preset=preset, zarr_format=zarr_format, chunks=(16, 32, 32)
+        KNOWN, sample=movie, preset=preset, zarr_format=zarr_format, chunks=(16, 32, 45)
     )
     zarr.create_array(tmp_path / "a.zarr", data=movie, zarr_format=zarr_format, **pipeline)
     array = zarr.open_array(tmp_path / "a.zarr", mode="r")
@@ -156,6 +156,10 @@ def test_a_pipeline_says_what_it_needs(movie: np.ndarray) -> None:
         at.codec_pipeline(KNOWN, sample=movie, zarr_format=4)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="needs sample="):
         at.codec_pipeline(KNOWN, preset="compact")
+    with pytest.raises(ValueError, match='preset="smallest" needs sample='):
+        at.codec_pipeline(KNOWN, preset="smallest")
+    with pytest.raises(ValueError, match="to be fitted"):
+        FrameCoderV3.fit(NOISE, preset="fast")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="needs chunks="):
         at.codec_pipeline(KNOWN, sample=movie, zarr_format=2)
     with pytest.raises(ValueError, match="chunk_shape"):

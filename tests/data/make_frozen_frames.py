@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 
 from anscombe_transform import FrameCoderV2, FrameCoderV3
+from anscombe_transform.codec import fitted as codec_fitted
 from anscombe_transform.codec.frames import FrameConfiguration, encode_chunk
 
 FOLDER = Path(__file__).parent / "frozen"
@@ -116,6 +117,44 @@ def ranges() -> None:
     (FOLDER / "ranges.json").write_text(f"[\n{lines}\n]\n")
 
 
+def fitted() -> None:
+    """Chunks of preset smallest: both types, planes, a scene that jitters, flashes and holds extremes."""
+    rng = np.random.default_rng(2030)
+    y, x = np.mgrid[:22, :45]
+    moves = rng.normal(0, 0.4, (14, 2))
+    level = np.array([30 + 14 * np.sin((y + a) / 3) * np.sin((x + b) / 4) for a, b in moves])
+    level[9] *= 1.3
+    codes = np.clip(np.rint(rng.normal(level, 2)), 0, 255)
+    codes[11, 7, 5:9] = 0, 255, 90, 3
+    planes = np.stack([codes[:, :, :40], codes[:, ::-1, 5:]], 1)
+    wide = 700 + 2 * codes
+    wide[11, 7, 5:9] = 0, 65535, 9000, 3
+    entries = []
+    (FOLDER / "fitted").mkdir()
+    for name, stored in (
+        ("moving", codes.astype("uint8")),
+        ("planes", planes.astype("uint8")),
+        ("wide", wide.astype("uint16")),
+    ):
+        configuration = FrameConfiguration.fit(stored, preset="smallest")
+        assert configuration.model is not None
+        # Of so few codes another method makes less.
+        frames = stored.reshape(len(stored), -1, *stored.shape[-2:])
+        frame = codec_fitted.encode(frames, configuration.model)
+        check = configuration.model.check
+        chunk = bytes((0xF1, 0x24, check, 0xF1 ^ 0x24 ^ check ^ 0xFF)) + frame
+        entry = {
+            "chunk": f"fitted/{name}.chunk",
+            "codes": f"fitted/{name}.codes.raw",
+            "dtype": stored.dtype.name,
+        }
+        (FOLDER / entry["chunk"]).write_bytes(chunk)
+        (FOLDER / entry["codes"]).write_bytes(stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+        entries.append(entry | {"shape": stored.shape, "configuration": configuration.to_json()})
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    (FOLDER / "fitted.json").write_text(f"[\n{lines}\n]\n")
+
+
 def arrays() -> None:
     """Arrays of both formats, presets and types."""
     rng = np.random.default_rng(2026)
@@ -155,7 +194,13 @@ def arrays() -> None:
 
 def main() -> None:
     """Write what is not there."""
-    for name, write in (("frames", arrays), ("pairs", pairs), ("linear", linear), ("ranges", ranges)):
+    for name, write in (
+        ("frames", arrays),
+        ("pairs", pairs),
+        ("linear", linear),
+        ("ranges", ranges),
+        ("fitted", fitted),
+    ):
         if (FOLDER / f"{name}.json").exists() or (FOLDER / name).exists():
             print(f"{FOLDER / name} exists: frozen data are never written again")
         else:

@@ -298,7 +298,8 @@ def compress(
         ),
     ],
     preset: Annotated[
-        str | None, typer.Option(help="fast, portable (readable with stock tools) or compact (smallest).")
+        str | None,
+        typer.Option(help="fast, compact, smallest (slow) or portable (readable with stock tools)."),
     ] = None,
     layout: Annotated[
         Literal["array", "ome-zarr"], typer.Option(help="A bare array, or an OME-Zarr image.")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from anscombe_transform.codec import still
+from anscombe_transform.codec import fitted, still
 from anscombe_transform.codec.entropy import (
     SAMPLED,
     DamagedChunkError,
@@ -54,14 +54,15 @@ FRAMES = "anscombe-frames-v1"
 FRAME_NAMES = (FRAMES, f"numcodecs.{FRAMES}")
 """Every name under which a configuration may be stored."""
 
-PRESETS = ("fast", "compact")
+PRESETS = ("fast", "compact", "smallest")
+_MODELLED = ("compact", "smallest")
 CODES = ("uint8", "uint16")
 
 _VERSION = 0xF1
 _HEADER = 4
 # Low half of the second byte of the header: what the residuals are of. The high half names the entropy
-# stage: 0 is zstd, 1 is zstd on pairs, 2 is kept for an arithmetic coder.
-_STORED, _RUNNING, _MODEL, _LINEAR = 0, 1, 2, 3
+# stage: 0 is zstd, 1 is zstd on pairs, 2 an arithmetic coder.
+_STORED, _RUNNING, _MODEL, _LINEAR, _FITTED = 0, 1, 2, 3, 4
 _PAIRS = 0x10
 # What is added to the bytes of a method before they are paired, and the digit of all larger symbols: codes
 # below 13, residuals from -6 to 6 and ranks below 11 have digits of their own.
@@ -94,13 +95,14 @@ class FrameConfiguration:
 
     Parameters
     ----------
-    preset : {"fast", "compact"}
+    preset : {"fast", "compact", "smallest"}
         How an encoder predicts; every chunk says for itself how it was stored.
     time_axis : int or None
         Axis along which frames follow each other. None where no axis is time: the last two axes are images
         and the others separate ones.
     model : FrameModel or None
-        What ``compact`` predicts with: one for the whole array, fitted to a sample of its codes (`fit`).
+        What ``compact`` and ``smallest`` predict with: one for the whole array, fitted to a sample of its
+        codes (`fit`).
 
     Raises
     ------
@@ -108,7 +110,7 @@ class FrameConfiguration:
         If a field breaks its rule.
     """
 
-    preset: Literal["fast", "compact"] = "fast"
+    preset: Literal["fast", "compact", "smallest"] = "fast"
     time_axis: int | None = 0
     model: FrameModel | None = None
 
@@ -120,17 +122,23 @@ class FrameConfiguration:
             raise TypeError(f"time_axis must be an integer or None, got {axis!r}")
         if axis is not None and not 0 <= axis < 64:
             raise ValueError(f"time_axis must be the number of an axis, counted from 0, got {axis!r}")
-        if (self.preset == "compact") != (self.model is not None):
+        if (self.preset in _MODELLED) != (self.model is not None):
             raise ValueError(
-                'preset="compact" predicts with a model, and no other preset does: make the coder with '
-                f"its method fit(codes); got preset={self.preset!r} and model={self.model!r}"
+                'preset="compact" and preset="smallest" predict with a model, and no other preset does: make '
+                f"the coder with its method fit(codes); got preset={self.preset!r} and model={self.model!r}"
             )
         if self.model is not None and not isinstance(self.model, FrameModel):
             raise TypeError(f"model must be a FrameModel, got {self.model!r}")
 
     @classmethod
-    def fit(cls, codes: npt.ArrayLike, *, time_axis: int | None = 0) -> FrameConfiguration:
-        """The configuration of preset ``compact`` with a model fitted to codes.
+    def fit(
+        cls,
+        codes: npt.ArrayLike,
+        *,
+        time_axis: int | None = 0,
+        preset: Literal["compact", "smallest"] = "compact",
+    ) -> FrameConfiguration:
+        """The configuration of a preset that has a model, with one fitted to codes.
 
         Parameters
         ----------
@@ -138,21 +146,25 @@ class FrameConfiguration:
             A piece of the array as the transform leaves it, some tens of frames or more where it has time.
         time_axis : int or None
             Axis along which frames follow each other.
+        preset : {"compact", "smallest"}
+            The preset.
 
         Raises
         ------
         TypeError
             If the codes are of another type.
         ValueError
-            If there are none, or they have no such axis.
+            If there are none, they have no such axis, or the preset has no model.
         """
+        if preset not in _MODELLED:
+            raise ValueError(f"preset must be one of {', '.join(_MODELLED)} to be fitted, got {preset!r}")
         sample = np.asarray(codes)
         _check_dtype(sample.dtype)
         plain = cls(time_axis=time_axis)
         plain.check_axes(sample.ndim)
         if not sample.size:
             raise ValueError("codes must hold a piece of the array to fit a model to, got none")
-        return cls("compact", time_axis, fit_model(_as_frames(sample, time_axis)))
+        return cls(preset, time_axis, fit_model(_as_frames(sample, time_axis)))
 
     def check_axes(self, dimensions: int) -> None:
         """Refuse an array that has no such time axis.
@@ -269,6 +281,8 @@ def encode_chunk(codes: AnyArray, configuration: FrameConfiguration) -> bytes:
     q.flags.writeable = False
     if not q.size:
         return _chunk(_STORED, _IN_ORDER, pack(np.empty(0, np.uint8)))
+    if configuration.preset == "smallest" and configuration.model is not None and fitted.applies(q):
+        return _encode_smallest(q, configuration.model)
     if still.applies(q):
         return _encode_few(q, configuration.model)
     if configuration.model is not None:
@@ -320,6 +334,8 @@ def decode_chunk(
         _decode_model(view[_HEADER:], parameter, q, configuration.model, paired=paired)
     elif method in (_LINEAR, _LINEAR | _PAIRS, _LINEAR | still.RANGES):
         still.decode(view[_HEADER:], method & 0xF0, parameter, q)
+    elif method == _FITTED | still.RANGES:
+        fitted.decode(view[_HEADER:], q, _model_of(configuration.model, parameter))
     else:
         raise _unknown("method", method)
     axis = configuration.time_axis
@@ -407,16 +423,22 @@ def _decode_running(frame: memoryview, rate: int, q: AnyArray, *, paired: bool) 
         _frame_kernels.running_restore(residuals.reshape(q.shape), rate, _state(q), q)
 
 
-def _decode_model(
-    frame: memoryview, check: int, q: AnyArray, model: FrameModel | None, *, paired: bool
-) -> None:
-    from anscombe_transform import _model_kernels
-
+def _model_of(model: FrameModel | None, check: int) -> FrameModel:
+    """The model of the array, if it is the one that a chunk was made with."""
     if model is None or check != model.check:
         raise DamagedChunkError(
             "the chunk was made with a model that the array's metadata does not hold: one of the two is "
             "damaged, or of another array"
         )
+    return model
+
+
+def _decode_model(
+    frame: memoryview, check: int, q: AnyArray, model: FrameModel | None, *, paired: bool
+) -> None:
+    from anscombe_transform import _model_kernels
+
+    model = _model_of(model, check)
     payload = scratch("payload", q.nbytes)
     if paired:
         _unpack_pairs(frame, _DIGITS[_MODEL], payload)
@@ -527,6 +549,17 @@ def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
         look = small or short or _repeats(q) or _may_repeat(q, len(first))
     if look:
         return min(first, _chunk(_STORED, _IN_ORDER, pack_matches(_in_order(q))), key=len)
+    return first
+
+
+def _encode_smallest(q: AnyArray, model: FrameModel) -> bytes:
+    """The chunk under a prediction fitted to each frame, unless it is smaller as other presets store it."""
+    first = _chunk(_FITTED | still.RANGES, model.check, fitted.encode(q, model))
+    if still.applies(q):
+        return min(first, _encode_few(q, model), key=len)
+    short = 8 * len(first) < _REPEATING * q.size
+    if short or q.size <= 2 * _PIECE or _repeats(q) or _may_repeat(q, len(first)):
+        return min(first, _encode_compact(q, model), key=len)
     return first
 
 

@@ -41,12 +41,12 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
         Shape of the array's chunks.
     dtype : str
         Type of the codes, uint8 or uint16: the `encoded_dtype` of the transform before it.
-    preset : {"fast", "compact"}
+    preset : {"fast", "compact", "smallest"}
         How frames are predicted.
     time_axis : int or None
         Axis along which frames follow each other.
     model : FrameModel, optional
-        What ``compact`` predicts with; `fit` makes a coder with one.
+        What ``compact`` and ``smallest`` predict with; `fit` makes a coder with one.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
 
     chunk_shape: tuple[int, ...]
     dtype: str = "uint8"
-    preset: Literal["fast", "compact"] = field(default="fast", kw_only=True)
+    preset: Literal["fast", "compact", "smallest"] = field(default="fast", kw_only=True)
     time_axis: int | None = field(default=0, kw_only=True)
     model: FrameModel | None = field(default=None, kw_only=True, repr=False)
     configuration: FrameConfiguration = field(init=False, repr=False, compare=False)
@@ -90,9 +90,16 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
         self.configuration.check_axes(len(shape))
 
     @classmethod
-    def fit(cls, codes: npt.ArrayLike, chunk_shape: Sequence[int], *, time_axis: int | None = 0) -> Self:
-        """A coder of preset ``compact`` fitted to a sample of codes; see `FrameConfiguration.fit`."""
-        found = FrameConfiguration.fit(codes, time_axis=time_axis)
+    def fit(
+        cls,
+        codes: npt.ArrayLike,
+        chunk_shape: Sequence[int],
+        *,
+        time_axis: int | None = 0,
+        preset: Literal["compact", "smallest"] = "compact",
+    ) -> Self:
+        """A coder of a preset with a model, fitted to a sample of codes; see `FrameConfiguration.fit`."""
+        found = FrameConfiguration.fit(codes, time_axis=time_axis, preset=preset)
         dtype = np.asarray(codes).dtype.name
         return cls(tuple(chunk_shape), dtype, preset=found.preset, time_axis=time_axis, model=found.model)
 

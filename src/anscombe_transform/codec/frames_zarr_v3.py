@@ -36,12 +36,12 @@ class FrameCoderV3(ArrayBytesCodec):
 
     Parameters
     ----------
-    preset : {"fast", "compact"}
+    preset : {"fast", "compact", "smallest"}
         How frames are predicted.
     time_axis : int or None
         Axis along which frames follow each other.
     model : FrameModel, optional
-        What ``compact`` predicts with; `fit` makes a coder with one.
+        What ``compact`` and ``smallest`` predict with; `fit` makes a coder with one.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class FrameCoderV3(ArrayBytesCodec):
 
     is_fixed_size = False
 
-    preset: Literal["fast", "compact"] = "fast"
+    preset: Literal["fast", "compact", "smallest"] = "fast"
     time_axis: int | None = 0
     model: FrameModel | None = field(default=None, kw_only=True, repr=False)
     configuration: FrameConfiguration = field(init=False, repr=False, compare=False)
@@ -72,8 +72,14 @@ class FrameCoderV3(ArrayBytesCodec):
         object.__setattr__(self, "configuration", FrameConfiguration(self.preset, self.time_axis, self.model))
 
     @classmethod
-    def fit(cls, codes: npt.ArrayLike, *, time_axis: int | None = 0) -> Self:
-        """A coder of preset ``compact`` fitted to a sample of codes; see `FrameConfiguration.fit`.
+    def fit(
+        cls,
+        codes: npt.ArrayLike,
+        *,
+        time_axis: int | None = 0,
+        preset: Literal["compact", "smallest"] = "compact",
+    ) -> Self:
+        """A coder of a preset with a model, fitted to a sample of codes; see `FrameConfiguration.fit`.
 
         Examples
         --------
@@ -82,7 +88,7 @@ class FrameCoderV3(ArrayBytesCodec):
         >>> FrameCoderV3.fit(codes)
         FrameCoderV3(preset='compact', time_axis=0)
         """
-        found = FrameConfiguration.fit(codes, time_axis=time_axis)
+        found = FrameConfiguration.fit(codes, time_axis=time_axis, preset=preset)
         return cls(found.preset, time_axis, model=found.model)
 
     @classmethod

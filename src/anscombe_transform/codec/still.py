@@ -221,13 +221,9 @@ def _ranges(line: npt.NDArray[np.uint8]) -> bytes | None:
             return None
         np.cumsum(frequency[:-1], out=start[1:])
         coded = words[_still_kernels.ranges_encode(block, frequency, start, words) :]
-        table = [int(np.flatnonzero(frequency)[-1])]
-        for f in frequency[: table[0] + 1].tolist():
-            while f > 127:
-                table.append(f & 127 | 128)
-                f >>= 7
-            table.append(f)
-        parts += [bytes(table), coded.size.to_bytes(4, "little"), coded.astype("<u2", copy=False).tobytes()]
+        last = int(np.flatnonzero(frequency)[-1])
+        table = [bytes([last]), *(number_bytes(f) for f in frequency[: last + 1].tolist())]
+        parts += [*table, coded.size.to_bytes(4, "little"), coded.astype("<u2", copy=False).tobytes()]
     return b"".join(parts)
 
 
@@ -257,20 +253,35 @@ def _read_table(data: bytes) -> tuple[npt.NDArray[np.uint16], int]:
     found = []
     at = 1
     for _ in range(data[0] + 1 if data else 0):
-        value = shift = 0
-        while shift < 21 and at < len(data):
-            byte = data[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
+        value, at = read_number(data, at)
         found.append(value)
     whole = sum(found) == 1 << 14 and at + 4 <= len(data)
     frequency = np.zeros(256, np.uint16)
     if whole:
         frequency[: len(found)] = found
     return frequency, at + 4 if whole else 0
+
+
+def number_bytes(value: int) -> bytes:
+    """A number as bytes of seven bits, the lowest first, of which all but the last have 128 added."""
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def read_number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a number of three such bytes at most; where it ends."""
+    value = shift = 0
+    while shift < 21 and at < len(data):
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            break
+    return value, at
 
 
 def entropy(symbols: AnyArray) -> float:
@@ -431,13 +442,16 @@ def _wrong(weights: AnyArray, itemsize: int) -> str | None:
 # --- the bytes in front of the symbols ----------------------------------------------------------------------
 
 
-def _weight_bytes(precision: int, weights: AnyArray, *, first: bool) -> bytes:
-    """Weights of a frame as bytes: the level, of later frames the constant, then the weights themselves."""
+def weight_bytes(precision: int, weights: AnyArray, *, first: bool) -> bytes:
+    """Weights of a frame as bytes: the level, of later frames the constant, then the weights themselves.
+
+    Level and constant are the last two numbers of `weights`. A first frame has `TAPS` others.
+    """
     level = int(weights[-2]) | precision << 20
     parts = [level.to_bytes(3, "little")]
     if not first:
         parts.append(int(weights[-1]).to_bytes(4, "little", signed=True))
-    for weight in (weights[: TAPS if first else TAPS + 4] >> (12 - precision)).tolist():
+    for weight in (weights[: TAPS if first else -2] >> (12 - precision)).tolist():
         if _ESCAPE < weight < 128:
             parts.append(weight.to_bytes(1, "little", signed=True))
         else:
@@ -449,7 +463,7 @@ def head_of(prediction: Prediction) -> bytes:
     """The prediction as bytes."""
     parts = [bytes([len(prediction.weights)])]
     for t, (precision, weights) in enumerate(zip(prediction.precisions, prediction.weights, strict=True)):
-        parts.append(_weight_bytes(precision, weights, first=t == 0))
+        parts.append(weight_bytes(precision, weights, first=t == 0))
     if prediction.palette is not None:
         low, high = int(prediction.palette[0]), int(prediction.palette[-1])
         used = np.zeros(high - low + 1, bool)
@@ -477,7 +491,7 @@ def read_head(
     found = np.zeros((sets, WEIGHTS), np.int64)
     precisions = []
     for t in range(sets):
-        precision, at = _read_weights(data, at, found[t], first=t == 0)
+        precision, at = read_weights(data, at, found[t], first=t == 0)
         precisions.append(precision)
         if (wrong := _wrong(found[t], itemsize)) is not None:
             raise DamagedChunkError(f"the chunk is damaged: {wrong}")
@@ -491,8 +505,14 @@ def _short() -> DamagedChunkError:
     return DamagedChunkError("the chunk is damaged: it ends within its prediction")
 
 
-def _read_weights(data: bytes, at: int, weights: AnyArray, *, first: bool) -> tuple[int, int]:
-    """Read a level, a constant and the weights of a frame; their precision, and where they end."""
+def read_weights(data: bytes, at: int, weights: AnyArray, *, first: bool) -> tuple[int, int]:
+    """Read a level, a constant and the weights of a frame; their precision, and where they end.
+
+    Raises
+    ------
+    DamagedChunkError
+        If the bytes end before.
+    """
     level = int.from_bytes(data[at : at + 3], "little")
     precision, weights[-2] = level >> 20, level & 0xFFFFF
     at += 3
@@ -501,7 +521,7 @@ def _read_weights(data: bytes, at: int, weights: AnyArray, *, first: bool) -> tu
     if not first:
         weights[-1] = int.from_bytes(data[at : at + 4], "little", signed=True)
         at += 4
-    for k in range(TAPS if first else TAPS + 4):
+    for k in range(TAPS if first else len(weights) - 2):
         if at >= len(data):
             raise _short()
         weight = data[at] - 256 if data[at] > 127 else data[at]

@@ -82,9 +82,9 @@ def compress(
     sensitivity : Sensitivity, optional
         Constants of the detector, from `compute_sensitivity` or ``Sensitivity.from_known``. By default they
         are read from the movie itself.
-    preset : {"fast", "compact", "portable"}, optional
-        What compresses the codes, see `codec_pipeline`; the model of ``compact`` is fitted to frames from the
-        middle of the movie.
+    preset : {"fast", "compact", "smallest", "portable"}, optional
+        What compresses the codes, see `codec_pipeline`; the model of ``compact`` and ``smallest`` is fitted
+        to frames from the middle of the movie.
     beta : float, optional
         Quantisation step in standard deviations of the noise, > 0. The noise variance grows by
         ``beta**2 / 12``: by 2 % at 0.5.
