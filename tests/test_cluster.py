@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
-from anscombe_transform.compression import compress, verify
+from anscombe_transform.compression import VerificationError, compress, verify
 from anscombe_transform.compression import layout as layouts
 
 zarr = pytest.importorskip("zarr")
@@ -123,3 +123,44 @@ def test_a_worker_is_killed_in_the_middle(client: Any, tmp_path: Path, movie: ND
     assert _chunks(there) == _chunks(here)
     assert {p.name for p in tmp_path.iterdir()} == {"movie.npy", "here.zarr", "there.zarr"}
     assert verify(there).ok
+
+
+@pytest.mark.parametrize("source", ["path", "dask", "numpy", "checksums"])
+def test_a_cluster_compares_what_this_process_would(
+    client: Any, tmp_path: Path, movie: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """`verify` finds the same on the workers as here, whatever the values are compared with."""
+    path = tmp_path / "a.zarr"
+    compress(movie, path, client=False, **OPTIONS)
+    changed = movie.copy()
+    changed[17, 3, 5] += 900
+    changed[41, 0, 0] += 900
+    np.save(tmp_path / "changed.npy", changed)
+    if source == "checksums":
+        zarr.open(str(path), mode="r+")[17, 3, 5] = 1850
+        against = None
+    elif source == "dask":
+        against = pytest.importorskip("dask.array").from_array(changed, chunks=(7, 24, 24))
+    else:
+        against = {"path": tmp_path / "changed.npy", "numpy": changed}[source]
+    expected = verify(path, against, client=False)
+    assert not expected.ok
+    heard: list[int] = []
+    monkeypatch.setattr("anscombe_transform.compression.checking.finished", None)
+    assert verify(path, against, progress=lambda done, total, stage: heard.append(done)) == expected
+    assert heard[-1] == 48
+
+
+def test_a_chunk_that_workers_cannot_read_is_told(
+    client: Any, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """A damaged chunk stops the comparison on a cluster with the error of one process."""
+    path = tmp_path / "a.zarr"
+    compress(movie, path, **OPTIONS)
+    chunks = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith((".z", "zarr")))
+    chunks[5].write_bytes(b"something else")
+    with pytest.raises(VerificationError) as here:
+        verify(path, movie, client=False)
+    with pytest.raises(VerificationError) as there:
+        verify(path, movie)
+    assert str(there.value) == str(here.value)

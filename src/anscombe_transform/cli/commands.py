@@ -75,6 +75,10 @@ _Dark = Annotated[
     str | None,
     typer.Option("--dark", metavar="FILE", help="Frames taken without light, for zero level and read noise."),
 ]
+_Scheduler = Annotated[
+    str | None,
+    typer.Option("--dask", metavar="ADDRESS", help="Work on the Dask cluster of this scheduler."),
+]
 _Calibration = Annotated[
     Path | None,
     typer.Option(
@@ -337,10 +341,7 @@ def compress(
         bool, typer.Option("--verify/--no-verify", help="Read back and compare every value.")
     ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="Blocks in work at once.")] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--dask", metavar="ADDRESS", help="Work on the Dask cluster of this scheduler."),
-    ] = None,
+    scheduler: _Scheduler = None,
     as_json: _Json = False,
 ) -> None:
     """Calibrate movies, write them as compressed Zarr arrays, and verify every value.
@@ -496,7 +497,9 @@ def info(stored: _AllStored, as_json: _Json = False) -> None:
 
 
 @app.command()
-def verify(stored: _AllStored, against: _Against = None, as_json: _Json = False) -> None:
+def verify(
+    stored: _AllStored, against: _Against = None, scheduler: _Scheduler = None, as_json: _Json = False
+) -> None:
     """Compare every value of stored arrays with the source, or with the checksums that were noted.
 
     Exit code 1 if a value is beyond its bound.
@@ -517,7 +520,8 @@ def verify(stored: _AllStored, against: _Against = None, as_json: _Json = False)
             raise VerificationError(str(found), found)
         documents.setdefault(name, str(found))
 
-    code = each(stored, work)
+    with one_line_errors(), _cluster(scheduler):
+        code = each(stored, work)
     print_results(documents, len(stored), as_json=as_json)
     stop(code)
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from anscombe_transform.compression.arrays import codec_of, name_of, open_array
 from anscombe_transform.compression.block import read_back, stored_checksums
+from anscombe_transform.compression.cluster import cluster_for, finished_on
 from anscombe_transform.compression.comparison import Comparison
 from anscombe_transform.compression.journal import from_hex
 from anscombe_transform.compression.layout import Layout
 from anscombe_transform.compression.notes import CHECKSUM
 from anscombe_transform.compression.progress import Progress, reporting
 from anscombe_transform.compression.results import Verification, merged
-from anscombe_transform.compression.threads import count_workers, in_threads
+from anscombe_transform.compression.threads import count_workers, finished, in_order, in_threads
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.arrays import Codec
+    from anscombe_transform.compression.layout import Span
 
 __all__ = ["verify"]
 
@@ -30,6 +36,7 @@ def verify(
     codec: Codec | None = None,
     progress: Progress | bool | None = None,
     threads: int | None = None,
+    client: Any = None,
     storage_options: dict[str, Any] | None = None,
 ) -> Verification:
     """Compare a stored movie with its source, value by value, against the codec's bound.
@@ -48,6 +55,9 @@ def verify(
         Called as ``progress(done, total, "verify")`` in frames; True draws a bar.
     threads : int, optional
         As in `compress`.
+    client : distributed.Client or False, optional
+        As in `compress`: the cluster that is connected compares blocks of an array, if its workers see it,
+        and an original that is a path. Values that are no such array, with `codec`, are compared here.
     storage_options : dict, optional
         For a URL: what fsspec takes.
 
@@ -85,14 +95,89 @@ def verify(
                 )
             return _against_decoded(stored, against, codec, workers, report)
         array = open_array(stored, storage_options)
+        name = name_of(array, stored)
+        place = _Place(cluster_for(array.store, name, client), workers, report)
         if against is None:
-            return _against_checksums(array, name_of(array, stored), workers, report)
-        return _against_source(array, name_of(array, stored), against, workers, report)
+            return _against_checksums(array, name, place)
+        return _against_source(array, name, against, place)
 
 
-def _against_source(
-    array: Any, name: str, original: Any, workers: int, report: Progress | None
-) -> Verification:
+class _Place(NamedTuple):
+    """Where blocks are compared: on the workers of a cluster, or in threads of this process."""
+
+    client: Any
+    workers: int
+    report: Progress | None
+
+    def compare(
+        self, work: Callable[[Any, int], Verification], movie: Movie | None, spans: Sequence[Span]
+    ) -> Verification:
+        """Compare the blocks of a movie, or whatever the work finds for itself, and add up."""
+        if self.client is not None:
+            found = finished_on(self.client, work, movie, spans)
+        else:
+
+            def here(start: int, stop: int) -> Verification:
+                return work(None if movie is None else movie.frames(start, stop), start)
+
+            found = finished(here, spans, self.workers)
+        return merged(in_order(found, spans, self.report, "verify"))
+
+
+class _WithSource:
+    """Compares blocks of a movie with an array; shared by threads, and sent to other machines."""
+
+    def __init__(self, array: Any, layout: Layout) -> None:
+        self._array, self._layout = array, layout
+        codec: Any = codec_of(array)
+        self._comparison = Comparison(codec.plan, layout)
+
+    def __call__(self, block: NDArray[Any], start: int) -> Verification:
+        stop, compare = start + len(block), self._comparison.compare
+        return merged(
+            [
+                compare(block[:, top:bottom], read_back(self._array, start, stop, top, bottom), start, top)
+                for top, bottom in self._layout.bands
+            ]
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The tables of a comparison are made where they are used.
+        return type(self), (self._array, self._layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _WithChecksums:
+    """Compares blocks of an array with checksums, those of the bands by first frame."""
+
+    array: Any
+    layout: Layout
+    expected: dict[int, tuple[int, ...]]
+
+    def __call__(self, _: None, start: int) -> Verification:
+        stop = min(start + self.layout.block_frames, self.layout.shape[0])
+        found = stored_checksums(self.array, self.layout, start, stop)
+        parts = []
+        for (top, bottom), is_, was in zip(self.layout.bands, found, self.expected[start], strict=True):
+            size = (stop - start) * (bottom - top) * self.layout.shape[2]
+            index = None if is_ == was else (start, top, 0)
+            parts.append(
+                Verification(
+                    is_ == was,
+                    size,
+                    0 if is_ == was else size,
+                    0,
+                    0.0,
+                    0.0,
+                    index,
+                    against="checksums",
+                    chunk=None if index is None else self.layout.chunk_at(index),
+                )
+            )
+        return merged(parts)
+
+
+def _against_source(array: Any, name: str, original: Any, place: _Place) -> Verification:
     codec = codec_of(array)
     if codec is None:
         raise ValueError(
@@ -106,23 +191,10 @@ def _against_source(
         if dtype not in (movie.dtype, "float32"):
             raise ValueError(f"the original has values of type {movie.dtype}, the stored array {array.dtype}")
         layout = _layout_of(array)
-        comparison = Comparison(codec.plan, layout)
-
-        def compare(start: int, stop: int) -> Verification:
-            block = movie.frames(start, stop)
-            return merged(
-                [
-                    comparison.compare(
-                        block[:, top:bottom], read_back(array, start, stop, top, bottom), start, top
-                    )
-                    for top, bottom in layout.bands
-                ]
-            )
-
-        return merged(in_threads(compare, layout.spans, workers, report, "verify"))
+        return place.compare(_WithSource(array, layout), movie, layout.spans)
 
 
-def _against_checksums(array: Any, name: str, workers: int, report: Progress | None) -> Verification:
+def _against_checksums(array: Any, name: str, place: _Place) -> Verification:
     noted = dict(array.attrs).get(ATTRIBUTE)
     checksums = noted.get("checksums") if isinstance(noted, dict) else None
     if not checksums:
@@ -139,33 +211,9 @@ def _against_checksums(array: Any, name: str, workers: int, report: Progress | N
     chunks = tuple(int(n) for n in array.chunks)
     shape = tuple(int(n) for n in array.shape)
     layout = Layout(shape, chunks, None, checksums["block_frames"], checksums["band_rows"])  # type: ignore[arg-type]
-    spans, bands = layout.spans, layout.bands
-    expected = dict(
-        zip([s[0] for s in spans], _parts(from_hex(checksums["values"]), len(bands)), strict=True)
-    )
-
-    def compare(start: int, stop: int) -> Verification:
-        found = stored_checksums(array, layout, start, stop)
-        parts = []
-        for (top, bottom), is_, was in zip(bands, found, expected[start], strict=True):
-            size = (stop - start) * (bottom - top) * shape[2]
-            index = None if is_ == was else (start, top, 0)
-            parts.append(
-                Verification(
-                    is_ == was,
-                    size,
-                    0 if is_ == was else size,
-                    0,
-                    0.0,
-                    0.0,
-                    index,
-                    against="checksums",
-                    chunk=None if index is None else layout.chunk_at(index),
-                )
-            )
-        return merged(parts)
-
-    return merged(in_threads(compare, spans, workers, report, "verify"))
+    values = _parts(from_hex(checksums["values"]), len(layout.bands))
+    expected = dict(zip([start for start, _ in layout.spans], values, strict=True))
+    return place.compare(_WithChecksums(array, layout, expected), None, layout.spans)
 
 
 def _parts(values: tuple[int, ...], length: int) -> list[tuple[int, ...]]:

@@ -7,12 +7,13 @@ doing it twice does no harm.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,13 +21,13 @@ from anscombe_transform.codec.configuration import UnrepresentableError
 from anscombe_transform.movies import Movie
 
 if TYPE_CHECKING:
-    from anscombe_transform.compression.block import BlockWriter
-    from anscombe_transform.compression.journal import Record
     from anscombe_transform.compression.layout import Span
 
-__all__ = ["connected", "finished_on"]
+__all__ = ["cluster_for", "connected", "finished_on"]
 
 _RETRIES = 2
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 def connected() -> Any:
@@ -46,29 +47,44 @@ def connected() -> Any:
     return None
 
 
+def cluster_for(store: Any, name: str, given: Any, *, reachable: bool = True) -> Any:
+    """The cluster whose workers do the blocks of a store, or None for this process.
+
+    The one that is `given`, or that is connected; none if `given` is False, or the store is in memory here.
+    """
+    client = None if given is False else connected() if given is None else given
+    here = isinstance(store, dict) or "Memory" in type(store).__name__ or not reachable
+    if client is not None and here:
+        _log.warning("%s is in the memory of this process, so the cluster is not used", name)
+        return None
+    return client
+
+
 def finished_on(
-    client: Any, write: BlockWriter, movie: Movie, spans: Sequence[Span]
-) -> Iterator[tuple[Span, Record]]:
-    """Write blocks on a cluster; give their records as they come, the first error at once.
+    client: Any, work: Callable[[Any, int], _T], movie: Movie | None, spans: Sequence[Span]
+) -> Iterator[tuple[Span, _T]]:
+    """Do the work on blocks on a cluster; give results as they come, the first error at once.
 
     A path is opened on the workers, which must see it; parts of a dask array are computed there; what else
-    there is, is read here and sent. Two blocks per thread of the cluster are under way at a time.
+    there is, is read here and sent. Without a movie the work gets None for a block. Two blocks per thread of
+    the cluster are under way at a time.
     """
     from dask.delayed import delayed
     from distributed import wait
 
     def begin(start: int, stop: int) -> Any:
+        part: Any = None
         if file is not None:
-            part: Any = delayed(_read, pure=False)(*file, start, stop)
+            part = delayed(_read, pure=False)(*file, start, stop)
         elif array is not None:
             part = array[start:stop]
-        else:
+        elif movie is not None:
             part = movie.frames(start, stop)
-        task = delayed(_write, pure=False)(write, part, start)
+        task = delayed(_done, pure=False)(work, part, start)
         return client.compute(task, retries=_RETRIES)
 
-    file = _pickled_file(movie)
-    array = None if movie._dask is None else movie.to_dask()
+    file = None if movie is None else _pickled_file(movie)
+    array = None if movie is None or movie._dask is None else movie.to_dask()
     waiting = iter(spans)
     running: dict[Any, Span] = {}
     try:
@@ -91,9 +107,9 @@ def finished_on(
         client.cancel(list(running))
 
 
-def _write(write: BlockWriter, part: Any, start: int) -> Record | UnrepresentableError:
+def _done(work: Callable[[Any, int], _T], part: Any, start: int) -> _T | UnrepresentableError:
     try:
-        return write(np.asarray(part), start)
+        return work(None if part is None else np.asarray(part), start)
     except UnrepresentableError as error:
         # A result and not a failure: trying again would give the same.
         return error

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.layout import Span
     from anscombe_transform.compression.progress import Progress
 
-__all__ = ["count_workers", "finished", "in_threads"]
+__all__ = ["count_workers", "finished", "in_order", "in_threads"]
 
 _MOST_THREADS = 4
 
@@ -69,12 +69,22 @@ def in_threads(
     stage: str,
 ) -> list[_T]:
     """The results of the work on each range of frames, in their order."""
+    return in_order(finished(work, spans, workers), spans, progress, stage)
+
+
+def in_order(
+    results_as_they_come: Iterator[tuple[Span, _T]],
+    spans: Sequence[Span],
+    progress: Progress | None,
+    stage: str,
+) -> list[_T]:
+    """Results of ranges of frames in the order of these, once all are there; tells the progress."""
     total = sum(stop - start for start, stop in spans)
     results: dict[Span, _T] = {}
     done = 0
     if progress is not None:
         progress(0, total, stage)
-    for span, result in finished(work, spans, workers):
+    for span, result in results_as_they_come:
         results[span] = result
         done += span[1] - span[0]
         if progress is not None:

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from anscombe_transform.codec.configuration import UnrepresentableError
 from anscombe_transform.compression.arrays import check_zarr_format, codec_of, create_array, fitted_codec
 from anscombe_transform.compression.block import BlockWriter, stored_checksums
-from anscombe_transform.compression.cluster import connected, finished_on
+from anscombe_transform.compression.cluster import cluster_for, finished_on
 from anscombe_transform.compression.destination import Destination, destination_of
 from anscombe_transform.compression.journal import Journal, Record
 from anscombe_transform.compression.layout import Layout, Span
@@ -540,12 +540,4 @@ def _array_dtype(given: DTypeLike | None, movie: np.dtype[Any]) -> np.dtype[Any]
 
 def _client(given: Any, destination: Destination) -> Any:
     """The cluster that the blocks go to, or None for this process."""
-    if given is False:
-        return None
-    client = connected() if given is None else given
-    place = destination.place
-    here = isinstance(place, dict) or "Memory" in type(place).__name__ or not destination.resumable
-    if client is not None and here:
-        _log.warning("%s is in the memory of this process, so the cluster is not used", destination.name)
-        return None
-    return client
+    return cluster_for(destination.place, destination.name, given, reachable=destination.resumable)
