@@ -7,7 +7,7 @@ import pytest
 from scipy import fft, ndimage
 
 from anscombe_transform.calibration import compute_sensitivity
-from anscombe_transform.calibration.estimate import uncensored
+from anscombe_transform.calibration.censored import cut_off_curves, uncensored
 from anscombe_transform.calibration.frames import common_step, is_block_compressed
 from anscombe_transform.calibration.line import Samples, fit_line
 from anscombe_transform.simulation import simulate_movie
@@ -182,3 +182,31 @@ def test_a_normal_law_cut_off_is_made_whole(rng):
     whole = uncensored(line, samples, cut)
     assert whole.gain == pytest.approx(1, abs=0.04)
     assert whole.x0 == pytest.approx(0, abs=0.05)
+
+
+@pytest.mark.parametrize("excess", [1.0, 1.25])
+def test_the_law_of_a_cut_detector(rng, excess):
+    """Mean, variance and share at the floor, of photons and read noise cut off there, are as the law says."""
+    gain, zero, read, floor, n = 20.0, 3.0, 18.0, -2.0, 400_000
+    photons, curves = cut_off_curves(excess, floor, step=0.0)(gain, zero, read)
+    for k in np.searchsorted(photons, [0.0, 0.5, 3.0, 40.0]):
+        counts = rng.poisson(photons[k], n)
+        one = gain / excess
+        pulses = one * counts + one * np.sqrt(counts * (excess - 1)) * rng.normal(size=n)
+        values = np.maximum(zero + pulses + read * rng.normal(size=n), floor)
+        mean, variance, share = (curve[k] for curve in curves)
+        fourth = np.mean((values - values.mean()) ** 4)
+        assert abs(values.mean() - mean) < 5 * np.sqrt(variance / n)
+        assert abs(values.var() - variance) < 5 * np.sqrt((fourth - variance**2) / n)
+        assert abs(np.mean(values == floor) - share) < 5 * np.sqrt((share + 1 / n) / n)
+
+
+@pytest.mark.parametrize("zero", [5, -10])
+def test_zero_level_of_a_movie_cut_off_at_zero(seed, zero):
+    """Where a third of the dark values was cut off, the zero level is found to half a photon."""
+    camera = {"conversion_gain": 20, "zero_level": zero, "read_noise": 20, "dtype": "int16"}
+    movie, truth = simulate_movie((100, 160, 160), rng=seed, **camera)
+    found = compute_sensitivity(np.maximum(movie, 0))
+    assert found.zero_level_method == "share cut off"
+    assert abs(found.zero_level - truth.zero_level) < 0.5 * truth.conversion_gain
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04

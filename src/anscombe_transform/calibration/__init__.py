@@ -10,6 +10,7 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``statistics``   sums over the movie from which its noise is read
 ``line``         the robust photon transfer line
 ``zero``         zero level and read noise, by the third cumulant
+``censored``     the same where dark values were cut off at a floor
 ``checks``       numbers that speak for or against the line
 ``verdict``      what those numbers mean, in words
 ``estimate``     from sums to the result

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from anscombe_transform.calibration.censored import fit_censored, without_cut
 from anscombe_transform.calibration.checks import (
     GainOverField,
     Whiteness,
@@ -37,7 +38,6 @@ from anscombe_transform.calibration.line import (
     Samples,
     equal_groups,
     fit_line,
-    instrumental_line,
     jackknife_error,
 )
 from anscombe_transform.calibration.sensitivity import (
@@ -60,12 +60,6 @@ from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 _MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
 # Least share of the rows that must be left where tiles with unchanging pixels are left out.
 _LEAST_KEPT = 0.05
-# Standard errors of the relative gain, and of x₀ in units of the gain, by the share of the values under the
-# line that are cut off at the floor. A cut lowers the variance and raises the mean of dark pixels; how much
-# depends on the law of the noise, and simulated detectors differ by this.
-_CUT_GAIN, _CUT_X0 = 0.12, 0.25
-# Largest mean share of values cut off that a normal law is asked to make good.
-_MOST_UNCENSORED = 0.3
 # Least share of the rows in which anything changes. Where photons are counted, most may hold none.
 _LEAST_LIVE = 0.02
 # Groups of brightness in each of which zeros must be as many as photon statistics say.
@@ -131,7 +125,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         )
     floor_is_zero = _floor_is_zero_photons(statistics, table)
     usable, clip_reasons = usable_rows(statistics, table, floor_is_zero=floor_is_zero)
-    lags = table.lags
+    lags, blank = table.lags, np.zeros(table.tiles, bool)
     if not floor_is_zero:
         blank = blank_tiles(table)
         usable, blank_reasons = without_blank_tiles(table, usable, blank)
@@ -156,7 +150,16 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
 
     third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
     left = math.hypot(structure_left(line, lines, chosen), _UNEVEN_LEFT * field.spread * field.uneven)
-    line, gain_cut, x0_cut, clip_reasons = errors_of_cutting(line, samples, table.mean("low"), clip_reasons)
+    cut = table.mean("low")
+    fitted, censored = line, None
+    if any(reason.code.startswith("clipped_low") for reason in clip_reasons):
+        # The law of the cut holds for rows that were left out for it as well.
+        rows, _ = usable_rows(statistics, table, floor_is_zero=True)
+        rows &= ~blank[table.label("tile")] & (line.instrument <= linear_up_to)
+        if not any(reason.code == "clipped_low_everywhere" for reason in clip_reasons):
+            rows &= line.used | ~usable
+        censored = fit_censored(samples, cut, rows, line.gain, statistics.floor, statistics.step)
+    line, gain_cut, x0_cut, clip_reasons = without_cut(line, samples, cut, censored, clip_reasons)
     left = math.hypot(left, gain_cut)
 
     even = field.relative if field.uneven else np.ones(len(table))
@@ -181,9 +184,28 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     zero = replace(
         zero, interval=(zero.interval[0] - T_QUANTILE * x0_cut, zero.interval[1] + T_QUANTILE * x0_cut)
     )
+    if censored is not None and 2 * T_QUANTILE * censored.zero_error < zero.interval[1] - zero.interval[0]:
+        zero = replace(
+            zero,
+            value=censored.zero,
+            interval=(
+                censored.zero - T_QUANTILE * censored.zero_error,
+                censored.zero + T_QUANTILE * censored.zero_error,
+            ),
+            method="share cut off",
+            consistent=True,
+        )
     half = T_QUANTILE * math.hypot(1.15 * line.gain_error, left * line.gain)
     reasons = [
-        *judge(samples, line, zero, white, along, field, statistics.shared),
+        *judge(
+            samples,
+            replace(fitted, gains=line.gains - line.gain + fitted.gain),
+            zero,
+            white,
+            along,
+            field,
+            statistics.shared,
+        ),
         *judge_sharpening(lines, white, statistics.shared),
         *judge_range(linear_up_to),
         *clip_reasons,
@@ -293,75 +315,13 @@ def usable_rows(
                     )
                 )
                 if code == "clipped_low":
-                    reasons[-1] = replace(
-                        reasons[-1],
-                        severity="caution",
-                        message=reasons[-1].message[:-1] + ", and the zero level is extrapolated.",
-                    )
+                    reasons[-1] = replace(reasons[-1], severity="caution")
         else:
             severity: Literal["refusal", "caution"] = "refusal" if code == "clipped_high" else "caution"
             reasons.append(
                 Reason(f"{code}_everywhere", f"the signal {what} {cut:g} all over the field.", severity)
             )
     return usable, reasons
-
-
-def errors_of_cutting(
-    line: Line, samples: Samples, cut: Floats, reasons: list[Reason]
-) -> tuple[Line, float, float, list[Reason]]:
-    """What the cut at the floor, of a share `cut` of each row's values, did to the line.
-
-    Groups of brightness with few values cut off stay in, or all do where none is free of them. Then what a
-    normal law would have lost is made good, if that is not most of it. Returned are the line, the relative
-    error of the gain and the error of x₀ that may be left, and the reasons, which say by how much the gain
-    may be off.
-    """
-    if not any(reason.code.startswith("clipped_low") for reason in reasons):
-        return line, 0.0, 0.0, reasons
-    rate = float(np.average(cut[line.used], weights=line.weight[line.used]))
-    of_gain, of_x0 = _CUT_GAIN * rate, _CUT_X0 * rate * abs(line.gain)
-    everywhere = any(reason.code == "clipped_low_everywhere" for reason in reasons)
-    if everywhere and rate < _MOST_UNCENSORED:
-        whole = uncensored(line, samples, cut)
-        # Neither law is sure, so that half of the difference is an error.
-        of_gain = math.hypot(of_gain, 0.5 * (whole.gain / line.gain - 1))
-        of_x0 = math.hypot(of_x0, 0.5 * (whole.x0 - line.x0))
-        line = whole
-    told = []
-    for reason in reasons:
-        if reason.code == "clipped_low_everywhere":
-            message = (
-                f"{reason.message[:-1]}; the gain may be off by {100 * T_QUANTILE * of_gain:.0f} % for that."
-            )
-            reason = replace(reason, message=message)
-        told.append(reason)
-    return line, of_gain, of_x0, told
-
-
-def uncensored(line: Line, samples: Samples, cut: Floats) -> Line:
-    """Return the line without what cutting the tail off a normal law does to its variance and mean.
-
-    A share Q(a) that lies below the floor, a standard deviations under the mean, shifts the mean by
-    m = φ(a) − a Q(a) standard deviations and the variance by the factor 1 − (1 − a²) Q(a) − a φ(a) − m².
-
-    References
-    ----------
-    J. Tobin, "Estimation of relationships for limited dependent variables", Econometrica 26 (1958) 24-36.
-    """
-    from scipy.special import ndtri
-
-    share = np.clip(cut[line.used], 1e-9, 0.45)
-    a = -ndtri(share)
-    density = np.exp(-(a**2) / 2) / math.sqrt(2 * math.pi)
-    shift = density - a * share
-    variance = samples.y[line.used] / (1 - (1 - a**2) * share - a * density - shift**2)
-    mean = samples.x[line.used] - shift * np.sqrt(np.maximum(variance, 0))
-    gain, x0 = instrumental_line(mean, variance, line.instrument[line.used], line.weight[line.used])
-    if not (np.isfinite(x0) and gain > 0):
-        return line
-    return replace(
-        line, gain=gain, x0=x0, gains=line.gains * (gain / line.gain), x0s=line.x0s + (x0 - line.x0)
-    )
 
 
 def blank_tiles(table: Table) -> Bools:

@@ -189,7 +189,12 @@ def collect(
     """Read segments spread over the movie; all of them if `full`."""
     frames, height, width = movie.shape
     available = frames if max_frames is None else min(frames, max_frames)
-    settings: dict[str, Any] = {"floor": cut.floor, "ceiling": cut.ceiling, "mask": mask}
+    settings: dict[str, Any] = {
+        "floor": cut.floor,
+        "ceiling": cut.ceiling,
+        "step": cut.step,
+        "mask": mask,
+    }
 
     if available < _LEAST_HALVED:
         block = np.asarray(movie[:available])

@@ -234,8 +234,8 @@ class Sensitivity:
         Filter that the gain was read with, "t", "ty", "tx" or "txy"; "flats" for flat fields, "known"
         for given constants.
     zero_level_method : str
-        "third cumulant", "variance intercept" (where the third cumulant says nothing), "dark frames",
-        "known read noise" or "known".
+        "third cumulant", "variance intercept" (where the third cumulant says nothing), "share cut off" (where
+        dark values were cut off at a floor), "dark frames", "known read noise" or "known".
     used_fraction : float
         Part of the rows of the table that agreed with the line.
     variance_intercept_interval : (float, float)

@@ -123,6 +123,8 @@ class NoiseStatistics:
         a shorter one is used whole.
     floor, ceiling : float
         Values at which the detector was cut off; samples there are counted. Infinite: none.
+    step : float
+        Common step of all values, ≥ 0; 0: none.
     mask : ndarray of bool, shape (y, x), optional
         True where pixels may be used. Tiles that a pixel of False lies in, or next to, are left out.
     threads : int
@@ -146,6 +148,7 @@ class NoiseStatistics:
         segment_frames: int = SEGMENT_FRAMES,
         floor: float = -np.inf,
         ceiling: float = np.inf,
+        step: float = 0.0,
         mask: Bools | None = None,
         threads: int = 1,
     ) -> None:
@@ -160,7 +163,8 @@ class NoiseStatistics:
         self.segment_frames = int(segment_frames)
         if threads < 1:
             raise ValueError(f"threads must be >= 1, got {threads}")
-        self.floor, self.ceiling, self.threads = float(floor), float(ceiling), int(threads)
+        self.floor, self.ceiling, self.step = float(floor), float(ceiling), float(step)
+        self.threads = int(threads)
         tile_rows, self._place_columns = (height - 2) // TILE, (width - 2) // TILE
         # Of a very large field, tiles that lie above one another are joined into one place.
         self._joined = -(-tile_rows * self._place_columns // _MOST_PLACES)
@@ -251,7 +255,11 @@ class NoiseStatistics:
     def without_frames(self) -> NoiseStatistics:
         """Return empty statistics of the same settings, for another part of the movie."""
         other = NoiseStatistics(
-            self.frame_shape, segment_frames=self.segment_frames, floor=self.floor, ceiling=self.ceiling
+            self.frame_shape,
+            segment_frames=self.segment_frames,
+            floor=self.floor,
+            ceiling=self.ceiling,
+            step=self.step,
         )
         other._wanted, other._level = self._wanted, self._level
         other._mask, other._examined = self._mask, self._examined
@@ -282,7 +290,7 @@ class NoiseStatistics:
         ValueError
             The other statistics were collected with other settings, or from the same frames.
         """
-        for name in ("frame_shape", "segment_frames", "floor", "ceiling"):
+        for name in ("frame_shape", "segment_frames", "floor", "ceiling", "step"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise ValueError(f"cannot merge statistics of {name}={theirs!r} into ones of {name}={mine!r}")
