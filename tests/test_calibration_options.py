@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from anscombe_transform import compute_sensitivity, simulate_movie
+from anscombe_transform.calibration.distributed import _run_length
 from anscombe_transform.calibration.sampling import choose_segments
 from anscombe_transform.calibration.statistics import NoiseStatistics
 
@@ -156,6 +157,21 @@ def test_dask_gives_the_estimate_of_memory(seed, full):
         )
         assert close(found, expected)
         assert heard[-1] == (16, 16)
+
+
+def test_tasks_are_few_and_read_no_more_than_memory_bears():
+    """Small chunks are joined, large ones kept; a chunk beyond 256 MB is cut into several tasks."""
+    da = pytest.importorskip("dask.array")
+    for frames, side, chunk, expected in (
+        (24 * 640, 32, 24, 40),
+        (24 * 64, 32, 24, 4),
+        (24 * 8, 32, 24, 1),
+        (24 * 64, 512, 24, 1),
+        (24 * 64, 512, 96, 4),
+        (24 * 64, 1024, 24 * 64, 5),
+    ):
+        movie = da.zeros((frames, side, side), chunks=(chunk, side, side), dtype="uint16")
+        assert _run_length(movie, 24, frames // 24) == expected
 
 
 def test_a_cluster_gives_the_estimate_of_memory(seed):

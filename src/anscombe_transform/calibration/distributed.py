@@ -22,6 +22,8 @@ from anscombe_transform.calibration.statistics import NoiseStatistics
 _FAN_IN = 8
 # Bytes of a run of segments, which a task holds in memory.
 _RUN_BYTES = 256 << 20
+# Bytes that are worth a task, if that leaves so many of them: a scheduler takes milliseconds for each.
+_TASK_BYTES, _FEWEST_RUNS = 16 << 20, 16
 # Steps in which progress is told; each waits for all of its tasks.
 _STEPS = 10
 
@@ -33,7 +35,7 @@ def collect_dask(
     from dask.base import compute
     from dask.delayed import delayed
 
-    runs = _runs(segments, _run_length(movie, empty.segment_frames))
+    runs = _runs(segments, _run_length(movie, empty.segment_frames, len(segments)))
     found = _by_run(movie, empty, runs)
     steps = 1 if progress is None else min(_STEPS, len(runs))
     bounds = [len(runs) * k // steps for k in range(steps + 1)]
@@ -85,11 +87,12 @@ def _by_run(movie: Any, empty: NoiseStatistics, runs: Sequence[Sequence[int]]) -
     return list(statistics.to_delayed())
 
 
-def _run_length(movie: Any, length: int) -> int:
-    """Segments of one task: about a chunk, within what a worker's memory bears."""
-    frame = math.prod(movie.shape[1:]) * int(movie.dtype.itemsize)
-    most = max(1, _RUN_BYTES // (frame * length))
-    return int(min(most, max(1, round(chunk_frames(movie) / length))))
+def _run_length(movie: Any, length: int, segments: int) -> int:
+    """Segments of one task: about a chunk, within what a worker's memory bears; of small frames some more."""
+    size = math.prod(movie.shape[1:]) * int(movie.dtype.itemsize) * length
+    chunk = round(chunk_frames(movie) / length)
+    some = min(_TASK_BYTES // size, segments // _FEWEST_RUNS)
+    return int(min(max(1, _RUN_BYTES // size), max(1, chunk, some)))
 
 
 def _runs(segments: Sequence[int], most: int) -> list[list[int]]:
