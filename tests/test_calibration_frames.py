@@ -82,6 +82,16 @@ def test_frames_of_one_mean_are_told(seed):
     assert "levelled_frames" not in codes(movie)
 
 
+@pytest.mark.parametrize("level", [np.mean, np.median])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_lines_of_one_level_are_told(seed, level, axis):
+    """A movie of which each row, or each column, lost its own level is told from the movie as it was."""
+    movie, _ = simulate_movie(SHAPE, conversion_gain=40, mean_photons=10, rng=seed)
+    levelled = np.rint(movie - level(movie, axis=axis, keepdims=True)).astype(np.int16)
+    assert "levelled_lines" in codes(levelled)
+    assert "levelled_lines" not in codes(movie)
+
+
 def test_frames_stretched_between_quantiles_are_told(seed):
     """Frames stretched to 8 bits, each between two of its own quantiles, are not trusted."""
     movie, _ = simulate_movie(SHAPE, rng=seed)

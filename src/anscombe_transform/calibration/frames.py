@@ -3,7 +3,7 @@
 Such processing does not show in the noise transfer, or only where it is strong, but it marks each frame:
 
 - Stretched frames all end at the same two values.
-- Levelled frames have the same mean to better than the photons of a frame allow.
+- Levelled frames have the same mean to better than the photons of a frame allow, levelled lines their own.
 - JPEG rounds the cosine coefficients of blocks of 8 × 8 pixels to multiples of a step: their distribution
   is a comb (Fan and de Queiroz 2003).
 
@@ -41,6 +41,8 @@ _QUANTISERS = np.arange(2, 33)
 # ten frames or more, chance gets there once in millions.
 _LEVELLED = 0.05
 _LEAST_LEVELLED = 10
+# Lines of a frame that are looked at.
+_LINES = 32
 # Values that are looked at for a threshold, how many times wider than the others the lowest gap must be, how
 # frequent those beside it must be for chance to leave none out, and the part of the mean of the next that the
 # first value above has unless it is of a tail.
@@ -58,6 +60,8 @@ class FrameChecks:
         self._ends: list[tuple[float, float, int, int]] = []
         self._means: list[float] = []
         self._noise: list[float] = []
+        # Of each frame, the least spread of the levels of its rows, and of its columns, over that by noise.
+        self._lines: list[tuple[float, float]] = []
         self._compressed = 0
         self._looked = 0
         self._step = 0.0
@@ -120,6 +124,16 @@ class FrameChecks:
                     "caution",
                 )
             )
+        if self._lines and min(np.median(self._lines, axis=0)) < _LEVELLED:
+            found.append(
+                Reason(
+                    "levelled_lines",
+                    "all lines of a frame have the same level, to better than photons come: each had its own "
+                    "background or stripe taken off, so the zero level differs between lines. "
+                    "Use the raw recording.",
+                    "caution",
+                )
+            )
         if self._looked and 2 * self._compressed > self._looked:
             found.append(
                 Reason(
@@ -152,7 +166,10 @@ class FrameChecks:
         if across.size:
             self._means.append(float(np.mean(frame, dtype=np.float64)))
             # 36 is the sum of the squared weights of the filter.
-            self._noise.append((1.4826 * float(np.median(np.abs(across)))) ** 2 / 36 / frame.size)
+            noise = (1.4826 * float(np.median(np.abs(across)))) ** 2 / 36
+            self._noise.append(noise / frame.size)
+            if noise > 0 and min(frame.shape) >= _LEAST_LEVELLED:
+                self._lines.append((_spread_of_lines(frame, noise), _spread_of_lines(frame.T, noise)))
 
     def _levelled(self) -> bool:
         if len(self._means) < _LEAST_LEVELLED:
@@ -160,6 +177,17 @@ class FrameChecks:
         expected = float(np.median(self._noise))
         spread = float(np.var(self._means, ddof=1))
         return spread < _LEVELLED * expected
+
+
+def _spread_of_lines(frame: NDArray[Any], noise: float) -> float:
+    """Variance of the levels of some rows, over what noise of that variance gives them, at the least.
+
+    The level is the mean or, π/2 times as variable, the median.
+    """
+    rows = frame[:: max(1, frame.shape[0] // _LINES)].astype(np.float64)
+    of_mean = float(np.var(rows.mean(axis=1), ddof=1))
+    of_median = float(np.var(np.median(rows, axis=1), ddof=1)) / (math.pi / 2)
+    return float(min(of_mean, of_median) * frame.shape[1] / noise)
 
 
 def with_steps(found: Sensitivity, step: float, lowest: float) -> Sensitivity:

@@ -3,11 +3,12 @@
 A detector's noise is new in every frame and nearly new in every pixel. What was denoised, resampled or
 rebuilt from a few components shares noise, and its variance is not that of photons. Two laws tell:
 
-In space, the second difference of white noise has one variance whatever the distance of its three samples. Of
+In space, the second difference of white noise has one variance whatever the distance of its samples. Of
 smoothed noise it grows with the distance, of sharpened noise it shrinks. Taken along both axes at once, near
 (1, 1) against far (4, 4), that also shows a weak but wide kernel, as of a denoiser that blends the frame with
-its smooth version, of which neither axis alone tells anything. What moves adds to the far one, but not
-everywhere: the quietest third of the patches is compared, chosen by other frames than those compared.
+its smooth version, of which neither axis alone tells anything. What moves adds to the far one, but by few
+courses of time in common to the whole field, which are taken out, or not everywhere: the quietest third of
+the patches is compared, chosen by other directions of time than those compared.
 
 In time, the frames' covariance of T frames of white noise at n pixels has no eigenvalue below
 (1 − √(T/n))² of the mean (Marchenko and Pastur 1967). What moves adds to it and lowers none; movies rebuilt
@@ -42,7 +43,12 @@ _FIRST = (_PATCH - _INNER) // 2
 _MOST_PATCHES_ALONG = 8
 # Σ w² of a second difference in time and along both axes.
 _SQUARED_WEIGHTS = 216.0
-_MOST_FRAMES, _LEAST_FRAMES = 24, 8
+_MOST_FRAMES = 48
+# Frames of a segment whose covariance is compared with the law.
+_MOST_TESTED, _LEAST_FRAMES = 24, 8
+# Courses of time that what moves may have in common all over the field: shifts along both axes and their
+# squares and product, and brightness.
+_COMMON_COURSES = 6
 # Σ ρ² of a second difference's autocorrelations: pixels that count for one, along each axis.
 _CORRELATED = 1.944
 # Patches in which too few pixels hold the noise have no lower edge to compare with.
@@ -54,7 +60,7 @@ _DISTANCES = ((1, 1), (1, _FAR), (_FAR, 1), (_FAR, _FAR))
 _FARTHEST = len(_DISTANCES) - 1
 # Most that the excess of shared noise may vary between patches, as a relative variance, and how much more of
 # it may be left without differences in space than with far ones. Simulated denoisers stay below 0.16 and
-# 1.25; what moves exceeds either, since images are smooth and cells are not everywhere.
+# 1.25; what moves in its own time exceeds either, since images are smooth and cells are not everywhere.
 _MOST_VARIED, _MOST_LEFT = 0.2, 1.3
 # Standard errors within which the quiet part and the whole agree.
 _AGREEING = 2.0
@@ -92,7 +98,7 @@ class SharedNoise:
             for x in _starts(frame_shape[1])
             if min(frame_shape) >= _PATCH
         ]
-        # Of even and of odd residuals: energies (parity, patch, distance), last without differences.
+        # Of two sets of directions of time: energies (set, patch, distance), last without differences.
         self._energies = np.zeros((2, len(self._corners), len(_DISTANCES) + 1))
         # Energies of first and second halves of segments (half, patch, near or far in time).
         self._in_time = np.zeros((2, len(self._corners), 2))
@@ -106,7 +112,7 @@ class SharedNoise:
         if not self._corners or len(frames) < 3:
             return
         places = [(slice(y, y + _PATCH), slice(x, x + _PATCH)) for y, x in self._corners]
-        frames = frames[: max(_MOST_FRAMES, len(frames) // 3 * 3)]
+        frames = frames[:_MOST_FRAMES]
         with np.errstate(invalid="ignore", over="ignore"):
             centred = [_centred(frames[:, y, x]) for y, x in places]
             patches, level = (
@@ -119,22 +125,12 @@ class SharedNoise:
             if not fine.any():
                 return
             patches, level = patches[fine], level[fine]
-            triples = len(frames) // 3 * 3
-            residuals = patches[:, 1:triples:3] * np.float32(2)
-            residuals -= patches[:, 0:triples:3]
-            residuals -= patches[:, 2:triples:3]
-            energies = [np.square(_inner_difference(residuals, *by)).mean(axis=(2, 3)) for by in _DISTANCES]
-            # Of the residual itself, times the sum of the squared weights of both differences.
-            energies.append(36 * np.square(_inner(residuals)).mean(axis=(2, 3)))
-            for k, energy in enumerate(energies):
-                for parity in range(2):
-                    self._energies[parity, fine, k] += energy[:, parity::2].sum(axis=1)
-            moments = np.full((energies[0].shape[1], len(fine), 2), math.nan)
-            moments[:, fine, 1] = energies[0].T / _SQUARED_WEIGHTS
-            mean = _inner(patches[:, :triples]).mean(axis=(2, 3), dtype=np.float64) + level[:, None]
-            moments[:, fine, 0] = ((mean[:, 0::3] + 4 * mean[:, 1::3] + mean[:, 2::3]) / 6).T
-            self._moments.append(moments)
-            across = _of_one_noise(_inner_difference(patches[:, :_MOST_FRAMES], 1, 1))
+            differences = [_inner_difference(patches, *by) for by in _DISTANCES]
+            self._energies[:, fine] += _without_common_courses(
+                [*differences, _inner(patches)], np.flatnonzero(fine) % 2
+            )
+            self._moments.append(_moments(patches, differences[0], level, fine))
+            across = _of_one_noise(differences[0][:, :_MOST_TESTED])
             self._in_time[:, fine] += _energies_in_time(across)
             least = _least_eigenvalue(across)
         if math.isfinite(least):
@@ -166,7 +162,8 @@ class SharedNoise:
         quiet, everywhere = self._smallest(_QUIET), self._smallest(1.0)
         variation, error = self._variation()
         whole, far = (_excess(e, 0, _QUIET) for e in (self._energies, self._energies[..., :-1]))
-        if variation + error > _MOST_VARIED or whole.value > _MOST_LEFT * far.value + whole.error:
+        chance = _AGREEING * math.hypot(whole.error, _MOST_LEFT * far.error)
+        if variation + error > _MOST_VARIED or whole.value > _MOST_LEFT * far.value + chance:
             return replace(quiet, error=math.inf)
         apart = abs(quiet.value - everywhere.value) / math.hypot(quiet.error, everywhere.error)
         return everywhere if apart < _AGREEING and quiet.above(0.0, _AGREEING) else quiet
@@ -299,6 +296,54 @@ def _least(values: Floats, part: float) -> NDArray[np.intp]:
     return np.argsort(values, kind="stable")[:count]
 
 
+def _without_common_courses(images: list[Singles], sets: NDArray[np.intp]) -> Floats:
+    """Energies (half, patch, image) of images (patch, time, y, x) without what moves everywhere alike.
+
+    When the field jitters, all patches change by the same few courses of time, and noise by as many as there
+    are frames. The strongest courses are those of the patches of the other of two `sets`, so that noise has
+    no part in the choice; half of the directions that are left make each half.
+    """
+    times = images[0].shape[1]
+    basis = _directions(times)
+    flat = [image.reshape(*image.shape[:2], -1) for image in images]
+    covariances = [
+        (basis.T @ (one @ one.transpose(0, 2, 1)).astype(np.float64) @ basis) / one.shape[2] for one in flat
+    ]
+    # Of the residual itself, times the sum of the squared weights of both differences.
+    covariances[-1] *= 36
+    total = np.trace(covariances[0], axis1=1, axis2=2)
+    weight = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0)
+    energies = np.zeros((2, len(sets), len(images)))
+    for own in (sets == 0, sets == 1):
+        left = np.eye(times - 1)
+        common = np.tensordot(weight[~own], covariances[_FARTHEST][~own], 1)
+        if own.any() and common.any():
+            count = min(_COMMON_COURSES, (times - 1) // 3)
+            left = np.linalg.eigh(common)[1][:, : times - 1 - count]
+        for half in range(2):
+            for k, covariance in enumerate(covariances):
+                some = left[:, half::2]
+                energies[half, own, k] = np.einsum("ik,pij,jk->p", some, covariance[own], some, optimize=True)
+    return energies
+
+
+def _moments(patches: Singles, differences: Singles, level: Floats, fine: NDArray[np.bool_]) -> Floats:
+    """Mean and noise variance (moment, patch, 2) of every three frames, NaN of patches that are not fine."""
+    triples = patches.shape[1] // 3 * 3
+    one, two, three = (differences[:, k:triples:3] for k in range(3))
+    found = np.full((triples // 3, len(fine), 2), math.nan)
+    found[:, fine, 1] = np.square(two - (one + three) / 2).mean(axis=(2, 3)).T / (_SQUARED_WEIGHTS / 4)
+    mean = _inner(patches[:, :triples]).mean(axis=(2, 3), dtype=np.float64) + level[:, None]
+    found[:, fine, 0] = ((mean[:, 0::3] + 4 * mean[:, 1::3] + mean[:, 2::3]) / 6).T
+    return found
+
+
+def _directions(times: int) -> Floats:
+    """Directions of time (time, time − 1) orthogonal to a constant, which is the scene."""
+    columns = np.column_stack([np.ones(times), np.eye(times)[:, 1:]])
+    return np.asarray(np.linalg.qr(columns)[0][:, 1:], np.float64)
+
+
 def _of_one_noise(residuals: Singles) -> Singles:
     """Residuals (patch, time, y, x) as (patch, time, pixel), each frame of a patch over its own noise.
 
@@ -335,9 +380,7 @@ def _least_eigenvalue(residuals: Singles) -> float:
     times = residuals.shape[1]
     if times < _LEAST_FRAMES:
         return math.nan
-    # Without the mean over time, which is the scene: directions orthogonal to a constant.
-    basis = np.linalg.qr(np.column_stack([np.ones(times), np.eye(times)[:, 1:]]))[0][:, 1:].astype(np.float32)
-    across = basis.T @ residuals
+    across = _directions(times).T.astype(np.float32) @ residuals
     eigenvalues = np.linalg.eigvalsh((across @ across.transpose(0, 2, 1)).astype(np.float64))
     # Pixels that hold all the noise, as hot ones do, or few photons, count as the fewer that they are.
     energy = np.square(across.astype(np.float64)).sum(axis=1)

@@ -57,7 +57,7 @@ _BAND_BYTES = 1 << 20
 _MOST_KEPT_BYTES = 32 << 20
 _LAG_COLUMNS = 6
 # Segments in which shared noise is looked for.
-_MOST_EXAMINED = 8
+_MOST_EXAMINED = 5
 # Tiles of a segment that tell whether noise is white, and frames per residual, which reaches over seven.
 _LAG_TILES, _LAG_FRAMES = 3000, 8
 _NO_WORDS = np.zeros((0, 0, 0), np.uint16)
