@@ -126,10 +126,14 @@ class FrameCoderV3(ArrayBytesCodec):
         return chunk_spec.prototype.nd_buffer.from_numpy_array(codes.astype(dtype, copy=False))
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
-        return await threads.run(self._encode_sync, chunk_array, chunk_spec, _bytes_of(chunk_spec))
+        return await threads.run(
+            self._encode_sync, chunk_array, chunk_spec, _bytes_of(chunk_spec), begun=True
+        )
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        return await threads.run(self._decode_sync, chunk_bytes, chunk_spec, _bytes_of(chunk_spec))
+        return await threads.run(
+            self._decode_sync, chunk_bytes, chunk_spec, _bytes_of(chunk_spec), begun=False
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), model=self.model), (self.preset, self.time_axis)

@@ -187,10 +187,14 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
         return chunk_spec.prototype.nd_buffer.from_ndarray_like(values.reshape(chunk_spec.shape))
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        return await threads.run(self._encode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array))
+        return await threads.run(
+            self._encode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array), begun=False
+        )
 
     async def _decode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        return await threads.run(self._decode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array))
+        return await threads.run(
+            self._decode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array), begun=True
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(_restore, type(self), self._stored), (fields_of(self),)
