@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from test_frames import damage
 from test_frames_format import reader
 
-from anscombe_transform import _still_kernels
+from anscombe_transform import _frame_kernels, _still_kernels
 from anscombe_transform.codec import still
+from anscombe_transform.codec.entropy import byte_entropy
 from anscombe_transform.codec.frames import DamagedChunkError, FrameConfiguration, decode_chunk, encode_chunk
 
 FROZEN = Path(__file__).parent / "data" / "frozen"
@@ -341,3 +342,61 @@ def test_movies_of_more_than_eight_frames_do_without_its_loops(
         np.testing.assert_array_equal(found, codes)
     with pytest.raises(AttributeError):
         encode_chunk(scene(rng, (2, 128, 128), dtype), FrameConfiguration())
+
+
+@settings(max_examples=60)
+@given(
+    size=st.integers(1, 30000),
+    dtype=st.sampled_from(["uint8", "uint16"]),
+    mean=st.sampled_from([0, 60, 200]),
+    spread=st.sampled_from([0, 1, 5, 60]),
+    step=st.sampled_from([1, 3, 5]),
+    seed=st.integers(0, 99),
+)
+def test_gaps_equal_their_formula(
+    size: int, dtype: str, mean: int, spread: float, step: int, seed: int
+) -> None:
+    """The range of the codes of a sample, and whether codes lack in it, are those of sorted counts."""
+    codes = np.clip(np.random.default_rng(seed).normal(mean, spread, size), 0, 255).astype(dtype)
+    codes = gapped(codes, step)
+    stride = max(1, size >> 12) | 1
+    counts = np.bincount(codes[::stride])
+    low, high = counts.cumsum().searchsorted(np.array([0.02, 0.98]) * counts.sum())
+    there, span = np.count_nonzero(counts[low : high + 1]), high - low + 1
+    lacking = span >= 8 and there <= counts.sum() // 16 and there <= 0.9 * span
+    assert _still_kernels.sampled_gaps(codes, stride) == (low, high, lacking)
+
+
+def test_features_and_their_products_equal_their_formula(rng: np.random.Generator) -> None:
+    """Features are eight times the neighbours, less N; products are those of a matrix with its transpose."""
+    frame = scene(rng, (2, 20, 90), "uint8")
+    places = np.stack([rng.integers(0, 2, 9), rng.integers(3, 20, 9), rng.integers(3, 57, 9)], 1)
+    found = np.zeros((still.TAPS + 6, 9 * 32), np.float32)
+    _still_kernels.sampled_features(frame, still._NOTHING, places, found)
+    names = [
+        (0, 0), (1, 0), (0, -1), (0, -2), (0, -3), (1, -1), (1, 1), (1, -2), (1, 2),
+        (2, 0), (2, -1), (2, 1), (3, 0),
+    ]  # fmt: skip
+    values = np.array([
+        [frame[p, y - up, x + side : x + side + 32] for p, y, x in places] for up, side in names
+    ]).reshape(13, -1) * 8.0  # fmt: skip
+    level = np.floor(8 * np.mean([frame[p, y, x : x + 32] for p, y, x in places]) + 0.5)
+    expected = values - values[1]
+    expected[1] = values[1] - level
+    assert np.array_equal(found[:13], expected)
+    products = np.zeros((18, 18))
+    _still_kernels.gram(found, 13, products)
+    assert np.allclose(products[:13, :13], expected @ expected.T, rtol=1e-5, atol=1)
+
+
+def test_zstd_is_asked_where_it_may_pay(rng: np.random.Generator) -> None:
+    """Noise gives zstd nothing to find; repeated parts do, and so does a size above the bytes' entropy."""
+    noise = rng.poisson(30, 4099).astype("uint8")
+    repeated = noise.copy()
+    repeated[1500:3000] = noise[:1500]
+    enough = int(byte_entropy(noise) * noise.size / 8) - 1
+    for data, size, pays in (
+        (noise, enough, False), (noise, enough + 2, True), (repeated, 10, True), (noise[:3], 0, False),
+        (noise[:17], 0, False), (np.zeros(64, "uint8"), 0, True),
+    ):  # fmt: skip
+        assert _frame_kernels.zstd_may_pay(data, data[: data.size & ~7].view("u8"), size) is pays

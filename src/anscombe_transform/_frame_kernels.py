@@ -321,3 +321,36 @@ def byte_entropy(r: AnyArray) -> float:
         if n:
             total += n * np.log2(r.size / n)
     return total / max(r.size, 1)
+
+
+_WINDOWS, _WINDOW = 16, 64
+
+
+@compiled
+def zstd_may_pay(data: AnyArray, words: AnyArray, size: int) -> bool:
+    """Whether zstd may make less than so many bytes of these, by the entropy of single ones or by matches.
+
+    Matches are worth trying where more than a hundredth of a sample of bytes begin eight that stand elsewhere
+    as well. `words` are the bytes eight by eight, all but the last few. The sample are windows all over the
+    bytes, which are compared with the word whose hash is theirs.
+    """
+    if byte_entropy(data) * data.size < 8 * size:
+        return True
+    places = np.zeros(2048, np.int64)
+    factor, shift = np.uint64(0x9E3779B97F4A7C15), np.uint64(53)
+    for k in range(words.size):
+        places[np.uint64(np.uint64(words[k] * factor) >> shift)] = k
+    seen = 0
+    if words.size < 2:
+        return False
+    length = min(_WINDOW, 8 * words.size - 8)
+    for w in range(_WINDOWS):
+        start = w * (8 * words.size - 8 - length) // (_WINDOWS - 1)
+        word = np.uint64(0)
+        for i in range(start, start + length + 7):
+            word = np.uint64(word >> np.uint64(8)) | np.uint64(np.uint64(data[i]) << np.uint64(56))
+            first = i - 7
+            if first >= start:
+                found = places[np.uint64(np.uint64(word * factor) >> shift)]
+                seen += (words[found] == word) & (8 * found != first)
+    return bool(100 * seen > _WINDOWS * length)

@@ -17,7 +17,7 @@ from numba import njit
 
 from anscombe_transform._frame_kernels import _count, begin, compiled
 from anscombe_transform._model_kernels import _update
-from anscombe_transform._parts_of_kernels import INNER, row, stay_apart
+from anscombe_transform._parts_of_kernels import INNER, row, share_nothing, stay_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,8 +282,8 @@ symbol_to_code = _still_loop(decode=True)
 
 @compiled
 def _gather(q: AnyArray, state: AnyArray, level: Any, out: AnyArray) -> None:
-    """Differences between some codes and their means, or one level where there are no means."""
-    stay_apart()
+    """Differences between the codes around a segment and their means, or one level without means."""
+    share_nothing()
     if state.size:
         for i in range(out.size):
             mean = np.int32(np.int32(state[i] + np.int32(8)) >> np.int32(4))
@@ -303,10 +303,17 @@ def _curvature(a: AnyArray, b: AnyArray, here: AnyArray, out: AnyArray) -> None:
 
 
 @compiled
-def _subtract(a: AnyArray, out: AnyArray) -> None:
-    stay_apart()
-    for i in range(out.size):
-        out[i] -= a[i]
+def _relative(near: AnyArray, starts: AnyArray, at: int, out: AnyArray) -> None:
+    """The features of a segment that are differences, relative to the second one, N."""
+    share_nothing()
+    north = row(near, starts[1], starts[1] + SEGMENT)
+    for f in range(13):
+        one, target = row(near, starts[f], starts[f] + SEGMENT), row(out, f, at, at + SEGMENT)
+        for i in range(SEGMENT):
+            target[i] = one[i] - north[i]
+    target = row(out, 1, at, at + SEGMENT)
+    for i in range(SEGMENT):
+        target[i] = north[i]
 
 
 @compiled
@@ -329,32 +336,38 @@ def sampled_features(q: AnyArray, state: AnyArray, places: AnyArray, out: AnyArr
     known = state.size > 0
     total = 0
     for s in range(len(places)):
-        for i in range(n):
-            total += q[places[s, 0], places[s, 1], places[s, 2] + i]
+        line = row(q, places[s, 0], places[s, 1], places[s, 2], places[s, 2] + n)
+        part = np.uint32(0)
+        for i in range(SEGMENT):
+            part += np.uint32(line[i])
+        total += int(part)
     level = (8 * total + len(places) * n // 2) // (len(places) * n)
+    stride = n + 2 * PAD
+    near = np.empty(4 * stride, np.float32)
+    starts = np.empty(13, np.int64)
+    for f in range(13):
+        # The code itself, N, then the other taps in their order.
+        up = 0 if f == 0 or 2 <= f <= 4 else (2 if 9 <= f <= 11 else (3 if f == 12 else 1))
+        side = 0
+        if 2 <= f <= 4:
+            side = 1 - f
+        elif f == 5 or f == 10:
+            side = -1
+        elif f == 6 or f == 11:
+            side = 1
+        elif f == 7:
+            side = -2
+        elif f == 8:
+            side = 2
+        starts[f] = up * stride + PAD + side
     for s in range(len(places)):
         plane, y, x = places[s, 0], places[s, 1], places[s, 2]
-        for f in range(13):
-            # The code itself, N, then the other taps in their order.
-            up = 0 if f == 0 or 2 <= f <= 4 else (2 if 9 <= f <= 11 else (3 if f == 12 else 1))
-            side = 0
-            if 2 <= f <= 4:
-                side = 1 - f
-            elif f == 5 or f == 10:
-                side = -1
-            elif f == 6 or f == 11:
-                side = 1
-            elif f == 7:
-                side = -2
-            elif f == 8:
-                side = 2
-            a = x + side
-            codes = row(q, plane, y - up, a, a + n)
-            means = row(state, plane, y - up, a, a + n) if known else row(state, 0, 0, 0, 0)
-            _gather(codes, means, np.int32(level), row(out, f, s * n, s * n + n))
-        for f in range(13):
-            if f != 1:
-                _subtract(row(out, 1, s * n, s * n + n), row(out, f, s * n, s * n + n))
+        a, b = x - PAD, x + n + 2
+        for up in range(4):
+            codes = row(q, plane, y - up, a, b)
+            means = row(state, plane, y - up, a, b) if known else row(state, 0, 0, 0, 0)
+            _gather(codes, means, np.int32(level), row(near, up * stride, up * stride + b - a))
+        _relative(near, starts, s * n, out)
         if known:
             middle = row(state, plane, y, x, x + n)
             for f in range(13, 16):
@@ -389,12 +402,40 @@ def _dot(a: AnyArray, b: AnyArray) -> float:
     return float(total)
 
 
+@njit(nogil=True, cache=True, fastmath=True, **INNER)  # type: ignore[untyped-decorator]
+def _dots(a: AnyArray, b: AnyArray, c: AnyArray, d: AnyArray, e: AnyArray) -> tuple[float, ...]:
+    """The same with four others, which read the first one once."""
+    stay_apart()
+    b1 = c1 = d1 = e1 = np.float32(0)
+    for i in range(a.size):
+        v = a[i]
+        b1 += v * b[i]
+        c1 += v * c[i]
+        d1 += v * d[i]
+        e1 += v * e[i]
+    return float(b1), float(c1), float(d1), float(e1)
+
+
 @compiled
 def gram(table: AnyArray, used: int, out: AnyArray) -> None:
     """Products of the first features with each other."""
+    n = table.shape[1]
     for i in range(used):
-        for j in range(i + 1):
-            out[i, j] = out[j, i] = _dot(row(table, i, 0, table.shape[1]), row(table, j, 0, table.shape[1]))
+        one = row(table, i, 0, n)
+        j = 0
+        while j + 3 <= i:
+            found = _dots(
+                one,
+                row(table, j, 0, n),
+                row(table, j + 1, 0, n),
+                row(table, j + 2, 0, n),
+                row(table, j + 3, 0, n),
+            )
+            for k in range(4):
+                out[i, j + k] = out[j + k, i] = found[k]
+            j += 4
+        for k in range(j, i + 1):
+            out[i, k] = out[k, i] = _dot(one, row(table, k, 0, n))
 
 
 @compiled
@@ -516,6 +557,32 @@ def rounded(
                 at = f - 2 if f < 5 else (f - 1 if f < 13 else (f if f < 16 else 12))
                 out[WEIGHTS - 1 if f == 17 else at] = np.int32(np.floor(whole[f] * 4096 + 0.5))
     return best
+
+
+@compiled
+def sampled_gaps(q: AnyArray, step: int) -> tuple[int, int, bool]:
+    """Codes around which two in a hundred of a sample are smaller and larger, and whether some between lack.
+
+    At least a tenth of those between have to, and the sample must have enough of the others to tell.
+    """
+    size = (q.size + step - 1) // step
+    top = 0
+    for i in range(0, q.size, step):
+        top = max(top, int(q[i]))
+    counts = np.zeros(top + 1, np.int64)
+    for i in range(0, q.size, step):
+        counts[np.uint64(q[i])] += 1
+    low = high = total = found = 0
+    for code in range(top + 1):
+        total += counts[code]
+        if total < 0.02 * size:
+            low = code + 1
+        if total < 0.98 * size:
+            high = code + 1
+    for code in range(low, high + 1):
+        found += counts[code] > 0
+    span = high - low + 1
+    return low, high, span >= 8 and found <= size // 16 and found <= 0.9 * span
 
 
 @compiled

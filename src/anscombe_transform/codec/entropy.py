@@ -64,6 +64,7 @@ class _Thread(threading.local):
         self.matches = zstandard.ZstdCompressor(level=1, write_checksum=True)
         self.decompressor = zstandard.ZstdDecompressor()
         self.scratch: dict[str, npt.NDArray[np.uint8]] = {}
+        self.views: dict[str, tuple[int, npt.DTypeLike, npt.NDArray[Any]]] = {}
 
 
 _thread = _Thread()
@@ -71,6 +72,9 @@ _thread = _Thread()
 
 def scratch(name: str, size: int, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[Any]:
     """Memory of this thread, uninitialised, which the next call with the same name hands out again."""
+    last = _thread.views.get(name)
+    if last is not None and last[0] == size and last[1] == dtype:
+        return last[2]
     wanted = np.dtype(dtype)
     nbytes = size * wanted.itemsize
     block = _thread.scratch.get(name)
@@ -78,7 +82,11 @@ def scratch(name: str, size: int, dtype: npt.DTypeLike = np.uint8) -> npt.NDArra
         block = np.empty(nbytes, np.uint8)
         if nbytes <= _KEPT:
             _thread.scratch[name] = block
-    return block[:nbytes].view(wanted)
+    view = block[:nbytes].view(wanted)
+    if nbytes <= _KEPT:
+        # Small chunks of one shape follow each other, for which making the view would be the larger part.
+        _thread.views[name] = size, dtype, view
+    return view
 
 
 SAMPLED = 1 << 15

@@ -538,15 +538,17 @@ def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
         plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: odd_step(q.size)]), 0)
         if plain <= still.entropy(symbols):
             return _encode_fast(q, _best_rate(q))
-    pairs = q.size > _FEW or still.entropy(symbols) < _SHORT
-    stage, parameter, frame = still.packed(symbols, prediction, pairs=pairs, arithmetic=model is not None)
+    least = None if q.size > _FEW else _SHORT
+    stage, parameter, frame = still.packed(
+        symbols, prediction, pairs_below=least, arithmetic=model is not None
+    )
     first = _chunk(_LINEAR | stage, parameter, frame)
     if model is not None:
         first = min(first, modelled or _encode_compact(q, model), key=len)
         look = _repeats(q)
     else:
         short = 8 * len(first) < _REPEATING * q.size
-        look = small or short or _repeats(q) or _may_repeat(q, len(first))
+        look = short or _repeats(q) or (_codes_may_pay if small else _may_repeat)(q, len(first))
     if look:
         return min(first, _chunk(_STORED, _IN_ORDER, pack_matches(_in_order(q))), key=len)
     return first
@@ -566,6 +568,14 @@ def _encode_smallest(q: AnyArray, model: FrameModel) -> bytes:
 def _repeats(q: AnyArray) -> bool:
     """Whether a frame, or a plane of a single frame, is the same as the one before."""
     return any(np.array_equal(one, other) for one, other in pairwise(still.as_stack(q)))
+
+
+def _codes_may_pay(q: AnyArray, size: int) -> bool:
+    """Whether zstd may make less of the codes of a small chunk than so many bytes."""
+    from anscombe_transform import _frame_kernels
+
+    raw = _in_order(q)
+    return bool(_frame_kernels.zstd_may_pay(raw, raw[: raw.size & ~7].view(np.uint64), size))
 
 
 def _may_repeat(q: AnyArray, size: int) -> bool:
@@ -641,7 +651,10 @@ def _smallest(q: AnyArray, payload: npt.NDArray[np.uint8], method: int, paramete
     pairs = q.itemsize == 1 and (q.size > _FEW or bits < _SHORT)
     first = _packed(payload, method, parameter, pairs=pairs)
     repeats = 8 * len(first) < _REPEATING * q.size
-    if q.size <= 2 * _PIECE or repeats:
+    small = q.size <= 2 * _PIECE
+    if small and not repeats and not _codes_may_pay(q, len(first)):
+        return first
+    if small or repeats:
         plain = _chunk(_STORED, _IN_ORDER, pack_matches(raw))
         if repeats or len(plain) < len(first):
             return min(first, plain, _chunk(method, parameter, pack_matches(payload)), key=len)

@@ -44,6 +44,7 @@ RATES = (0, 1, 2, 3, 4, 5)
 _MOST_WEIGHTS, _MOST_CONSTANT = 1 << 15, 1 << 29
 _ONE = 1 << 12
 _ESCAPE = -128
+_ONE_BYTE = {v: v.to_bytes(1, "little", signed=True) for v in range(_ESCAPE + 1, -_ESCAPE)}
 HEAD = 1 + MOST_SETS * (8 + 3 * (WEIGHTS - 2)) + 4 + 8192
 """The most bytes that stand before the symbols of a chunk."""
 
@@ -156,6 +157,7 @@ _NO_BIAS = np.uint8(0)
 # A quarter of a block of zstd; pairs have to save more than a part in a thousand.
 _PIECE = 1 << 15
 _SAVING = 0.999
+_ABOVE, _TABLE_BITS = 0.15, 1024
 # Symbols below which the table of the arithmetic coder takes more than it saves.
 _FEWEST = 1 << 13
 BLOCK = 1 << 16
@@ -164,9 +166,12 @@ _TABLE = 1 + 3 * 256 + 4
 
 
 def packed(
-    symbols: AnyArray, prediction: Prediction, *, pairs: bool = True, arithmetic: bool = False
+    symbols: AnyArray, prediction: Prediction, *, pairs_below: float | None = None, arithmetic: bool = False
 ) -> tuple[int, int, bytes]:
-    """Entropy stage, parameter and zstd frame of a chunk; `arithmetic` allows the slow and small stage."""
+    """Entropy stage, parameter and zstd frame of a chunk; `arithmetic` allows the slow and small stage.
+
+    Pairs are tried where a symbol takes less than `pairs_below` bits, if it is given.
+    """
     from anscombe_transform import _still_kernels
 
     parameter = prediction.rate | (GAPS if prediction.palette is not None else 0)
@@ -179,9 +184,16 @@ def packed(
         head += count.to_bytes(4, "little") + more[:count].tobytes()
     front = np.frombuffer(head, np.uint8)
     found = []
-    if pairs and (digits := _pairs(line)) is not None:
-        found.append((PAIRS, parameter, pack_parts([front, *digits])))
-    if not found or line.size <= _PIECE:
+    tried = pairs_below is None
+    if line.size <= _PIECE:
+        found.append((PLAIN, parameter, pack_parts([front, line])))
+        if pairs_below is not None:
+            # A frame is larger than its entropy by its table and by parts of bits.
+            near = 8 * len(found[0][2]) < (pairs_below + _ABOVE) * line.size + _TABLE_BITS
+            tried = near and entropy(symbols) < pairs_below
+    if tried and (digits := _pairs(line)) is not None:
+        found.insert(0, (PAIRS, parameter, pack_parts([front, *digits])))
+    if not found:
         found.append((PLAIN, parameter, pack_parts([front, line])))
     if arithmetic and (ranges := _ranges(line)) is not None:
         found.append((RANGES, parameter, pack_parts([np.frombuffer(head + ranges, np.uint8)])))
@@ -350,15 +362,11 @@ def _without_gaps(q: AnyArray) -> tuple[AnyArray, AnyArray | None]:
 
     # Always memory that can be written: kernels are called faster with it than with what is read-only.
     codes = scratch("codes", q.size, q.dtype).reshape(q.shape)
-    sample = q.reshape(-1)[:: max(1, q.size >> 12) | 1]
-    counts = np.bincount(sample)
-    total = counts.cumsum()
-    low, high = total.searchsorted((0.02 * sample.size, 0.98 * sample.size))
+    codes[...] = q
     # Codes may be missing by chance where the sample has few of each.
-    inner = counts[low : high + 1]
-    if inner.size >= 8 and np.count_nonzero(inner) <= sample.size // 16 and _has_gaps(inner):
+    low, high, missing = _still_kernels.sampled_gaps(codes.reshape(-1), max(1, q.size >> 12) | 1)
+    if missing:
         used = np.zeros(256**q.itemsize, bool)
-        codes[...] = q
         _still_kernels.mark(codes.reshape(-1), used)
         if _has_gaps(used[low : high + 1]):
             palette = np.flatnonzero(used)
@@ -367,7 +375,6 @@ def _without_gaps(q: AnyArray) -> tuple[AnyArray, AnyArray | None]:
             line = codes.reshape(-1)
             _still_kernels.replace(line, place, line)
             return codes, palette
-    codes[...] = q
     return codes, None
 
 
@@ -394,7 +401,7 @@ def _places(shape: tuple[int, int, int]) -> AnyArray:
     planes, height, width = shape
     across, rows = (width - 5) // _SEGMENT, height - 4
     most = planes * rows * across
-    count = min(most, _SEGMENTS, max(60, planes * height * width // _SHARE))
+    count = min(most, _SEGMENTS, max(40, planes * height * width // _SHARE))
     index = (np.arange(count) * (most / count)).astype(np.int64)
     # Columns by the golden ratio, so that rows and columns are met evenly.
     plane, rest = np.divmod(index, rows * across)
@@ -451,11 +458,8 @@ def weight_bytes(precision: int, weights: AnyArray, *, first: bool) -> bytes:
     parts = [level.to_bytes(3, "little")]
     if not first:
         parts.append(int(weights[-1]).to_bytes(4, "little", signed=True))
-    for weight in (weights[: TAPS if first else -2] >> (12 - precision)).tolist():
-        if _ESCAPE < weight < 128:
-            parts.append(weight.to_bytes(1, "little", signed=True))
-        else:
-            parts.append(b"\x80" + weight.to_bytes(2, "little", signed=True))
+    values = (weights[: TAPS if first else -2] >> (12 - precision)).tolist()
+    parts += [_ONE_BYTE.get(v) or b"\x80" + v.to_bytes(2, "little", signed=True) for v in values]
     return b"".join(parts)
 
 
