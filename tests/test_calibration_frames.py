@@ -8,8 +8,10 @@ from scipy import fft, ndimage
 
 from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.calibration.censored import cut_off_curves, uncensored
+from anscombe_transform.calibration.estimate import choose_filter
 from anscombe_transform.calibration.frames import common_step, is_block_compressed
-from anscombe_transform.calibration.line import Samples, fit_line
+from anscombe_transform.calibration.line import GROUPS, Line, Samples, fit_line, jackknife_error
+from anscombe_transform.calibration.zero import find_zero_level
 from anscombe_transform.simulation import simulate_movie
 
 SHAPE = (48, 96, 96)
@@ -220,3 +222,51 @@ def test_zero_level_of_a_movie_cut_off_at_zero(seed, zero):
     assert found.zero_level_method == "share cut off"
     assert abs(found.zero_level - truth.zero_level) < 0.5 * truth.conversion_gain
     assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04
+
+
+def line_of(gain, noise):
+    """A line of which only the gain and its jackknife matter."""
+    some = np.ones(2)
+    return Line(gain, 0.0, some > 0, 1.0, some, some, some, gain + noise, np.zeros(GROUPS))
+
+
+def test_structure_shows_along_both_axes():
+    """A gain 2.5 errors lower along one axis alone is chance; 1.5 errors lower along both is structure."""
+    wave = 2 * np.pi * np.arange(GROUPS) / GROUPS
+    first, second = np.sin(wave), np.sin(2 * wave)
+    error = jackknife_error(first)
+
+    def chosen(lower_y, lower_x):
+        weak = line_of(1000.0, 0 * wave)
+        along_y, along_x = (
+            line_of(1000 - lower * error, noise) for lower, noise in ((lower_y, first), (lower_x, second))
+        )
+        return choose_filter({"t": weak, "ty": along_y, "tx": along_x})
+
+    assert chosen(2.5, 0.0) == "t"
+    assert chosen(0.0, 2.5) == "t"
+    assert chosen(1.5, 1.5) in ("ty", "tx")
+    assert chosen(4.0, 0.0) == "ty"
+
+
+def test_zero_level_where_it_is_open_whether_pulses_vary(rng):
+    """Where ρ₃ exceeds 1 by three errors, the interval holds the zero levels that ρ₃ = 1 and this ρ₃ give."""
+    rows, gain, zero, excess = 6000, 10.0, 50.0, 1.1
+    x = np.sort(rng.uniform(60, 150, rows))
+    n, label = np.full(rows, 4000.0), np.arange(rows)
+    samples = Samples(x, gain * (x + 110), x, n, label, label, np.zeros(rows, int), 1.944)
+    line = fit_line(samples, np.ones(rows, bool))
+    spread = np.sqrt(15 * samples.y**3)
+    # Noise that neither slope nor mean of the third cumulants sees.
+    noise, weight = rng.normal(size=rows) * spread, 1 / spread
+    noise -= np.polyval(np.polyfit(x, noise, 1, w=weight), x)
+
+    def found(amplitude):
+        third = gain**2 * excess * (x - zero) + amplitude * noise
+        return find_zero_level(samples, line, (x, third), "t", correlated=False, systematic=0.0)
+
+    once = found(1e-3).excess
+    low, high = found(1e-3 * (excess - 1) / once[1] / 3).interval
+    pure = np.average(x - excess * (x - zero), weights=weight**2)
+    assert low < pure
+    assert zero - 0.1 < high

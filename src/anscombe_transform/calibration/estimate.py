@@ -71,7 +71,9 @@ _STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
 # Standard errors by which a weaker filter must exceed a stronger one to be given up. Low, since to stay
 # with a filter that leaves structure costs more than the precision that the stronger one loses.
 _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
-_DOUBT_STRONGEST, _DOUBT_LEVEL = 3.0, 8.0
+_DOUBT_STRONGEST, _DOUBT_LEVEL, _DOUBT_ONE_AXIS = 3.0, 8.0, 3.0
+# A filter taken for a difference of fewer standard errors than this may have been taken for chance.
+_MARGINAL = 4.0
 # Part of the rows that is kept where the scene moves: those of the quietest tiles.
 _QUIET_SHARE = 0.6
 # Standard error of what one filter, or two together, see more than a stronger one, in standard errors of the
@@ -498,8 +500,12 @@ def choose_filter(lines: dict[Filter, Line], doubtful: str = "") -> Filter:
     best = axes[0]
     if len(axes) == 2 and _exceeds(lines[axes[0]], lines[axes[1]], _DOUBT_FIRST):
         best = axes[1]
-    doubted = _gives_way(lines[chosen], lines[best], _DOUBT_FIRST) or (
-        "txy" in lines and _gives_way(lines[chosen], lines["txy"], _DOUBT_STRONGEST)
+    # Most structure shows along both axes: together they tell it from chance better than either alone.
+    single = _DOUBT_ONE_AXIS if len(axes) == 2 else _DOUBT_FIRST
+    doubted = (
+        _gives_way(lines[chosen], lines[best], single)
+        or (len(axes) == 2 and chosen == "t" and _exceeds_both(lines["t"], lines["ty"], lines["tx"]))
+        or ("txy" in lines and _gives_way(lines[chosen], lines["txy"], _DOUBT_STRONGEST))
     )
     if chosen != best and doubted:
         # Where structure is proven, what the second filter leaves of it likely explains a difference.
@@ -540,6 +546,12 @@ def _exceeds(weak: Line, strong: Line, errors: float) -> bool:
     return difference > errors * jackknife_error(weak.gains - strong.gains) and difference > 0.002 * abs(
         strong.gain
     )
+
+
+def _exceeds_both(weak: Line, first: Line, second: Line) -> bool:
+    """Whether the weaker filter's gain is higher than the mean of two stronger ones by more than chance."""
+    mean = replace(first, gain=(first.gain + second.gain) / 2, gains=(first.gains + second.gains) / 2)
+    return _exceeds(weak, mean, _DOUBT_FIRST)
 
 
 def quiet_rows(
@@ -660,12 +672,19 @@ def _mostly_moving(lines: dict[Filter, Line], chosen: Filter) -> bool:
 def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> float:
     """Relative systematic error of the gain, from the structure that the filter may have left.
 
-    That is judged by what a stronger filter would still take away, and by what the chosen one took.
+    That is judged by what a stronger filter would still take away, and by what the chosen one took, which may
+    be no structure where chance explains it.
     """
     gain = abs(line.gain)
+    weaker = [lines[f] for f in lines if chosen in _STRONGER[f] or (f == "t" and chosen != "t")]
+    chance = 0.0
+    for weak in weaker:
+        more = weak.gain - lines[chosen].gain
+        if 0 < more < _MARGINAL * jackknife_error(weak.gains - lines[chosen].gains):
+            chance = max(chance, more)
     left = max([0.0, *(line.gain - lines[f].gain for f in _STRONGER[chosen] if f in lines)])
     taken = max(0.0, lines["t"].gain - line.gain) if "t" in lines else 0.0
-    return math.hypot(0.002, min(0.5 * left / gain, 0.02), min(0.1 * taken / gain, 0.02))
+    return math.hypot(0.002, min(0.5 * left / gain, 0.02), min(max(0.1 * taken, 0.5 * chance) / gain, 0.02))
 
 
 def _samples(statistics: NoiseStatistics, table: Table, name: Filter, kept: float = 1.0) -> Samples:

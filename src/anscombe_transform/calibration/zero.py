@@ -30,6 +30,9 @@ from anscombe_transform.calibration.line import (
 _THIRD_CORRELATION = {"t": 15.0, "ty": 37.5, "txy": 93.7}
 # ρ₃ is 1 for photons alone and 1.5 for an EMCCD; skewness far from that is not that of photons.
 _LEAST_EXCESS, _MOST_EXCESS = 0.7, 1.75
+# Standard errors by which ρ₃ must exceed 1 to show that pulses vary, and those between which that is open:
+# the error of third moments is itself uncertain.
+_MULTIPLIED, _DOUBTFUL = 4.0, (2.0, 6.0)
 # Jackknife errors of third moments come out small: most of the information is in few rows.
 _CAUTION = 1.25
 # Weight of the variance in that shrinking.
@@ -104,14 +107,20 @@ def find_zero_level(
     if excess + 3 * excess_error < _LEAST_EXCESS or excess - 2 * excess_error > _MOST_EXCESS:
         return replace(fallback, excess=(excess, excess_error), photon_like=False)
     structured = third_filter != "t"
-    multiplied = correlated or excess - 1 > max(3 * excess_error, 0.15 if structured else 0.0)
+    shown = (excess - 1) / max(excess_error, 1e-30)
+    multiplied = correlated or (shown > _MULTIPLIED and excess - 1 > (0.15 if structured else 0.0))
     value, error = (free, jackknife_error(frees)) if multiplied else (pure, pure_error)
     error = _CAUTION * max(error, 1 / (line.gain**2 * float(np.sqrt(weight.sum()))))
     error = float(np.hypot(error, 2 * tilt))
     if not (np.isfinite(value) and error < 3 * max(high - low, 1e-30)):
         return ZeroLevel(line.x0, (low, high), "variance intercept", (excess, excess_error), multiplied)
     found = ZeroLevel(value, (low, high), "third cumulant", (excess, excess_error), multiplied)
-    return _between(found, error, line.x0, x0_error, max(darkest, line.x0))
+    best = _between(found, error, line.x0, x0_error, max(darkest, line.x0))
+    if correlated or not _DOUBTFUL[0] < shown < _DOUBTFUL[1]:
+        return best
+    # Where it is not clear whether pulses vary, the interval holds what follows from either.
+    other = min(max(pure if multiplied else free, low), high)
+    return replace(best, interval=(min(best.interval[0], other), max(best.interval[1], other)))
 
 
 def _between(found: ZeroLevel, error: float, x0: float, x0_error: float, ceiling: float) -> ZeroLevel:
