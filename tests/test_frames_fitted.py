@@ -281,17 +281,17 @@ def test_the_arithmetic_coder_reaches_the_entropy(width: int, wide: bool, rng: n
     bits = (12 - np.log2(frequency[1, symbols])).sum()
     assert 16 * (words.size - end) <= 1.003 * bits + 16 * 17
     assert more.size - kept == (symbols == 255).sum() * (2 if wide else 1)
-    slots = np.empty(2 * 4096, np.uint32)
-    _fitted_kernels.fill_slots(frequency.reshape(-1), begins.reshape(-1), slots)
+    tables = np.empty(2 * 4096, np.uint8), np.empty(2 * 256, np.uint32)
+    _fitted_kernels.fill_slots(frequency.reshape(-1), begins.reshape(-1), *tables)
     padded = np.concatenate([words[end:], np.zeros(width, np.uint16)])
     begun = np.zeros(10, np.int64)
     begun[:8] = padded[:16:2] + 65536 * padded[1:16:2].astype(np.int64)
     begun[8] = 16
     back = np.empty((1, 200, width), np.uint16 if wide else np.uint8)
-    assert _fitted_kernels.decode_first(back, class_of, slots, padded, more[kept:], begun)
+    assert _fitted_kernels.decode_first(back, class_of, *tables, padded, more[kept:], begun)
     assert np.array_equal(back.reshape(-1), low + 256 * high.astype(int) if wide else low)
     assert begun.tolist() == [65536] * 8 + [padded.size - width, more.size - kept]
-    assert not _fitted_kernels.decode_first(back, class_of, slots, padded[:-width], more[kept:], begun)
+    assert not _fitted_kernels.decode_first(back, class_of, *tables, padded[:-width], more[kept:], begun)
 
 
 def test_contexts_are_joined_where_they_are_alike(rng: np.random.Generator) -> None:

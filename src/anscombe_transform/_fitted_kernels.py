@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numba import njit
 
 from anscombe_transform import _still_kernels
 from anscombe_transform._frame_kernels import compiled, rate_at
-from anscombe_transform._model_kernels import CONTEXTS, LEVELS, _look_up, _update
-from anscombe_transform._parts_of_kernels import row, share_nothing
+from anscombe_transform._model_kernels import CONTEXTS, LEVELS
+from anscombe_transform._parts_of_kernels import INNER, row, share_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,25 +58,36 @@ def _part(value: Any, weight: Any) -> Any:
 
 
 @compiled
-def _differences(fast: AnyArray, slow: AnyArray, out: AnyArray) -> None:
-    """How far the fast mean is from the slow one."""
+def _differences(state: AnyArray, out: AnyArray) -> None:
+    """How far the fast means are from the slow ones, edges and all."""
     share_nothing()
-    wide = fast.dtype.type
-    for i in range(out.size):
-        found = wide(fast[i] - slow[i])
-        out[i] = np.int16(min(max(found, wide(-_LOUD)), wide(_LOUD)))
+    wide = state.dtype.type
+    planes, height, width = out.shape
+    for plane in range(planes):
+        for y in range(height):
+            fast, slow = row(state, 0, plane, y, 0, width), row(state, 1, plane, y, 0, width)
+            apart = row(out, plane, y, 0, width)
+            for i in range(width):
+                found = wide(fast[i] - slow[i])
+                apart[i] = np.int16(min(max(found, wide(-_LOUD)), wide(_LOUD)))
 
 
 @compiled
-def _changes(d0: AnyArray, d1: AnyArray, d2: AnyArray, out: AnyArray) -> None:
-    """The same smoothed over 3 × 3 pixels."""
+def _changes(difference: AnyArray, plane: int, out: AnyArray) -> None:
+    """The same smoothed over 3 × 3 pixels, of a plane without edges."""
     share_nothing()
     small = np.int16
-    for i in range(out.size):
-        corners = small(small(d0[i] + d0[i + 2]) + small(d2[i] + d2[i + 2]))
-        sides = small(small(d0[i + 1] + d2[i + 1]) + small(d1[i] + d1[i + 2]))
-        sides = small(sides + small(d1[i + 1] << small(1)))
-        out[i] = small(small(corners + small(sides << small(1))) >> small(4))
+    height, width = out.shape
+    for y in range(height):
+        d0 = row(difference, plane, y, 0, width + 2)
+        d1 = row(difference, plane, y + 1, 0, width + 2)
+        d2 = row(difference, plane, y + 2, 0, width + 2)
+        smooth = row(out, y, 0, width)
+        for i in range(width):
+            corners = small(small(d0[i] + d0[i + 2]) + small(d2[i] + d2[i + 2]))
+            sides = small(small(d0[i + 1] + d2[i + 1]) + small(d1[i] + d1[i + 2]))
+            sides = small(sides + small(d1[i + 1] << small(1)))
+            smooth[i] = small(small(corners + small(sides << small(1))) >> small(4))
 
 
 @compiled
@@ -90,48 +102,46 @@ def _away_wide(value: Any, own: Any) -> Any:
 
 
 def _surroundings_loop(narrow: bool) -> Callable[..., Any]:
-    """The loop over a row."""
+    """The loop over a plane."""
 
     @compiled
-    def _run(
-        d0: AnyArray,
-        d1: AnyArray,
-        d2: AnyArray,
-        b0: AnyArray,
-        b1: AnyArray,
-        b2: AnyArray,
-        w: AnyArray,
-        out: AnyArray,
-    ) -> None:
+    def _run(difference: AnyArray, state: AnyArray, plane: int, w: AnyArray, out: AnyArray) -> None:
         share_nothing()
         small = np.int16
         w0, w1, w2, w3, w4, w5, w6, w7, w8 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8]
         v0, v1, v2, v3, v5, v6, v7, v8 = w[9], w[10], w[11], w[12], w[13], w[14], w[15], w[16]
-        for i in range(out.size):
-            own = b1[i + 1]
-            total = small(_part(d0[i], w0) + _part(d0[i + 1], w1))
-            total = small(total + small(_part(d0[i + 2], w2) + _part(d1[i], w3)))
-            total = small(total + small(_part(d1[i + 1], w4) + _part(d1[i + 2], w5)))
-            total = small(total + small(_part(d2[i], w6) + _part(d2[i + 1], w7)))
-            total = small(total + _part(d2[i + 2], w8))
-            if narrow:
-                total = small(total + _part(_away_narrow(b0[i], own), v0))
-                total = small(total + _part(_away_narrow(b0[i + 1], own), v1))
-                total = small(total + _part(_away_narrow(b0[i + 2], own), v2))
-                total = small(total + _part(_away_narrow(b1[i], own), v3))
-                total = small(total + _part(_away_narrow(b1[i + 2], own), v5))
-                total = small(total + _part(_away_narrow(b2[i], own), v6))
-                total = small(total + _part(_away_narrow(b2[i + 1], own), v7))
-                out[i] = small(total + _part(_away_narrow(b2[i + 2], own), v8))
-            else:
-                total = small(total + _part(_away_wide(b0[i], own), v0))
-                total = small(total + _part(_away_wide(b0[i + 1], own), v1))
-                total = small(total + _part(_away_wide(b0[i + 2], own), v2))
-                total = small(total + _part(_away_wide(b1[i], own), v3))
-                total = small(total + _part(_away_wide(b1[i + 2], own), v5))
-                total = small(total + _part(_away_wide(b2[i], own), v6))
-                total = small(total + _part(_away_wide(b2[i + 1], own), v7))
-                out[i] = small(total + _part(_away_wide(b2[i + 2], own), v8))
+        height, width = out.shape
+        n = width + 2
+        for y in range(height):
+            d0, d1 = row(difference, plane, y, 0, n), row(difference, plane, y + 1, 0, n)
+            d2, total = row(difference, plane, y + 2, 0, n), row(out, y, 0, width)
+            b0, b1 = row(state, 1, plane, y, 0, n), row(state, 1, plane, y + 1, 0, n)
+            b2 = row(state, 1, plane, y + 2, 0, n)
+            for i in range(width):
+                own = b1[i + 1]
+                found = small(_part(d0[i], w0) + _part(d0[i + 1], w1))
+                found = small(found + small(_part(d0[i + 2], w2) + _part(d1[i], w3)))
+                found = small(found + small(_part(d1[i + 1], w4) + _part(d1[i + 2], w5)))
+                found = small(found + small(_part(d2[i], w6) + _part(d2[i + 1], w7)))
+                found = small(found + _part(d2[i + 2], w8))
+                if narrow:
+                    found = small(found + _part(_away_narrow(b0[i], own), v0))
+                    found = small(found + _part(_away_narrow(b0[i + 1], own), v1))
+                    found = small(found + _part(_away_narrow(b0[i + 2], own), v2))
+                    found = small(found + _part(_away_narrow(b1[i], own), v3))
+                    found = small(found + _part(_away_narrow(b1[i + 2], own), v5))
+                    found = small(found + _part(_away_narrow(b2[i], own), v6))
+                    found = small(found + _part(_away_narrow(b2[i + 1], own), v7))
+                    total[i] = small(found + _part(_away_narrow(b2[i + 2], own), v8))
+                else:
+                    found = small(found + _part(_away_wide(b0[i], own), v0))
+                    found = small(found + _part(_away_wide(b0[i + 1], own), v1))
+                    found = small(found + _part(_away_wide(b0[i + 2], own), v2))
+                    found = small(found + _part(_away_wide(b1[i], own), v3))
+                    found = small(found + _part(_away_wide(b1[i + 2], own), v5))
+                    found = small(found + _part(_away_wide(b2[i], own), v6))
+                    found = small(found + _part(_away_wide(b2[i + 1], own), v7))
+                    total[i] = small(found + _part(_away_wide(b2[i + 2], own), v8))
 
     return _run
 
@@ -141,21 +151,27 @@ _surroundings_of_words = _surroundings_loop(narrow=False)
 
 
 @compiled
-def _levels(own: AnyArray, total: AnyArray, change: AnyArray, w: AnyArray, top: Any, level: AnyArray) -> None:
-    """Levels of a row, of what the surroundings add to the slow mean."""
+def _levels(
+    state: AnyArray, plane: int, total: AnyArray, change: AnyArray, w: AnyArray, top: Any, out: AnyArray
+) -> None:
+    """Levels of a plane, of what the surroundings add to the slow mean."""
     share_nothing()
-    wide = level.dtype.type
+    wide = out.dtype.type
     scale, follow, constant = w[17], w[18], np.int32(w[_CONSTANT] + np.int32(2048))
     at = np.int32(w[_LEVEL] << np.int32(4))
-    for i in range(level.size):
-        mean = np.int32(own[i])
-        moved = min(max(np.int32(change[i]), np.int32(-_QUIET)), np.int32(_QUIET))
-        above = np.int32(np.int32(mean - at) >> np.int32(4))
-        above = min(max(above, np.int32(-_LIMIT)), np.int32(_LIMIT))
-        more = np.int32(np.int32(np.int32(moved * follow) + np.int32(above * scale)) + constant)
-        found = np.int32(np.int32(more >> np.int32(12)) + np.int32(np.int32(total[i]) << np.int32(2)))
-        found = np.int32(found + mean)
-        level[i] = wide(min(max(found, np.int32(0)), top))
+    height, width = out.shape
+    for y in range(height):
+        own, level = row(state, 1, plane, y + 1, 1, width + 1), row(out, y, 0, width)
+        changed, added = row(change, y, 0, width), row(total, y, 0, width)
+        for i in range(width):
+            mean = np.int32(own[i])
+            moved = min(max(np.int32(changed[i]), np.int32(-_QUIET)), np.int32(_QUIET))
+            above = np.int32(np.int32(mean - at) >> np.int32(4))
+            above = min(max(above, np.int32(-_LIMIT)), np.int32(_LIMIT))
+            more = np.int32(np.int32(np.int32(moved * follow) + np.int32(above * scale)) + constant)
+            found = np.int32(np.int32(more >> np.int32(12)) + np.int32(np.int32(added[i]) << np.int32(2)))
+            found = np.int32(found + mean)
+            level[i] = wide(min(max(found, np.int32(0)), top))
 
 
 @compiled
@@ -189,18 +205,30 @@ def begin_means(q: AnyArray, state: AnyArray) -> None:
             for y in range(height):
                 for x in range(width):
                     state[k, plane, y + 1, x + 1] = value(value(q[plane, y, x]) << value(7))
-            _frame_edges(state[k, plane])
+            _frame_edges(row(state, k, plane, 0, height + 2))
+
+
+@compiled
+def _move(q: AnyArray, k: int, plane: int, shift: np.int16, state: AnyArray) -> None:
+    """Move one of the running means of a plane on by its codes (y, x)."""
+    share_nothing()
+    wide = state.dtype.type
+    half = wide(wide(1) << wide(wide(shift) - wide(1)))
+    height, width = q.shape
+    for y in range(height):
+        line, mean = row(q, y, 0, width), row(state, k, plane, y + 1, 1, width + 1)
+        for i in range(width):
+            old = wide(mean[i])
+            step = wide(wide(wide(wide(line[i]) << wide(7)) - old) + half)
+            mean[i] = wide(old + wide(step >> wide(wide(shift) & wide(15))))
 
 
 @compiled
 def _move_means(q: AnyArray, rates: AnyArray, t: int, plane: int, state: AnyArray) -> None:
-    """Move the running means of a plane on by its codes (y, x)."""
-    height, width = q.shape
+    """Move both, and their edges."""
     for k in range(2):
-        shift = np.int16(rate_at(rates[k], t))
-        for y in range(height):
-            _update(row(q, y, 0, width), row(state, k, plane, y + 1, 1, width + 1), shift)
-        _frame_edges(state[k, plane])
+        _move(q, k, plane, np.int16(rate_at(rates[k], t)), state)
+        _frame_edges(row(state, k, plane, 0, len(q) + 2))
 
 
 # --- the rows above, and contexts ---------------------------------------------------------------------------
@@ -208,22 +236,28 @@ def _move_means(q: AnyArray, rates: AnyArray, t: int, plane: int, state: AnyArra
 
 @compiled
 def _look_above(
+    level: AnyArray,
     s: AnyArray,
     a: AnyArray,
     change: AnyArray,
     small: AnyArray,
     gains: AnyArray,
     limits: AnyArray,
+    top: Any,
     moved: AnyArray,
     gain: AnyArray,
-    activity: AnyArray,
+    context: AnyArray,
+    place: AnyArray,
+    base: AnyArray,
 ) -> None:
-    """What the rows above have shown, in 1/32 code, and how active the surroundings are.
+    """Contexts of a row, of its levels and of what the rows above have shown.
 
     `s` and `a` are padded by two at either end; `limits` are three of the activity and the share of the
-    change in it, in 1/16.
+    change in it, in 1/16. `place` is where the order of a context begins in the table, `base` what it
+    begins from; `moved` and `gain` are scratch.
     """
     share_nothing()
+    value = base.dtype.type
     c0, c1, c2, c3, c4 = small[17], small[18], small[19], small[20], small[21]
     g0, g1, g2, g3 = gains[0], gains[1], gains[2], gains[3]
     l0, l1, l2, share = limits[0], limits[1], limits[2], limits[3]
@@ -237,22 +271,20 @@ def _look_above(
         found = max(found, np.int16(-found))
         found = np.int16(np.int16(found * share) >> np.int16(4))
         z = np.int16(np.int16(around >> np.int16(3)) + found)
-        one, two, three = np.int16(z >= l0), np.int16(z >= l1), np.int16(z >= l2)
-        activity[i] = np.uint8(np.int16(np.int16(one + two) + three))
+        one, two, three = np.uint16(z >= l0), np.uint16(z >= l1), np.uint16(z >= l2)
+        active = np.uint16(np.uint16(one + two) + three)
+        context[i] = np.uint16(active * np.uint16(CONTEXTS))
         chosen = g1 if z >= l0 else g0
         chosen = g2 if z >= l1 else chosen
         gain[i] = g3 if z >= l2 else chosen
-
-
-@compiled
-def _sharpen(level: AnyArray, moved: AnyArray, gain: AnyArray, top: Any, sharp: AnyArray) -> None:
-    """Levels of a row with what the rows above have shown."""
-    share_nothing()
-    wide = sharp.dtype.type
-    for i in range(level.size):
-        found = np.int32(np.int32(np.int32(moved[i]) * np.int32(gain[i])) >> np.int32(10))
-        found = np.int32(np.int32(level[i]) + found)
-        sharp[i] = wide(min(max(found, np.int32(0)), top))
+    for i in range(moved.size):
+        added = np.int32(np.int32(np.int32(moved[i]) * np.int32(gain[i])) >> np.int32(10))
+        sharp = min(max(np.int32(np.int32(level[i]) + added), np.int32(0)), top)
+        start = max(np.int32(np.int32(sharp >> np.int32(7)) - np.int32(LEVELS)), np.int32(0))
+        base[i] = value(start)
+        own = np.uint16(np.int32(np.int32(sharp >> np.int32(5)) - np.int32(start << np.int32(2))))
+        context[i] = np.uint16(context[i] + own)
+        place[i] = np.uint16(own << np.uint16(8))
 
 
 @compiled
@@ -277,49 +309,34 @@ def _new_innovation(q: AnyArray, level: AnyArray, decay: Any, s: AnyArray, a: An
 
 
 @compiled
-def _contexts(sharp: AnyArray, activity: AnyArray, context: AnyArray, base: AnyArray) -> None:
-    """Contexts of a row of levels and activities, and what their orders of codes begin from."""
-    share_nothing()
-    value = base.dtype.type
-    for i in range(sharp.size):
-        level = np.int32(sharp[i])
-        start = max(np.int32(np.int32(level >> np.int32(7)) - np.int32(LEVELS)), np.int32(0))
-        base[i] = value(start)
-        own = np.int32(np.int32(level >> np.int32(5)) - np.int32(start << np.int32(2)))
-        context[i] = np.uint16(np.int32(own + np.int32(np.int32(activity[i]) * np.int32(CONTEXTS))))
-
-
-@compiled
-def _index_codes(q: AnyArray, sharp: AnyArray, base: AnyArray, index: AnyArray, high: AnyArray) -> None:
-    """Where the rank of each code stands in the table, and the high bytes of the ranks."""
+def _take_ranks(
+    q: AnyArray, place: AnyArray, base: AnyArray, table: AnyArray, low: AnyArray, high: AnyArray
+) -> None:
+    """Ranks of a row of codes; `place` is spoilt."""
     share_nothing()
     value = base.dtype.type
     for i in range(q.size):
-        start = np.int32(base[i])
-        own = np.int32(np.int32(np.int32(sharp[i]) >> np.int32(5)) - np.int32(start << np.int32(2)))
-        offset = np.int32(np.int32(np.int32(q[i]) - start) & np.int32(255))
-        index[i] = np.uint16(np.int32(np.int32(own << np.int32(8)) | offset))
+        place[i] = np.uint16(place[i] | np.uint16(np.uint8(value(value(q[i]) - base[i]))))
     for i in range(high.size):
         high[i] = np.uint8(value(value(q[i]) - base[i]) >> value(8))
+    for i in range(q.size):
+        low[i] = table[np.uint64(place[i])]
 
 
 @compiled
-def _index_ranks(sharp: AnyArray, base: AnyArray, low: AnyArray, index: AnyArray) -> None:
-    """Where the code of each rank stands in the table."""
-    share_nothing()
-    for i in range(low.size):
-        own = np.int32(
-            np.int32(np.int32(sharp[i]) >> np.int32(5)) - np.int32(np.int32(base[i]) << np.int32(2))
-        )
-        index[i] = np.uint16(np.int32(np.int32(own << np.int32(8)) | np.int32(low[i])))
-
-
-@compiled
-def _add_base(found: AnyArray, base: AnyArray, q: AnyArray) -> None:
+def _restore(
+    symbols: AnyArray, place: AnyArray, base: AnyArray, table: AnyArray, index: AnyArray, q: AnyArray
+) -> Any:
+    """Codes of a row of symbols; returns the largest of these."""
     share_nothing()
     value = q.dtype.type
+    most = np.uint8(0)
     for i in range(q.size):
-        q[i] = value(value(found[i]) + base[i])
+        index[i] = np.uint16(place[i] | np.uint16(symbols[i]))
+        most = max(most, symbols[i])
+    for i in range(q.size):
+        q[i] = value(value(table[np.uint64(index[i])]) + base[i])
+    return most
 
 
 # --- the arithmetic coder -----------------------------------------------------------------------------------
@@ -332,7 +349,6 @@ def _encode_row(
     context: AnyArray,
     class_of: AnyArray,
     frequency: AnyArray,
-    start: AnyArray,
     inverse: AnyArray,
     states: AnyArray,
     words: AnyArray,
@@ -347,15 +363,16 @@ def _encode_row(
         here = np.uint64(i)
         s = np.uint64(low[here])
         at = np.uint64(np.uint64(class_of[np.uint64(context[here])]) << np.uint64(8))
-        f = np.int64(frequency[at | s])
-        if f == 0 or s == ESCAPE or (wide and high[here] != 0):
+        entry = frequency[at | s]
+        if entry == 0 or s == ESCAPE or (wide and high[here] != 0):
             if wide:
                 kept -= 1
                 more[kept] = high[here]
             kept -= 1
             more[kept] = low[here]
             s = np.uint64(ESCAPE)
-            f = np.int64(frequency[at | s])
+            entry = frequency[at | s]
+        f = np.int64(entry & np.uint32(0xFFFF))
         lane = np.uint64(here & np.uint64(7))
         v = states[lane]
         full = np.int64(v >= (f << 20))
@@ -363,7 +380,7 @@ def _encode_row(
         end -= int(full)
         v >>= full << 4
         quotient = np.int64(np.float64(v) * inverse[at | s])
-        states[lane] = (quotient << DIGITS) + (v - quotient * f) + np.int64(start[at | s])
+        states[lane] = (quotient << DIGITS) + (v - quotient * f) + np.int64(entry >> np.uint32(16))
     return end, kept
 
 
@@ -384,8 +401,9 @@ def encode_symbols(
     Returns where the two begin: in the words the eight states, low halves first, then what they shed. There
     has to be room for a word of each symbol and sixteen, and for as many bytes more as the symbols have.
     """
-    inverse = np.empty(frequency.size)
+    inverse, both = np.empty(frequency.size), np.empty(frequency.size, np.uint32)
     for k in range(frequency.size):
+        both[k] = np.uint32(frequency[k]) | np.uint32(start[k]) << 16 if frequency[k] else 0
         # So little too large that no quotient below 2 ** 32 is rounded up to a whole number.
         inverse[k] = (1.0 + 2.0**-51) / frequency[k] if frequency[k] else 0.0
     states = np.full(LANES, 1 << 16, np.int64)
@@ -397,7 +415,7 @@ def encode_symbols(
         line, context_line = row(low, begins, begins + width), row(context, begins, begins + width)
         beyond = row(high, begins, begins + width) if wide else high
         end, kept = _encode_row(
-            line, beyond, context_line, class_of, frequency, start, inverse, states, words, end, more, kept
+            line, beyond, context_line, class_of, both, inverse, states, words, end, more, kept
         )
     end -= 2 * LANES
     for k in range(LANES):
@@ -407,31 +425,40 @@ def encode_symbols(
 
 
 @compiled
-def fill_slots(frequency: AnyArray, start: AnyArray, slots: AnyArray) -> None:
-    """What each of the 2 ** 12 places of each class stands for: symbol, frequency less one, and offset."""
+def fill_slots(frequency: AnyArray, start: AnyArray, symbol_at: AnyArray, both: AnyArray) -> None:
+    """The symbol of each of the 2 ** 12 places of each class, and its frequency with where it begins."""
     for k in range(frequency.size):
         f, first = np.int64(frequency[k]), np.int64(start[k])
+        both[k] = np.uint32(f | first << 16)
         at = (k >> 8 << DIGITS) + first
         for j in range(f):
-            slots[at + j] = np.uint32((k & 255) | (f - 1) << 8 | j << 20)
+            symbol_at[at + j] = np.uint8(k & 255)
 
 
 @compiled
 def _decode_row(
-    words: AnyArray, at: int, classes: AnyArray, slots: AnyArray, states: AnyArray, out: AnyArray
+    words: AnyArray,
+    at: int,
+    context: AnyArray,
+    class_of: AnyArray,
+    symbol_at: AnyArray,
+    both: AnyArray,
+    states: AnyArray,
+    out: AnyArray,
 ) -> int:
     """Symbols of a row; returns where its next word stands, one per symbol behind `at` at most."""
     share_nothing()
     for i in range(out.size):
         lane = np.uint64(i & 7)
         v = states[lane]
-        place = np.uint64(
-            np.uint64(np.uint64(classes[i]) << np.uint64(DIGITS)) | np.uint64(v & np.uint32(4095))
-        )
-        entry = slots[place]
-        out[i] = np.uint8(entry)
-        f = np.uint32(np.uint32(np.uint32(entry >> np.uint32(8)) & np.uint32(4095)) + np.uint32(1))
-        v = np.uint32(np.uint32(f * np.uint32(v >> np.uint32(DIGITS))) + np.uint32(entry >> np.uint32(20)))
+        own = np.uint64(class_of[np.uint64(context[i])])
+        place = np.uint32(v & np.uint32(4095))
+        s = symbol_at[np.uint64(np.uint64(own << np.uint64(DIGITS)) | np.uint64(place))]
+        out[i] = s
+        entry = both[np.uint64(np.uint64(own << np.uint64(8)) | np.uint64(s))]
+        rest = np.uint32(place - np.uint32(entry >> np.uint32(16)))
+        f = np.uint32(entry & np.uint32(0xFFFF))
+        v = np.uint32(np.uint32(f * np.uint32(v >> np.uint32(DIGITS))) + rest)
         short = v < np.uint32(65536)
         longer = np.uint32(np.uint32(v << np.uint32(16)) | np.uint32(words[np.uint64(at)]))
         states[lane] = longer if short else v
@@ -439,20 +466,11 @@ def _decode_row(
     return at
 
 
-@compiled
-def _largest(values: AnyArray) -> Any:
-    share_nothing()
-    most = np.uint8(0)
-    for i in range(values.size):
-        most = max(most, values[i])
-    return most
-
-
 # --- a chunk ------------------------------------------------------------------------------------------------
 
 
 def _plane_loop(narrow: bool) -> Callable[..., Any]:
-    """The loop that predicts a plane from the past."""
+    """The loops that predict a plane from the past."""
 
     @compiled
     def _levels_of_plane(
@@ -465,44 +483,19 @@ def _plane_loop(narrow: bool) -> Callable[..., Any]:
         level: AnyArray,
         change: AnyArray,
     ) -> None:
-        height, width = level.shape
+        _changes(difference, plane, change)
+        if narrow:
+            _surroundings_of_bytes(difference, state, plane, small, total)
+        else:
+            _surroundings_of_words(difference, state, plane, small, total)
         top = np.int32(((256 if narrow else 65536) - 1) << 7)
-        n = width + 2
-        for y in range(height):
-            d0, d1, d2 = (
-                row(difference, plane, y, 0, n),
-                row(difference, plane, y + 1, 0, n),
-                row(difference, plane, y + 2, 0, n),
-            )
-            b0, b1, b2 = (
-                row(state, 1, plane, y, 0, n),
-                row(state, 1, plane, y + 1, 0, n),
-                row(state, 1, plane, y + 2, 0, n),
-            )
-            changed = row(change, y, 0, width)
-            _changes(d0, d1, d2, changed)
-            if narrow:
-                _surroundings_of_bytes(d0, d1, d2, b0, b1, b2, small, total)
-            else:
-                _surroundings_of_words(d0, d1, d2, b0, b1, b2, small, total)
-            own = row(state, 1, plane, y + 1, 1, width + 1)
-            _levels(own, total, changed, w, top, row(level, y, 0, width))
+        _levels(state, plane, total, change, w, top, level)
 
     return _levels_of_plane
 
 
 _levels_of_bytes = _plane_loop(narrow=True)
 _levels_of_words = _plane_loop(narrow=False)
-
-
-@compiled
-def _all_differences(state: AnyArray, out: AnyArray) -> None:
-    """How far the fast means are from the slow ones, edges and all."""
-    planes, height, width = out.shape
-    for plane in range(planes):
-        for y in range(height):
-            fast, slow = row(state, 0, plane, y, 0, width), row(state, 1, plane, y, 0, width)
-            _differences(fast, slow, row(out, plane, y, 0, width))
 
 
 @compiled
@@ -526,7 +519,8 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
         limits: AnyArray,
         table: AnyArray,
         class_of: AnyArray,
-        slots: AnyArray,
+        symbol_at: AnyArray,
+        both: AnyArray,
         words: AnyArray,
         begun: AnyArray,
         more: AnyArray,
@@ -538,12 +532,12 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
         change = np.empty((height, width), np.int16)
         difference = np.empty((planes, height + 2, width + 2), np.int16)
         s, a = np.zeros(width + 4, np.int16), np.zeros(width + 4, np.int16)
-        total, moved, gain = np.empty(width, np.int16), np.empty(width, np.int16), np.empty(width, np.int16)
+        moved, gain = np.empty(width, np.int16), np.empty(width, np.int16)
+        total = np.empty((height, width), np.int16)
         small, gains_in_force = np.empty(22, np.int16), np.empty(ACTIVITIES, np.int16)
-        sharp = np.empty(width, state.dtype)
-        activity, classes = np.empty(width, np.uint8), np.empty(width, np.uint8)
-        symbols, found = np.empty(width, np.uint8), np.empty(width, np.uint8)
+        symbols = np.empty(width, np.uint8)
         context, index = np.empty(width, np.uint16), np.empty(width, np.uint16)
+        place = np.empty(width, np.uint16)
         base = np.empty(width, q.dtype)
         states = np.empty(LANES, np.uint32)
         for k in range(LANES):
@@ -554,7 +548,7 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
             _small_weights(w, small)
             for k in range(ACTIVITIES):
                 gains_in_force[k] = np.int16(w[_GAINS + k])
-            _all_differences(state, difference)
+            _differences(state, difference)
             for plane in range(planes):
                 if narrow:
                     _levels_of_bytes(state, plane, w, small, difference, total, level, change)
@@ -564,31 +558,39 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
                 for y in range(height):
                     past, line = row(level, y, 0, width), row(q, t, plane, y, 0, width)
                     changed = row(change, y, 0, width)
-                    _look_above(s, a, changed, small, gains_in_force, limits, moved, gain, activity)
-                    _sharpen(past, moved, gain, top, sharp)
-                    _contexts(sharp, activity, context, base)
-                    _look_up(class_of, context, classes)
+                    _look_above(
+                        past,
+                        s,
+                        a,
+                        changed,
+                        small,
+                        gains_in_force,
+                        limits,
+                        top,
+                        moved,
+                        gain,
+                        context,
+                        place,
+                        base,
+                    )
                     # Behind the last word there is room for a row.
                     if at > last:
                         return False
-                    at = _decode_row(words, at, classes, slots, states, symbols)
-                    _index_ranks(sharp, base, symbols, index)
-                    _look_up(table, index, found)
-                    _add_base(found, base, line)
-                    if _largest(symbols) == ESCAPE:
+                    at = _decode_row(words, at, context, class_of, symbol_at, both, states, symbols)
+                    if _restore(symbols, place, base, table, index, line) == ESCAPE:
                         for x in range(width):
                             if symbols[x] == ESCAPE:
                                 if taken + (1 if narrow else 2) > more.size:
                                     return False
-                                place = (np.int64(index[x]) & 0xFF00) | np.int64(more[taken])
-                                code = np.int64(table[place]) + np.int64(base[x])
+                                code = np.int64(table[np.int64(place[x]) | np.int64(more[taken])])
+                                code += np.int64(base[x])
                                 taken += 1
                                 if not narrow:
                                     code += np.int64(more[taken]) << 8
                                     taken += 1
                                 line[x] = q.dtype.type(code)
                     _new_innovation(line, past, np.int16(decay), s, a)
-                _move_means(q[t, plane], rates, t, plane, state)
+                _move_means(row(q, t, plane, 0, height), rates, t, plane, state)
         fits = at == last and taken == more.size
         for k in range(LANES):
             fits &= states[k] == 65536
@@ -601,7 +603,8 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
 def decode_first(
     symbols: AnyArray,
     class_of: AnyArray,
-    slots: AnyArray,
+    symbol_at: AnyArray,
+    both: AnyArray,
     words: AnyArray,
     more: AnyArray,
     begun: AnyArray,
@@ -613,9 +616,9 @@ def decode_first(
     planes, height, width = symbols.shape
     wide = symbols.itemsize == 2
     value = symbols.dtype.type
-    found, classes = np.empty(width, np.uint8), np.empty(width, np.uint8)
+    found, context = np.empty(width, np.uint8), np.empty(width, np.uint16)
     for x in range(width):
-        classes[x] = class_of[FIRST]
+        context[x] = FIRST
     states = np.empty(LANES, np.uint32)
     for k in range(LANES):
         states[k] = begun[k]
@@ -624,7 +627,7 @@ def decode_first(
         for y in range(height):
             if at > last:
                 return False
-            at = _decode_row(words, at, classes, slots, states, found)
+            at = _decode_row(words, at, context, class_of, symbol_at, both, states, found)
             for x in range(width):
                 symbol = np.int64(found[x])
                 if symbol == ESCAPE:
@@ -653,40 +656,6 @@ _RIDGE = 1e-4
 
 
 @compiled
-def _target(q: AnyArray, own: AnyArray, level: Any, target: AnyArray, scale: AnyArray) -> None:
-    """How far codes are from the slow means, and these from the level, in 1/8 code."""
-    share_nothing()
-    for i in range(target.size):
-        target[i] = np.float32(
-            np.int32(np.int32(np.int32(q[i]) << np.int32(7)) - np.int32(own[i]))
-        ) * np.float32(1 / 16)
-        scale[i] = np.float32(np.int32(np.int32(np.int32(own[i]) - level) >> np.int32(4))) * np.float32(
-            1 / 16
-        )
-
-
-@compiled
-def _as_float(value: AnyArray, out: AnyArray) -> None:
-    share_nothing()
-    for i in range(out.size):
-        out[i] = np.float32(value[i]) * np.float32(1 / 16)
-
-
-@compiled
-def _away_from(value: AnyArray, own: AnyArray, out: AnyArray) -> None:
-    share_nothing()
-    for i in range(out.size):
-        out[i] = np.float32(np.int32(np.int32(value[i]) - np.int32(own[i]))) * np.float32(1 / 16)
-
-
-@compiled
-def _cut(change: AnyArray, out: AnyArray) -> None:
-    share_nothing()
-    for i in range(out.size):
-        out[i] = np.float32(min(max(change[i], np.int16(-_QUIET)), np.int16(_QUIET))) * np.float32(1 / 16)
-
-
-@compiled
 def _features_of_segment(
     state: AnyArray,
     difference: AnyArray,
@@ -695,34 +664,51 @@ def _features_of_segment(
     y: int,
     x: int,
     level: Any,
-    change: AnyArray,
     out: AnyArray,
     at: int,
 ) -> None:
-    """What the levels of 32 pixels of a row are made of, in 1/8 code; first of all the code itself."""
-    end = at + SEGMENT
-    own = row(state, 1, plane, y + 1, x + 1, x + 1 + SEGMENT)
-    _target(
-        row(q, plane, y, x, x + SEGMENT),
-        own,
-        np.int32(level << 4),
-        row(out, 0, at, end),
-        row(out, 18, at, end),
-    )
-    for dy in range(3):
-        for dx in range(3):
-            around = row(difference, plane, y + dy, x + dx, x + dx + SEGMENT)
-            _as_float(around, row(out, 1 + 3 * dy + dx, at, end))
-    f = 10
+    """What the levels of some pixels of a row are made of, in 1/8 code; first of all the code itself."""
+    share_nothing()
+    n, end, part, middle = SEGMENT, at + SEGMENT, np.float32(1 / 16), np.float32(level)
+    change = row(out, FEATURES - 2, at, end)
+    for i in range(n):
+        change[i] = np.float32(0)
+    own, codes = row(state, 1, plane, y + 1, x + 1, x + 1 + n), row(q, plane, y, x, x + n)
+    target, scale = row(out, 0, at, end), row(out, 18, at, end)
+    for i in range(n):
+        target[i] = (
+            np.float32(np.int32(np.int32(np.int32(codes[i]) << np.int32(7)) - np.int32(own[i]))) * part
+        )
+    for i in range(n):
+        scale[i] = (np.float32(own[i]) * part - middle) * part
+    f = 1
+    for k in range(9):
+        apart = row(difference, plane, y + k // 3, x + k % 3, x + k % 3 + n)
+        feature = row(out, f, at, end)
+        weight = np.float32((2 - abs(k // 3 - 1)) * (2 - abs(k % 3 - 1))) * part
+        for i in range(n):
+            value = np.float32(apart[i]) * part
+            feature[i] = value
+            change[i] += value * weight
+        f += 1
     for k in range(9):
         if k != 4:
-            x0 = x + k % 3
-            _away_from(row(state, 1, plane, y + k // 3, x0, x0 + SEGMENT), own, row(out, f, at, end))
+            mean = row(state, 1, plane, y + k // 3, x + k % 3, x + k % 3 + n)
+            feature = row(out, f, at, end)
+            for i in range(n):
+                feature[i] = np.float32(np.int32(np.int32(mean[i]) - np.int32(own[i]))) * part
             f += 1
-    n = SEGMENT + 2
-    d0, d1 = row(difference, plane, y, x, x + n), row(difference, plane, y + 1, x, x + n)
-    _changes(d0, d1, row(difference, plane, y + 2, x, x + n), change)
-    _cut(change, row(out, FEATURES - 2, at, end))
+    most = np.float32(_QUIET / 16)
+    for i in range(n):
+        change[i] = min(max(change[i], -most), most)
+
+
+@compiled
+def _scale(by: float, out: AnyArray) -> None:
+    """Multiply a table by a number."""
+    for i in range(len(out)):
+        for j in range(out.shape[1]):
+            out[i, j] = out[i, j] * by if by else 0.0
 
 
 @compiled
@@ -736,14 +722,13 @@ def _products(
     out: AnyArray,
 ) -> int:
     """Products of the features at the places with each other; the number of pixels looked at."""
-    out[:] = 0.0
+    _scale(0.0, out)
     at = 0
-    change = np.empty(SEGMENT, np.int16)
     for i in range(_BLOCK):
         table[FEATURES - 1, i] = np.float32(1)
     for s in range(len(places)):
         plane, y, x = places[s, 0], places[s, 1], places[s, 2]
-        _features_of_segment(state, difference, q, plane, y, x, level, change, table, at)
+        _features_of_segment(state, difference, q, plane, y, x, level, table, at)
         at += SEGMENT
         if at == _BLOCK or s == len(places) - 1:
             _add_products(table, FEATURES, at, out)
@@ -751,15 +736,32 @@ def _products(
     return len(places) * SEGMENT
 
 
+@njit(nogil=True, cache=True, fastmath=True, **INNER)  # type: ignore[untyped-decorator]
+def _dot_of_three(a: AnyArray, b: AnyArray, c: AnyArray, d: AnyArray, out: AnyArray) -> None:
+    """Sums of the products of one feature with three others, in any order."""
+    share_nothing()
+    one = two = three = np.float32(0)
+    for i in range(a.size):
+        value = a[i]
+        one += value * b[i]
+        two += value * c[i]
+        three += value * d[i]
+    out[0], out[1], out[2] = one, two, three
+
+
 @compiled
 def _add_products(table: AnyArray, used: int, size: int, out: AnyArray) -> None:
-    """Add the products of features with each other."""
+    """Add the products of features with each other; their number is a multiple of three."""
+    found = np.empty(3, np.float32)
     for i in range(used):
-        for j in range(i + 1):
-            found = _still_kernels._dot(row(table, i, 0, size), row(table, j, 0, size))
-            out[i, j] += found
-            if i != j:
-                out[j, i] += found
+        one = row(table, i, 0, size)
+        for j in range(0, i + 1, 3):
+            b, c, d = row(table, j, 0, size), row(table, j + 1, 0, size), row(table, j + 2, 0, size)
+            _dot_of_three(one, b, c, d, found)
+            for k in range(min(3, i + 1 - j)):
+                out[i, j + k] += found[k]
+                if i != j + k:
+                    out[j + k, i] += found[k]
 
 
 @compiled
@@ -829,8 +831,8 @@ def _fit_taps(
     apart = max(16, height // 6)
     size = min(width, _BLOCK)
     unit = 1 << (12 - w[WEIGHTS])
-    gram *= _MEMORY
-    gains *= _MEMORY
+    _scale(_MEMORY, gram)
+    _scale(_MEMORY, gains)
     for second in range(2):
         for first in range(0, height, apart):
             _quiet_rows(s, a, limits)
@@ -925,11 +927,10 @@ def _encode_loop(narrow: bool) -> Callable[..., Any]:
         change = np.empty((height, width), np.int16)
         difference = np.empty((planes, height + 2, width + 2), np.int16)
         s, a = np.zeros(width + 4, np.int16), np.zeros(width + 4, np.int16)
-        total, moved, gain = np.empty(width, np.int16), np.empty(width, np.int16), np.empty(width, np.int16)
+        moved, gain = np.empty(width, np.int16), np.empty(width, np.int16)
+        total = np.empty((height, width), np.int16)
         small, gains_in_force = np.empty(22, np.int16), np.empty(ACTIVITIES, np.int16)
-        sharp = np.empty(width, state.dtype)
-        activity = np.empty(width, np.uint8)
-        index = np.empty(width, np.uint16)
+        place = np.empty(width, np.uint16)
         base = np.empty(width, q.dtype)
         features = np.empty((FEATURES, _BLOCK), np.float32)
         gram, known = np.zeros((FEATURES, FEATURES)), np.zeros((FEATURES, FEATURES))
@@ -940,10 +941,13 @@ def _encode_loop(narrow: bool) -> Callable[..., Any]:
         since = 0
         candidate, other = np.zeros(WEIGHTS + 1, np.int32), np.zeros(WEIGHTS + 1, np.int32)
         for t in range(1, frames):
-            _all_differences(state, difference)
-            pixels = np.float64(_products(state, difference, q[t], places, middle, features, gram))
-            known *= _MEMORY
-            known += gram
+            _differences(state, difference)
+            frame = row(q, t, 0, planes)
+            pixels = np.float64(_products(state, difference, frame, places, middle, features, gram))
+            _scale(_MEMORY, known)
+            for i in range(FEATURES):
+                for j in range(FEATURES):
+                    known[i, j] += gram[i, j]
             seen = seen * _MEMORY + pixels
             for k in range(WEIGHTS):
                 candidate[k] = other[k] = sets[max(count - 1, 0), k]
@@ -955,19 +959,21 @@ def _encode_loop(narrow: bool) -> Callable[..., Any]:
             alone = _whole(gram, found, pixels, size, tried, other) + size * FEATURES / pixels * 1.4427
             if alone < cost:
                 cost = alone
-                candidate[:] = other
+                for k in range(WEIGHTS + 1):
+                    candidate[k] = other[k]
             fresh = count == 0 or since == 256
             if not fresh:
                 fresh = cost < _in_force(gram, row(sets, count - 1, 0, WEIGHTS), pixels, size, tried)
             since += 1
             if fresh and np.isfinite(cost):
                 since = 1
-                sets[count, :] = candidate
+                for k in range(WEIGHTS + 1):
+                    sets[count, k] = candidate[k]
                 count += 1
             elif fresh:
-                sets[count, :] = 0
+                for k in range(WEIGHTS + 1):
+                    sets[count, k] = 0
                 sets[count, _LEVEL] = middle
-                sets[count, _GAINS : _GAINS + ACTIVITIES] = 4096
                 count += 1
             set_of[t] = count - 1
             w = row(sets, count - 1, 0, WEIGHTS + 1)
@@ -978,7 +984,8 @@ def _encode_loop(narrow: bool) -> Callable[..., Any]:
                 else:
                     _levels_of_words(state, plane, w, small, difference, total, level, change)
                 if fresh and plane == 0:
-                    _fit_taps(q[t, plane], level, change, decay, limits, features, gram_taps, gains, found, w)
+                    image = row(q, t, plane, 0, height)
+                    _fit_taps(image, level, change, decay, limits, features, gram_taps, gains, found, w)
                     _small_weights(w, small)
                 for k in range(ACTIVITIES):
                     gains_in_force[k] = np.int16(w[_GAINS + k])
@@ -989,13 +996,24 @@ def _encode_loop(narrow: bool) -> Callable[..., Any]:
                     context = row(contexts, at, at + width)
                     beyond = high if narrow else row(high, at, at + width)
                     changed = row(change, y, 0, width)
-                    _look_above(s, a, changed, small, gains_in_force, limits, moved, gain, activity)
-                    _sharpen(past, moved, gain, top, sharp)
-                    _contexts(sharp, activity, context, base)
-                    _index_codes(line, sharp, base, index, beyond)
-                    _look_up(table, index, row(low, at, at + width))
+                    _look_above(
+                        past,
+                        s,
+                        a,
+                        changed,
+                        small,
+                        gains_in_force,
+                        limits,
+                        top,
+                        moved,
+                        gain,
+                        context,
+                        place,
+                        base,
+                    )
+                    _take_ranks(line, place, base, table, row(low, at, at + width), beyond)
                     _new_innovation(line, past, np.int16(decay), s, a)
-                _move_means(q[t, plane], rates, t, plane, state)
+                _move_means(row(q, t, plane, 0, height), rates, t, plane, state)
         return count
 
     return run
@@ -1025,11 +1043,11 @@ def count_symbols(
 
 
 @compiled
-def _coded(counts: AnyArray) -> float:
-    """Bits that symbols counted so take."""
+def _coded(one: AnyArray, other: AnyArray) -> float:
+    """Bits that symbols take whose counts are the sums of two."""
     total, bits = 0.0, 0.0
-    for k in range(counts.size):
-        n = np.float64(counts[k])
+    for k in range(one.size):
+        n = one[k] + other[k]
         if n > 0:
             total += n
             bits -= n * np.log2(n)
@@ -1043,26 +1061,31 @@ def join_contexts(counts: AnyArray, price: float, most: int, ends: AnyArray) -> 
     The contexts of one activity follow each other, and classes keep within it. `counts` is spoilt. Returns
     the number of classes.
     """
-    n = len(counts)
+    n, kinds = counts.shape
     per = n // ACTIVITIES
-    pair = np.empty(counts.shape[1], counts.dtype)
-    bits, loss = np.zeros(n), np.full(n, np.inf)
-    after = np.arange(1, n + 1)
-    before = np.arange(-1, n - 1)
+    nothing = np.zeros(kinds)
+    bits, loss = np.zeros(n), np.zeros(n)
+    after, before = np.zeros(n, np.int64), np.zeros(n, np.int64)
     for k in range(n):
-        bits[k] = _coded(counts[k])
-    left = n
-    for k in range(n - 1):
+        after[k], before[k] = k + 1, k - 1
+        bits[k] = _coded(row(counts, k, 0, kinds), nothing)
+    for k in range(n):
+        loss[k] = np.inf
         if (k + 1) % per:
-            pair[:] = counts[k] + counts[k + 1]
-            loss[k] = _coded(pair) - bits[k] - bits[k + 1]
+            joined = _coded(row(counts, k, 0, kinds), row(counts, k + 1, 0, kinds))
+            loss[k] = joined - bits[k] - bits[k + 1]
+    left = n
     while True:
-        k = int(np.argmin(loss))
+        k = 0
+        for j in range(n):
+            if loss[j] < loss[k]:
+                k = j
         if loss[k] == np.inf or (loss[k] > price and left <= most):
             break
         m = after[k]
-        counts[k] += counts[m]
-        bits[k] = _coded(counts[k])
+        bits[k] += bits[m] + loss[k]
+        for j in range(kinds):
+            counts[k, j] += counts[m, j]
         after[k] = after[m]
         if after[m] < n:
             before[after[m]] = k
@@ -1070,12 +1093,13 @@ def join_contexts(counts: AnyArray, price: float, most: int, ends: AnyArray) -> 
         left -= 1
         loss[k] = np.inf
         if after[k] < n and after[k] % per:
-            pair[:] = counts[k] + counts[after[k]]
-            loss[k] = _coded(pair) - bits[k] - bits[after[k]]
+            m = after[k]
+            joined = _coded(row(counts, k, 0, kinds), row(counts, m, 0, kinds))
+            loss[k] = joined - bits[k] - bits[m]
         if before[k] >= 0 and k % per:
-            j = before[k]
-            pair[:] = counts[j] + counts[k]
-            loss[j] = _coded(pair) - bits[j] - bits[k]
+            m = before[k]
+            joined = _coded(row(counts, m, 0, kinds), row(counts, k, 0, kinds))
+            loss[m] = joined - bits[m] - bits[k]
     found = 0
     k = 0
     while k < n:

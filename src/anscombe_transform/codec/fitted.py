@@ -49,7 +49,7 @@ _RATES, _DECAY, _SHARE = (1, 5), 1, 3
 _LIMITS = (1.05, 1.4, 2.0)
 _MOST_CLASSES = 40
 _PRICE = 140.0
-_SAMPLED, _FEWEST = 8, 1 << 13
+_SAMPLED, _FEWEST = 16, 1 << 12
 _COUNTED = 1 << 20
 # Sums of the arithmetic stay in 16 and 32 bits within these.
 _MOST_PAST, _MOST_TAPS, _MOST_ONE, _MOST_CONSTANT = 16000, 8192, 8191, 1 << 29
@@ -257,10 +257,12 @@ def decode(frame: memoryview, q: AnyArray, model: FrameModel) -> None:
     begun = np.zeros(10, np.int64)
     begun[:8] = words[:16:2] + 65536 * words[1:16:2].astype(np.int64)
     begun[8] = 16
-    slots = np.empty(len(coding.frequency) * _WHOLE, np.uint32)
-    _fitted_kernels.fill_slots(coding.frequency.reshape(-1), _begins(coding.frequency).reshape(-1), slots)
+    symbol_at = np.empty(len(coding.frequency) * _WHOLE, np.uint8)
+    both = np.empty(coding.frequency.size, np.uint32)
+    begins = _begins(coding.frequency).reshape(-1)
+    _fitted_kernels.fill_slots(coding.frequency.reshape(-1), begins, symbol_at, both)
     symbols = scratch("symbols", q[0].size, q.dtype).reshape(q.shape[1:])
-    if not _fitted_kernels.decode_first(symbols, coding.class_of, slots, words, more, begun):
+    if not _fitted_kernels.decode_first(symbols, coding.class_of, symbol_at, both, words, more, begun):
         raise _short()
     still.codes_of(symbols[None], start, q[:1])
     decode_frames = _fitted_kernels.decode_bytes if q.itemsize == 1 else _fitted_kernels.decode_words
@@ -273,7 +275,8 @@ def decode(frame: memoryview, q: AnyArray, model: FrameModel) -> None:
         coding.limits,
         tables(model).codes,
         coding.class_of,
-        slots,
+        symbol_at,
+        both,
         words,
         begun,
         more,
