@@ -277,7 +277,8 @@ def test_calibrate_takes_the_options_of_the_library(
     maps = compute_sensitivity(movie, dark=dark, per_pixel=True, full=True).maps
     assert maps is not None
     _run("calibrate", folder / "movie.npy", "--dark", tmp_path / "dark.npy", "--full", "--maps",
-         tmp_path / "maps.npz")  # fmt: skip
+         tmp_path / "maps.npz", "--report", tmp_path / "page.html")  # fmt: skip
+    assert "The pixels" in (tmp_path / "page.html").read_text(encoding="utf-8")
     with np.load(tmp_path / "maps.npz") as arrays:
         np.testing.assert_array_equal(arrays["offset"], maps.offset)
         np.testing.assert_array_equal(arrays["read_variance"], maps.read_variance)

@@ -186,6 +186,9 @@ def write_calibration_report(
             figures=(pictures.transfer(sensitivity),),
         )
     ]
+    maps = sensitivity.maps
+    if maps is not None and (maps.offset is not None or maps.gain is not None):
+        sections.append(_Section("The pixels", text=_PIXELS, figures=(pictures.pixels(sensitivity),)))
     title = "Calibration"
     if movie is not None:
         with open_movie(movie) as opened:
@@ -212,6 +215,10 @@ _VERDICTS = {
     "caution": "The constants can be used, but the reasons below bear on them: read these first.",
     "refused": "The movie doesn't reveal its noise, so nothing can be read from it; the reasons say why.",
 }
+_PIXELS = (
+    "Constants of every pixel, as far as they were measured, drawn towards those of the field by as much as "
+    "their error asks for."
+)
 _DETECTOR = (
     "Where light is counted, the variance of the noise grows in proportion to the brightness. The slope of "
     "that line is the gain, and where it would have no noise left tells the zero level."
@@ -383,6 +390,15 @@ class _Drawing:
             plot_noise_transfer(sensitivity).figure,
             "Noise variance against mean signal, with the fitted line",
             "Noise variance against brightness. The points should lie on the line, whose slope is the gain.",
+        )
+
+    def pixels(self, sensitivity: Sensitivity) -> _Picture:
+        from anscombe_transform.diagnostics import plot_pixel_maps
+
+        return self._picture(
+            plot_pixel_maps(sensitivity),
+            "Images of zero level, read noise and gain of every pixel",
+            "Pixels beside their neighbours: columns and corners that stand out belong to the camera.",
         )
 
     def stabilization(self, movie: Movie, codec: Any) -> _Picture:

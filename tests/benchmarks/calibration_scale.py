@@ -179,11 +179,14 @@ def measure(folder: Path, megabytes: int, workers: list[int]) -> None:
     for number in workers:
         crew = f"dask, {number} worker{'s' * (number > 1)}"
         with cluster(number) as client:
-            only_read = partial(read_on_workers, da.from_zarr(str(chunked_path)))
+            movie = da.from_zarr(str(chunked_path))
+            # The first chunks, since the workers have yet to load what opens them.
+            for _ in range(2 * number):
+                read_on_workers(movie[:CHUNK])
+            only_read = partial(read_on_workers, movie)
             report(f"{crew}, only reading", size, read, only_read, client)
             for full in (False, True):
                 label = f"{crew}, {'every frame' if full else 'default'}"
-                movie = da.from_zarr(str(chunked_path))
                 work = partial(compute_sensitivity, movie, full=full, on_refusal="return")
                 report(label, size, read, work, client)
 

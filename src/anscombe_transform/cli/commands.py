@@ -202,7 +202,7 @@ def calibrate(
             "--maps",
             metavar="FILE.npz",
             help="Write constants of every pixel: offset and read noise with --dark, the gain of a movie in "
-            "which nothing moves; --report shows them.",
+            "which nothing moves. A page of --report shows them.",
         ),
     ] = None,
     as_json: _Json = False,
