@@ -433,7 +433,8 @@ import json, sys, time
 import numpy as np, zarr
 
 def write(movie, options):
-    array = zarr.create_array({}, shape=movie.shape, dtype=movie.dtype, chunks=(100, 256, 256), **options)
+    array = zarr.create_array({}, shape=movie.shape, dtype=movie.dtype, chunks=(100, 256, 256),
+                              fill_value=movie.min(), **options)
     array[:] = movie
     return array
 
