@@ -365,6 +365,51 @@ def saturated_everywhere(m: Movie, truth: Truth, rng: np.random.Generator) -> Mo
     return np.minimum(m, np.int64(np.quantile(m, 0.05))).astype(m.dtype)
 
 
+def _blended(m: Movie, part: float, width: float) -> Movie:
+    """A part of every frame replaced by its smooth version."""
+    from scipy.ndimage import gaussian_filter
+
+    values = m.astype(np.float32)
+    return _stored((1 - part) * values + part * gaussian_filter(values, (0, width, width)), m.dtype)
+
+
+def denoised_with_texture(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Three tenths of the smooth frame mixed in, as denoisers that keep some texture do."""
+    return _blended(m, 0.3, 1.5)
+
+
+def a_little_sharpened(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Unsharp mask of a fifth."""
+    return _blended(m, -0.2, 1.0)
+
+
+def a_little_blurred(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Gaussian blur of a third of a pixel, which takes an eighth off the variance."""
+    return _blended(m, 1.0, 0.35)
+
+
+def gain_in_steps(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """A gain of one and a half in every second ten frames."""
+    high = np.arange(len(m))[:, None, None] % 20 >= 10
+    return _stored(np.where(high, 1.5 * m.astype(np.float32), m), m.dtype)
+
+
+def gain_control(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """A gain that rises threefold, as one that makes up for bleaching."""
+    return _stored(m.astype(np.float32) * np.linspace(0.5, 1.5, len(m))[:, None, None], m.dtype)
+
+
+def dark_values_replaced(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """The lowest tenth of the values set to zero."""
+    limit = np.quantile(m, 0.1)
+    return np.where(m > limit, m, 0).astype(m.dtype)
+
+
+def rows_levelled(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """The median of each row taken off."""
+    return _stored(m.astype(np.float32) - np.median(m, axis=2, keepdims=True) + 200, m.dtype)
+
+
 def _s(
     kind: Kind, shape: tuple[int, int, int] = SHAPE, /, change: Change | None = None, **options: Any
 ) -> Scenario:
@@ -503,6 +548,13 @@ UNUSABLE: dict[str, Scenario] = {
     "standardised": _UNUSABLE(change=standardised),
     "interleaved channels": _UNUSABLE(change=interleaved),
     "saturated everywhere": _UNUSABLE(change=saturated_everywhere),
+    "denoised, with texture": _UNUSABLE(change=denoised_with_texture),
+    "a little sharpened": _UNUSABLE(change=a_little_sharpened),
+    "a little blurred": _UNUSABLE(change=a_little_blurred),
+    "gain in steps": _UNUSABLE(change=gain_in_steps),
+    "gain control": _UNUSABLE(change=gain_control),
+    "dark values replaced": _UNUSABLE(zero_level=300, change=dark_values_replaced),
+    "rows levelled": _UNUSABLE(change=rows_levelled),
     "one frame": _UNUSABLE((1, 160, 160)),
 }
 SCENARIOS = USABLE | UNUSABLE

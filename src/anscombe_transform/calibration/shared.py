@@ -55,9 +55,8 @@ _CORRELATED = 1.944
 _LEAST_EDGE = 0.2
 _QUIET = 1 / 3
 _LEAST_VALUES = 8
-# Distances along y and x of the second differences that are compared.
-_DISTANCES = ((1, 1), (1, _FAR), (_FAR, 1), (_FAR, _FAR))
-_FARTHEST = len(_DISTANCES) - 1
+# Second differences at distances 1 and 4 along y, and of each at 1 and 4 along x: the last is the farthest.
+_FARTHEST = 3
 # Most that the excess of shared noise may vary between patches, as a relative variance, and how much more of
 # it may be left without differences in space than with far ones. Simulated denoisers stay below 0.16 and
 # 1.25; what moves in its own time exceeds either, since images are smooth and cells are not everywhere.
@@ -99,7 +98,7 @@ class SharedNoise:
             if min(frame_shape) >= _PATCH
         ]
         # Of two sets of directions of time: energies (set, patch, distance), last without differences.
-        self._energies = np.zeros((2, len(self._corners), len(_DISTANCES) + 1))
+        self._energies = np.zeros((2, len(self._corners), _FARTHEST + 2))
         # Energies of first and second halves of segments (half, patch, near or far in time).
         self._in_time = np.zeros((2, len(self._corners), 2))
         # Of each segment, mean and noise variance (moment, patch, 2), NaN where there is none.
@@ -125,7 +124,7 @@ class SharedNoise:
             if not fine.any():
                 return
             patches, level = patches[fine], level[fine]
-            differences = [_inner_difference(patches, *by) for by in _DISTANCES]
+            differences = _differences(patches)
             self._energies[:, fine] += _without_common_courses(
                 [*differences, _inner(patches)], np.flatnonzero(fine) % 2
             )
@@ -277,17 +276,24 @@ def _inner(patches: Singles) -> Singles:
     return patches[:, :, _FIRST : _FIRST + _INNER, _FIRST : _FIRST + _INNER]
 
 
-def _inner_difference(patches: Singles, along_y: int, along_x: int) -> Singles:
-    """Second differences along y and x at these distances, at the pixels of the inner part."""
-    y = x = slice(_FIRST, _FIRST + _INNER)
+def _differences(patches: Singles) -> list[Singles]:
+    """Second differences along y and x at the distances, at the pixels of the inner part of patches."""
+    inner = slice(_FIRST, _FIRST + _INNER)
 
-    def moved(part: slice, by: int) -> slice:
-        return slice(part.start + by, part.stop + by)
+    def moved(by: int) -> slice:
+        return slice(inner.start + by, inner.stop + by)
 
-    rows = 2 * patches[:, :, y] - patches[:, :, moved(y, -along_y)] - patches[:, :, moved(y, along_y)]
-    return np.asarray(
-        2 * rows[..., x] - rows[..., moved(x, -along_x)] - rows[..., moved(x, along_x)], np.float32
-    )
+    found = []
+    for along_y in (1, _FAR):
+        rows = patches[:, :, inner] * np.float32(2)
+        rows -= patches[:, :, moved(-along_y)]
+        rows -= patches[:, :, moved(along_y)]
+        for along_x in (1, _FAR):
+            one = rows[..., inner] * np.float32(2)
+            one -= rows[..., moved(-along_x)]
+            one -= rows[..., moved(along_x)]
+            found.append(one)
+    return found
 
 
 def _least(values: Floats, part: float) -> NDArray[np.intp]:
