@@ -91,6 +91,17 @@ def test_a_gain_that_changes_is_told(seed, course):
     assert "unsteady_gain" in {reason.code for reason in found.reasons}
 
 
+def test_what_a_detector_does_is_not_taken_for_processing(seed):
+    """Neither a zero level that wanders, nor lost frames, nor rows of few photons make a caution of it."""
+    movie, _ = simulate_movie(SHAPE, conversion_gain=40, zero_level=500, mean_photons=2, rng=seed)
+    offsets = np.random.default_rng(seed).normal(0, 20, len(movie))
+    wandering = movie + np.rint(offsets).astype(np.int16)[:, None, None]
+    movie[10::30] = 0
+    for one in (wandering, movie):
+        found = compute_sensitivity(one, on_refusal="return")
+        assert not {"unsteady_gain", "thresholded", "levelled_lines"} & {r.code for r in found.reasons}
+
+
 def test_values_below_a_threshold_are_missed(seed):
     """A movie whose values below its 10 % quantile became 0 is told; one with a masked border is not."""
     movie, _ = simulate_movie(SHAPE, conversion_gain=50, zero_level=100, read_noise=20, rng=seed)

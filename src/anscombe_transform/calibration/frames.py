@@ -41,8 +41,11 @@ _QUANTISERS = np.arange(2, 33)
 # ten frames or more, chance gets there once in millions.
 _LEVELLED = 0.05
 _LEAST_LEVELLED = 10
-# Lines of a frame that are looked at.
-_LINES = 32
+# Share of the pixels at the lowest value that have another in the next frame, where they are not masked.
+_LEAST_LEAVING = 0.05
+# Lines of a frame that are looked at, and the spread of their levels over that by chance, below which they
+# were made equal: of 32 lines, chance gets there once in millions.
+_LINES, _LEVELLED_LINES = 32, 0.15
 # Values that are looked at for a threshold, how many times wider than the others the lowest gap must be, how
 # frequent those beside it must be for chance to leave none out, and the part of the mean of the next that the
 # first value above has unless it is of a tail.
@@ -60,8 +63,11 @@ class FrameChecks:
         self._ends: list[tuple[float, float, int, int]] = []
         self._means: list[float] = []
         self._noise: list[float] = []
-        # Of each frame, the least spread of the levels of its rows, and of its columns, over that by noise.
+        # Of each frame, the least spread of the levels of its rows, and of its columns, over that by chance.
         self._lines: list[tuple[float, float]] = []
+        # Of the pixels of a frame that have the lowest value, the share that has another in the next.
+        self._leaving: list[float] = []
+        self._previous: NDArray[Any] | None = None
         self._compressed = 0
         self._looked = 0
         self._step = 0.0
@@ -76,6 +82,10 @@ class FrameChecks:
         low, high = finite.min(), finite.max()
         if low == high:
             return
+        if self._previous is not None and self._previous.shape == frame.shape:
+            lowest = self._previous == self._previous.min()
+            self._leaving.append(float(np.mean(frame[lowest] > low)) if lowest.any() else 0.0)
+        self._previous = frame
         self._ends.append(
             (
                 float(low),
@@ -95,6 +105,12 @@ class FrameChecks:
         step = common_step(np.diff(values.astype(np.float64)))
         self._smooth |= step == 0 and len(values) > 1
         self._step = float(step if self._step == 0 else common_step(np.array([self._step, step])))
+
+    def comes_and_goes(self, lowest: float) -> bool:
+        """Whether pixels have the lowest value in some frames only, unlike masked ones and lost frames."""
+        if not self._leaving or float(np.median([low for low, *_ in self._ends])) != lowest:
+            return False
+        return float(np.median(self._leaving)) > _LEAST_LEAVING
 
     @property
     def step(self) -> float:
@@ -124,7 +140,7 @@ class FrameChecks:
                     "caution",
                 )
             )
-        if self._lines and min(np.median(self._lines, axis=0)) < _LEVELLED:
+        if self._lines and min(np.median(self._lines, axis=0)) < _LEVELLED_LINES:
             found.append(
                 Reason(
                     "levelled_lines",
@@ -166,10 +182,9 @@ class FrameChecks:
         if across.size:
             self._means.append(float(np.mean(frame, dtype=np.float64)))
             # 36 is the sum of the squared weights of the filter.
-            noise = (1.4826 * float(np.median(np.abs(across)))) ** 2 / 36
-            self._noise.append(noise / frame.size)
-            if noise > 0 and min(frame.shape) >= _LEAST_LEVELLED:
-                self._lines.append((_spread_of_lines(frame, noise), _spread_of_lines(frame.T, noise)))
+            self._noise.append((1.4826 * float(np.median(np.abs(across)))) ** 2 / 36 / frame.size)
+            if min(frame.shape) >= _LEAST_LEVELLED:
+                self._lines.append((_spread_of_lines(frame), _spread_of_lines(frame.T)))
 
     def _levelled(self) -> bool:
         if len(self._means) < _LEAST_LEVELLED:
@@ -179,15 +194,20 @@ class FrameChecks:
         return spread < _LEVELLED * expected
 
 
-def _spread_of_lines(frame: NDArray[Any], noise: float) -> float:
-    """Variance of the levels of some rows, over what noise of that variance gives them, at the least.
+def _spread_of_lines(frame: NDArray[Any]) -> float:
+    """Variance of the levels of some rows, mean or median, over what chance gives them, at the least.
 
-    The level is the mean or, π/2 times as variable, the median.
+    Chance is told from the levels of the even and of the odd pixels of each row, whatever their law.
     """
     rows = frame[:: max(1, frame.shape[0] // _LINES)].astype(np.float64)
-    of_mean = float(np.var(rows.mean(axis=1), ddof=1))
-    of_median = float(np.var(np.median(rows, axis=1), ddof=1)) / (math.pi / 2)
-    return float(min(of_mean, of_median) * frame.shape[1] / noise)
+    found = [math.inf]
+    for level in (np.mean, np.median):
+        apart = level(rows[:, ::2], axis=1) - level(rows[:, 1::2], axis=1)
+        steps = np.abs(apart[apart != 0])
+        # Levels of whole numbers are equal where noise is less than a step.
+        if steps.size and np.mean(apart**2) > steps.min() ** 2:
+            found.append(4 * float(np.var(level(rows, axis=1), ddof=1)) / float(np.mean(apart**2)))
+    return min(found)
 
 
 def with_steps(found: Sensitivity, step: float, lowest: float) -> Sensitivity:

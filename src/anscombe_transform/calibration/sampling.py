@@ -88,7 +88,8 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
             "two_levels", "the movie has only two values, as a mask has; its noise is lost."
         )
     reasons = checks.reasons()
-    if is_thresholded(levels.lowest, levels.lowest_counts):
+    below = is_thresholded(levels.lowest, levels.lowest_counts)
+    if below and checks.comes_and_goes(float(levels.lowest[0])):
         reasons += (
             Reason(
                 "thresholded",

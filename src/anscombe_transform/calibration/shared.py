@@ -211,28 +211,40 @@ class SharedNoise:
         probability : float
             That chance gives as much (χ² test); 1 where there is too little to tell.
         """
-        from scipy.special import gammaincc
-
-        middles, errors = [], []
-        for moments in self._moments:
-            expected = gain * (moments[..., 0] - x0)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                ratios = np.where(expected > 0, moments[..., 1] / expected, math.nan)
-            for ratio in ratios:
-                some = ratio[ratio > 0]
-                if len(some) >= _LEAST_VALUES:
-                    middle = float(np.median(some))
-                    middles.append(math.log(middle))
-                    scatter = 1.4826 * float(np.median(np.abs(some - middle)))
-                    errors.append(1.25 * scatter / middle / math.sqrt(len(some)))
-        if len(middles) < 4 or min(errors) <= 0:
+        if not self._moments:
             return 0.0, 1.0
-        # A moment's own scatter is itself uncertain; that of all moments is alike.
-        error = float(np.median(errors))
-        square = float(np.sum((np.array(middles) - np.mean(middles)) ** 2))
-        freedom = len(middles) - 1
-        probability = float(gammaincc(freedom / 2, square / error**2 / 2))
-        return math.sqrt(max(square / freedom - error**2, 0.0)), probability
+        moments = np.concatenate(self._moments)
+        mean, variance = moments[..., 0], moments[..., 1]
+        seen = np.isfinite(variance).all(axis=0)
+        usual = variance[:, seen].mean(axis=0)
+        # A zero level that wanders moves the line's variance, and light that changes that of a patch: a gain
+        # that changes moves the noise against both.
+        found = [_scatter(variance, gain * (mean - x0)), _scatter(variance[:, seen], usual)]
+        return min(spread for spread, _ in found), max(probability for _, probability in found)
+
+
+def _scatter(variance: Floats, expected: Floats) -> tuple[float, float]:
+    """Relative scatter of moments (moment, patch) beyond chance, and its probability by chance."""
+    from scipy.special import gammaincc
+
+    middles, errors = [], []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = np.where(expected > 0, variance / expected, math.nan)
+    for ratio in ratios:
+        some = ratio[ratio > 0]
+        if len(some) >= _LEAST_VALUES:
+            middle = float(np.median(some))
+            middles.append(math.log(middle))
+            scatter = 1.4826 * float(np.median(np.abs(some - middle)))
+            errors.append(1.25 * scatter / middle / math.sqrt(len(some)))
+    if len(middles) < 4 or min(errors) <= 0:
+        return 0.0, 1.0
+    # A moment's own scatter is itself uncertain; that of all moments is alike.
+    error = float(np.median(errors))
+    square = float(np.sum((np.array(middles) - np.mean(middles)) ** 2))
+    freedom = len(middles) - 1
+    probability = float(gammaincc(freedom / 2, square / error**2 / 2))
+    return math.sqrt(max(square / freedom - error**2, 0.0)), probability
 
 
 def _excess(energies: Floats, nearer: int, part: float) -> Excess:
