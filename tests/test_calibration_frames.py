@@ -152,12 +152,14 @@ def test_a_cut_through_the_dark_noise_of_a_camera_is_seen(seed):
 
 
 def test_a_wandering_offset_does_not_move_the_zero_level(seed):
-    """Offsets of whole frames, a photon each, leave the zero level within 0.3 photons."""
+    """Offsets of frames, a photon each, leave the zero level within 0.3 photons, and in its interval."""
     rng = np.random.default_rng(seed)
     movie, truth = simulate_movie((96, 128, 128), rng=rng, dtype="float32")
     offsets = rng.normal(0, truth.conversion_gain, (96, 1, 1)).astype(np.float32)
     found = compute_sensitivity(movie + offsets - offsets.mean())
     assert abs(found.zero_level - truth.zero_level) < 0.3 * truth.conversion_gain
+    low, high = found.zero_level_interval
+    assert low - (high - low) / 4 < truth.zero_level < high + (high - low) / 4
 
 
 def test_zero_level_of_a_moving_camera(seed):

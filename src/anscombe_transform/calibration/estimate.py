@@ -74,6 +74,8 @@ _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
 _DOUBT_STRONGEST, _DOUBT_LEVEL, _DOUBT_ONE_AXIS = 3.0, 8.0, 3.0
 # A filter taken for a difference of fewer standard errors than this may have been taken for chance.
 _MARGINAL = 4.0
+# Standard error of a mean over frames by their weights in a half segment, in standard errors of a plain mean.
+_UNEVEN_FRAMES = 0.5
 # Part of the rows that is kept where the scene moves: those of the quietest tiles.
 _QUIET_SHARE = 0.6
 # Standard error of what one filter, or two together, see more than a stronger one, in standard errors of the
@@ -163,6 +165,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         censored = fit_censored(samples, cut, rows, line.gain, statistics.floor, statistics.step)
     line, gain_cut, x0_cut, clip_reasons = without_cut(line, samples, cut, censored, clip_reasons)
     left = math.hypot(left, gain_cut)
+    x0_cut = math.hypot(x0_cut, error_of_offset(lines, chosen, statistics.frames))
 
     even = field.relative if field.uneven else np.ones(len(table))
 
@@ -538,6 +541,20 @@ def _lies_above(weak: Line, strong: Line) -> bool:
     weak_level, strong_level = (line.gain * (middle - line.x0) for line in (weak, strong))
     error = jackknife_error(weak.gains * (middle - weak.x0s) - strong.gains * (middle - strong.x0s))
     return weak_level - strong_level > max(_DOUBT_LEVEL * error, 0.03 * abs(strong_level))
+
+
+def error_of_offset(lines: dict[Filter, Line], chosen: Filter, frames: int) -> float:
+    """Standard error of a level where an offset of whole frames wanders, as the weakest filter sees it.
+
+    What that sees more at all brightnesses is the offset's variance. The frames are not weighed alike, and
+    those that were not read had offsets of their own.
+    """
+    if chosen == "t" or "t" not in lines or not _lies_above(lines["t"], lines[chosen]):
+        return 0.0
+    weak, strong = lines["t"], lines[chosen]
+    middle = float(np.average(weak.instrument[weak.used], weights=weak.weight[weak.used]))
+    more = weak.gain * (middle - weak.x0) - strong.gain * (middle - strong.x0)
+    return _UNEVEN_FRAMES * math.sqrt(max(more, 0.0) / max(frames, 1))
 
 
 def _exceeds(weak: Line, strong: Line, errors: float) -> bool:
