@@ -382,6 +382,13 @@ def test_tiles_beside_masked_pixels_are_blank(seed):
     assert np.array_equal(statistics.table().blank.reshape(6, 8), blank)
 
 
+def test_two_frames_that_agree_are_not_blank(rng):
+    """Dark pixels that are alike in two frames are darkness."""
+    statistics = NoiseStatistics((50, 66), segment_frames=2)
+    statistics.update(rng.poisson(0.05, (2, 50, 66)).astype(np.uint16), start=0)
+    assert not statistics.table().blank.any()
+
+
 def test_an_uneven_gain_is_not_taken_for_motion(seed):
     """In an active movie, a gain higher in the middle costs no rows there, and the mean is found."""
     movie, truth = simulate_movie((100, 162, 162), activity=0.3, dtype="float32", rng=seed)

@@ -58,6 +58,8 @@ _MOST_KEPT_BYTES = 32 << 20
 _LAG_COLUMNS = 6
 # Segments in which shared noise is looked for.
 _MOST_EXAMINED = 5
+# Frames from which on pixels that never change are blank, and not alike by chance.
+_LEAST_STILL = 12
 # Tiles of a segment that tell whether noise is white, and frames per residual, which reaches over seven.
 _LAG_TILES, _LAG_FRAMES = 3000, 8
 _NO_WORDS = np.zeros((0, 0, 0), np.uint16)
@@ -345,7 +347,7 @@ class NoiseStatistics:
         Where photons are few, dark pixels may not change, here and there. Blank is what holds 3 × 3 of them,
         and what hangs together with that.
         """
-        if not (self._still.any() and self._finished):
+        if self.segments * self.segment_frames < _LEAST_STILL or not self._still.any():
             return np.zeros(self.tiles, bool)
         from scipy.ndimage import binary_erosion, binary_propagation
 
