@@ -48,6 +48,20 @@ def test_a_pipeline_makes_an_array(movie: np.ndarray, zarr_format: Any, preset: 
     assert np.array_equal(array[3:30, 7, 5:41], array[:][3:30, 7, 5:41])
 
 
+@pytest.mark.parametrize(("gain", "fill"), [(90.0, None), (2.2, None), (0.3, 100)])
+def test_a_pipeline_has_a_fill_value_where_zarrs_has_no_code(
+    gain: float, fill: int | None, rng: np.random.Generator
+) -> None:
+    """0 has a code wherever codes of one byte reach it; a camera far above it gets its zero level."""
+    movie = np.rint(100 + gain * rng.poisson(20, (20, 40, 50))).astype("uint16")
+    known = at.Sensitivity.from_known(conversion_gain=gain, zero_level=100)
+    pipeline = at.codec_pipeline(known, sample=movie)
+    assert pipeline.get("fill_value") == fill
+    assert pipeline["filters"][0].encoded_dtype == "uint8"
+    array = zarr.create_array({}, data=movie, **pipeline)
+    assert array.fill_value == (fill or 0)
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_another_process_opens_the_array(movie: np.ndarray, zarr_format: Any, tmp_path: Path) -> None:
     """A process that imports only zarr reads the array, since entry points name the coder."""

@@ -48,6 +48,7 @@ def write_nwb(source, path: str, *, frame_rate: float | None = None) -> at.Sensi
         extremes = [f(block) for block in movie.blocks(100) for f in (np.min, np.max)]
         chunks = (min(100, movie.shape[0]), min(256, movie.shape[2]), min(256, movie.shape[1]))
         pipeline = at.codec_pipeline(sensitivity, sample=np.array(extremes, movie.dtype), chunks=chunks)
+        fill_value = pipeline.pop("fill_value", 0)
 
         nwb = NWBFile(
             session_description=f"compressed from {movie.source} with anscombe-transform {at.__version__}",
@@ -69,7 +70,7 @@ def write_nwb(source, path: str, *, frame_rate: float | None = None) -> at.Sensi
             TwoPhotonSeries(
                 name="TwoPhotonSeries",
                 description=f"calibration: {sensitivity}",
-                data=ZarrDataIO(Frames(movie, chunks), fillvalue=extremes[0].item(), **pipeline),
+                data=ZarrDataIO(Frames(movie, chunks), fillvalue=fill_value, **pipeline),
                 imaging_plane=plane,
                 rate=rate,
                 unit="n.a.",

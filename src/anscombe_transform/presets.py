@@ -71,7 +71,8 @@ def codec_pipeline(
     Returns
     -------
     dict
-        Keyword arguments of ``zarr.create_array``.
+        Keyword arguments of ``zarr.create_array``. Where 0, zarr's fill value, has no code, there is a
+        ``fill_value`` among them: the zero level, or what comes nearest to it.
 
     Raises
     ------
@@ -92,9 +93,13 @@ def codec_pipeline(
     True
     """
     codec = sensitivity.codec(zarr_format=zarr_format, sample=sample, beta=beta, **options)
-    return pipeline_for(
+    pipeline = pipeline_for(
         codec, preset=preset, zarr_format=zarr_format, chunks=chunks, sample=sample, time_axis=time_axis
     )
+    lowest, highest = codec.representable_range
+    if not lowest <= 0 <= highest:
+        pipeline["fill_value"] = min(max(round(codec.zero_level), lowest), highest)
+    return pipeline
 
 
 def pipeline_for(

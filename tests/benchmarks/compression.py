@@ -434,7 +434,7 @@ import numpy as np, zarr
 
 def write(movie, options):
     array = zarr.create_array({}, shape=movie.shape, dtype=movie.dtype, chunks=(100, 256, 256),
-                              fill_value=movie.min(), **options)
+                              **options)
     array[:] = movie
     return array
 

@@ -538,7 +538,9 @@ def choose_configuration(
     # The narrowest codes first.
     error: ValueError | None = None
     for candidate in candidates:
-        for room in (_with_head_room(candidate, low, high), (low, high)):
+        wide = _with_head_room(candidate, low, high)
+        # The fill value of an array is 0 if nobody says otherwise, and has to have a code.
+        for room in ((min(wide[0], 0), max(wide[1], 0)), wide, (low, high)):
             try:
                 chosen = fit(candidate, *room, choose_codes=False, least_blur=blur, excess_noise=excess_noise)
             except ValueError as found:
