@@ -41,6 +41,7 @@ Singles = NDArray[np.float32]
 _PATCH, _INNER, _FAR = 32, 24, 4
 _FIRST = (_PATCH - _INNER) // 2
 _MOST_PATCHES_ALONG = 8
+_AT_ONCE = 8
 # Σ w² of a second difference in time and along both axes.
 _SQUARED_WEIGHTS = 216.0
 _MOST_FRAMES = 48
@@ -123,15 +124,23 @@ class SharedNoise:
                 fine &= np.array([bool(wanted[y, x].all()) for y, x in places])
             if not fine.any():
                 return
-            patches, level = patches[fine], level[fine]
-            differences = _differences(patches)
-            self._energies[:, fine] += _without_common_courses(
-                [*differences, _inner(patches)], np.flatnonzero(fine) % 2
-            )
-            self._moments.append(_moments(patches, differences[0], level, fine))
-            across = _of_one_noise(differences[0][:, :_MOST_TESTED])
-            self._in_time[:, fine] += _energies_in_time(across)
-            least = _least_eigenvalue(across)
+            where = np.flatnonzero(fine)
+            covariances, ratios = [], []
+            moments = np.full((len(frames) // 3, len(fine), 2), math.nan)
+            # Few patches at a time stay in the processor's cache.
+            for some in np.array_split(where, -(-len(where) // _AT_ONCE)):
+                own = patches[some]
+                differences = _differences(own)
+                covariances.append(_covariances([*differences, _inner(own)]))
+                moments[:, some] = _moments(own, differences[0], level[some])
+                across = _of_one_noise(differences[0][:, :_MOST_TESTED])
+                self._in_time[:, some] += _energies_in_time(across)
+                ratios.append(_eigenvalue_ratios(across))
+            self._energies[:, fine] += _without_common_courses(np.concatenate(covariances, 1), where % 2)
+            self._moments.append(moments)
+            ratio = np.concatenate(ratios)
+            # Where scenes move, patches are contaminated from above.
+            least = float(np.quantile(ratio, 0.9)) if len(ratio) else math.nan
         if math.isfinite(least):
             self._least += least
             self._segments += 1
@@ -314,30 +323,35 @@ def _least(values: Floats, part: float) -> NDArray[np.intp]:
     return np.argsort(values, kind="stable")[:count]
 
 
-def _without_common_courses(images: list[Singles], sets: NDArray[np.intp]) -> Floats:
-    """Energies (half, patch, image) of images (patch, time, y, x) without what moves everywhere alike.
+def _covariances(images: list[Singles]) -> Floats:
+    """Covariances (image, patch, direction, direction) of images (patch, time, y, x) in time."""
+    basis = _directions(images[0].shape[1])
+    flat = [image.reshape(*image.shape[:2], -1) for image in images]
+    found = np.stack(
+        [(basis.T @ (one @ one.transpose(0, 2, 1)).astype(np.float64) @ basis) / one.shape[2] for one in flat]
+    )
+    # Of the residual itself, times the sum of the squared weights of both differences.
+    found[-1] *= 36
+    return found
+
+
+def _without_common_courses(covariances: Floats, sets: NDArray[np.intp]) -> Floats:
+    """Energies (half, patch, image) of covariances without what moves everywhere alike.
 
     When the field jitters, all patches change by the same few courses of time, and noise by as many as there
     are frames. The strongest courses are those of the patches of the other of two `sets`, so that noise has
     no part in the choice; half of the directions that are left make each half.
     """
-    times = images[0].shape[1]
-    basis = _directions(times)
-    flat = [image.reshape(*image.shape[:2], -1) for image in images]
-    covariances = [
-        (basis.T @ (one @ one.transpose(0, 2, 1)).astype(np.float64) @ basis) / one.shape[2] for one in flat
-    ]
-    # Of the residual itself, times the sum of the squared weights of both differences.
-    covariances[-1] *= 36
+    directions = covariances.shape[-1]
     total = np.trace(covariances[0], axis1=1, axis2=2)
     weight = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0)
-    energies = np.zeros((2, len(sets), len(images)))
+    energies = np.zeros((2, len(sets), len(covariances)))
     for own in (sets == 0, sets == 1):
-        left = np.eye(times - 1)
+        left = np.eye(directions)
         common = np.tensordot(weight[~own], covariances[_FARTHEST][~own], 1)
         if own.any() and common.any():
-            count = min(_COMMON_COURSES, (times - 1) // 3)
-            left = np.linalg.eigh(common)[1][:, : times - 1 - count]
+            count = min(_COMMON_COURSES, directions // 3)
+            left = np.linalg.eigh(common)[1][:, : directions - count]
         for half in range(2):
             for k, covariance in enumerate(covariances):
                 some = left[:, half::2]
@@ -345,15 +359,13 @@ def _without_common_courses(images: list[Singles], sets: NDArray[np.intp]) -> Fl
     return energies
 
 
-def _moments(patches: Singles, differences: Singles, level: Floats, fine: NDArray[np.bool_]) -> Floats:
-    """Mean and noise variance (moment, patch, 2) of every three frames, NaN of patches that are not fine."""
+def _moments(patches: Singles, differences: Singles, level: Floats) -> Floats:
+    """Mean and noise variance (moment, patch, 2) of every three frames."""
     triples = patches.shape[1] // 3 * 3
     one, two, three = (differences[:, k:triples:3] for k in range(3))
-    found = np.full((triples // 3, len(fine), 2), math.nan)
-    found[:, fine, 1] = np.square(two - (one + three) / 2).mean(axis=(2, 3)).T / (_SQUARED_WEIGHTS / 4)
+    variance = np.square(two - (one + three) / 2).mean(axis=(2, 3)).T / (_SQUARED_WEIGHTS / 4)
     mean = _inner(patches[:, :triples]).mean(axis=(2, 3), dtype=np.float64) + level[:, None]
-    found[:, fine, 0] = ((mean[:, 0::3] + 4 * mean[:, 1::3] + mean[:, 2::3]) / 6).T
-    return found
+    return np.stack([((mean[:, 0::3] + 4 * mean[:, 1::3] + mean[:, 2::3]) / 6).T, variance], axis=-1)
 
 
 def _directions(times: int) -> Floats:
@@ -390,14 +402,14 @@ def _energies_in_time(residuals: Singles) -> Floats:
     return energies
 
 
-def _least_eigenvalue(residuals: Singles) -> float:
-    """Least eigenvalue of the frames' covariance over the Marchenko-Pastur edge, of (patch, time, pixel).
+def _eigenvalue_ratios(residuals: Singles) -> Floats:
+    """Least eigenvalues of the frames' covariance over the Marchenko-Pastur edge, of (patch, time, pixel).
 
-    Where scenes move, patches are contaminated from above: their 0.9 quantile counts.
+    Of the patches of which that can be told.
     """
     times = residuals.shape[1]
     if times < _LEAST_FRAMES:
-        return math.nan
+        return np.empty(0)
     across = _directions(times).T.astype(np.float32) @ residuals
     eigenvalues = np.linalg.eigvalsh((across @ across.transpose(0, 2, 1)).astype(np.float64))
     # Pixels that hold all the noise, as hot ones do, or few photons, count as the fewer that they are.
@@ -406,5 +418,4 @@ def _least_eigenvalue(residuals: Singles) -> float:
         pixels = energy.sum(axis=1) ** 2 / np.square(energy).sum(axis=1) / _CORRELATED**2
         edge = np.maximum(1 - np.sqrt((times - 1) / pixels), 0) ** 2
         ratio = eigenvalues[:, 0] / eigenvalues.mean(axis=1) / edge
-    ratio = ratio[np.isfinite(ratio) & (edge > _LEAST_EDGE)]
-    return float(np.quantile(ratio, 0.9)) if len(ratio) else math.nan
+    return np.asarray(ratio[np.isfinite(ratio) & (edge > _LEAST_EDGE)])

@@ -174,7 +174,7 @@ class NoiseStatistics:
         self.tiles = self._place_rows * self._place_columns
         self._wanted = None if mask is None else _whole_tiles(mask, self.frame_shape)
         self._mask = mask
-        # Noise that pixels or frames share is looked for in these segments; None: in all.
+        # Segments in which noise that pixels or frames share is looked for; None: the fewer, the later.
         self._examined: frozenset[int] | None = None
         self.shared = SharedNoise(self.frame_shape)
         # Pixels that had one value in all frames of each segment.
@@ -383,7 +383,9 @@ class NoiseStatistics:
             return
         frames = frames if distinct.all() else frames[distinct]
         self.steps = self.steps + _steps(frames)
-        if self._examined is None or segment in self._examined:
+        # Of unknown length, a movie is looked at in its segments 0, 1, 2, 4, 8 and so on.
+        power_of_two = segment & (segment - 1) == 0
+        if power_of_two if self._examined is None else segment in self._examined:
             self.shared.add(frames, self._mask)
         self._still &= _still(frames)
         pedestal = _pedestal(frames)
