@@ -141,6 +141,17 @@ def damage(data: bytes) -> itertools.chain[bytes]:
     return itertools.chain(cut, flipped)
 
 
+def assert_damage_is_found(data: bytes, codes: np.ndarray, configuration: FrameConfiguration) -> None:
+    """Decode every damaged form of a chunk: it is an error, or of the same length and right."""
+    for damaged in damage(data):
+        try:
+            back = decode_chunk(damaged, codes.shape, codes.dtype, configuration)
+        except DamagedChunkError:
+            continue
+        assert len(damaged) == len(data)
+        assert np.array_equal(back, codes)
+
+
 @EACH
 @pytest.mark.parametrize("dtype", CODES)
 @pytest.mark.parametrize("kind", ["noise", "uniform", "zeros", "sparse"])
@@ -150,13 +161,7 @@ def test_damage_is_found(
     """No truncated chunk decodes, and of one with a flipped byte only what the checksum proves right."""
     codes = contents(rng, (6, 12, 13), dtype)[kind]
     data = encode_chunk(codes, configuration)
-    for damaged in damage(data):
-        try:
-            back = decode_chunk(damaged, codes.shape, dtype, configuration)
-        except DamagedChunkError:
-            continue
-        assert len(damaged) == len(data)
-        assert np.array_equal(back, codes)
+    assert_damage_is_found(data, codes, configuration)
 
 
 @settings(max_examples=200)

@@ -253,8 +253,7 @@ def _in_integers(curve: Curve, wanted: AnyFloat, kept: AnyFloat, normal: AnyFloa
     By descent along one code after the other, until none may move. `kept` holds the values of codes that no
     integer has.
     """
-    first = curve.first_integers(np.arange(len(wanted) + 1)).astype(np.float64)
-    low, high = first[:-1], first[1:] - 1
+    low, high = _integers_of(curve, len(wanted))
     result = np.where(low <= high, np.clip(np.rint(wanted), low, high), kept)
     slope, steepness = normal @ (result - wanted), np.diag(normal)
     free = np.flatnonzero(low < high).tolist()
@@ -272,15 +271,20 @@ def _in_integers(curve: Curve, wanted: AnyFloat, kept: AnyFloat, normal: AnyFloa
     return result
 
 
+def _integers_of(curve: Curve, codes: int) -> tuple[AnyFloat, AnyFloat]:
+    """First and last integer of every code; the first exceeds the last where a code has none."""
+    first = curve.first_integers(np.arange(codes + 1)).astype(np.float64)
+    return first[:-1], first[1:] - 1
+
+
 def _inside_bins(curve: Curve, values: AnyFloat, *, integers: bool) -> FloatArray:
     """Increasing values, each in the bin of its code."""
     real = curve.invert(np.arange(len(values) + 1) - 0.5)
     low, high = real[:-1], real[1:]
     if integers:
-        first = curve.first_integers(np.arange(len(values) + 1)).astype(np.float64)
+        first, last = _integers_of(curve, len(values))
         # An empty bin of integers has no edges to keep to but the real ones.
-        empty = first[1:] <= first[:-1]
-        low, high = np.where(empty, low, first[:-1]), np.where(empty, high, first[1:] - 1)
+        low, high = np.where(first > last, low, first), np.where(first > last, high, last)
     result: FloatArray = np.maximum.accumulate(np.clip(values, low, high))
     return result
 

@@ -433,8 +433,7 @@ import json, sys, time
 import numpy as np, zarr
 
 def write(movie, options):
-    array = zarr.create_array({}, shape=movie.shape, dtype=movie.dtype, chunks=(100, 256, 256),
-                              **options)
+    array = zarr.create_array({}, shape=movie.shape, dtype=movie.dtype, chunks=(100, 256, 256), **options)
     array[:] = movie
     return array
 

@@ -33,6 +33,20 @@ def movie(rng: np.random.Generator, dtype: str) -> np.ndarray:
     return np.where(codes > 0, np.minimum(codes + offset, np.iinfo(dtype).max), 0).astype(dtype)
 
 
+def kept(kind: str, name: str, chunk: bytes, codes: np.ndarray) -> dict[str, Any]:
+    """Write a chunk and its codes; the beginning of its entry in the list."""
+    entry = {"chunk": f"{kind}/{name}.chunk", "codes": f"{kind}/{name}.codes.raw"}
+    (FOLDER / entry["chunk"]).write_bytes(chunk)
+    (FOLDER / entry["codes"]).write_bytes(codes.astype(codes.dtype.newbyteorder("<")).tobytes())
+    return entry
+
+
+def listed(kind: str, entries: list[dict[str, Any]]) -> None:
+    """Write the list of the chunks of a kind."""
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    (FOLDER / f"{kind}.json").write_text(f"[\n{lines}\n]\n")
+
+
 def pairs() -> None:
     """Chunks whose values are stored in pairs, one of each method."""
     rng = np.random.default_rng(2027)
@@ -51,12 +65,9 @@ def pairs() -> None:
     ):
         chunk = encode_chunk(codes, configuration)
         assert chunk[1] == method, "the coder stores this movie by another method"
-        entry = {"chunk": f"pairs/{method:x}.chunk", "codes": f"pairs/{method:x}.codes.raw"}
-        (FOLDER / entry["chunk"]).write_bytes(chunk)
-        (FOLDER / entry["codes"]).write_bytes(codes.tobytes())
+        entry = kept("pairs", f"{method:x}", chunk, codes)
         entries.append(entry | {"shape": shape, "method": method, "configuration": configuration.to_json()})
-    lines = ",\n".join(json.dumps(entry) for entry in entries)
-    (FOLDER / "pairs.json").write_text(f"[\n{lines}\n]\n")
+    listed("pairs", entries)
 
 
 def linear() -> None:
@@ -80,15 +91,12 @@ def linear() -> None:
         stored = codes.astype(dtype)
         chunk = encode_chunk(stored, FrameConfiguration(time_axis=axis))
         assert chunk[1] & 0x0F == 3, "the coder stores these codes by another method"
-        entry = {"chunk": f"linear/{name}.chunk", "codes": f"linear/{name}.codes.raw", "dtype": dtype}
-        (FOLDER / entry["chunk"]).write_bytes(chunk)
-        (FOLDER / entry["codes"]).write_bytes(stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+        entry = kept("linear", name, chunk, stored) | {"dtype": dtype}
         entries.append(
             entry | {"shape": stored.shape, "time_axis": axis, "method": chunk[1], "gaps": chunk[2] > 15}
         )
     assert [entry["gaps"] for entry in entries] == [False, False, False, True, False, True]
-    lines = ",\n".join(json.dumps(entry) for entry in entries)
-    (FOLDER / "linear.json").write_text(f"[\n{lines}\n]\n")
+    listed("linear", entries)
 
 
 def ranges() -> None:
@@ -103,18 +111,11 @@ def ranges() -> None:
     for name, stored in (("blocks", codes), ("wide", wide)):
         chunk = encode_chunk(stored, FrameConfiguration.fit(stored))
         assert chunk[1] == 0x23, "the coder stores these codes by another method"
-        entry = {
-            "chunk": f"ranges/{name}.chunk",
-            "codes": f"ranges/{name}.codes.raw",
-            "dtype": stored.dtype.name,
-        }
-        (FOLDER / entry["chunk"]).write_bytes(chunk)
-        (FOLDER / entry["codes"]).write_bytes(stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+        entry = kept("ranges", name, chunk, stored) | {"dtype": stored.dtype.name}
         entries.append(
             entry | {"shape": stored.shape, "time_axis": 0, "method": chunk[1], "gaps": chunk[2] > 15}
         )
-    lines = ",\n".join(json.dumps(entry) for entry in entries)
-    (FOLDER / "ranges.json").write_text(f"[\n{lines}\n]\n")
+    listed("ranges", entries)
 
 
 def fitted() -> None:
@@ -143,16 +144,9 @@ def fitted() -> None:
         frame = codec_fitted.encode(frames, configuration.model)
         check = configuration.model.check
         chunk = bytes((0xF1, 0x24, check, 0xF1 ^ 0x24 ^ check ^ 0xFF)) + frame
-        entry = {
-            "chunk": f"fitted/{name}.chunk",
-            "codes": f"fitted/{name}.codes.raw",
-            "dtype": stored.dtype.name,
-        }
-        (FOLDER / entry["chunk"]).write_bytes(chunk)
-        (FOLDER / entry["codes"]).write_bytes(stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+        entry = kept("fitted", name, chunk, stored) | {"dtype": stored.dtype.name}
         entries.append(entry | {"shape": stored.shape, "configuration": configuration.to_json()})
-    lines = ",\n".join(json.dumps(entry) for entry in entries)
-    (FOLDER / "fitted.json").write_text(f"[\n{lines}\n]\n")
+    listed("fitted", entries)
 
 
 def arrays() -> None:
@@ -188,8 +182,7 @@ def arrays() -> None:
         for entry in entries[-4:]:
             entry |= {"array": f"frames/{entry['name']}.zarr"}
             entry["codes"] = {"file": f"frames/{dtype}.codes.raw", "dtype": dtype, "shape": list(codes.shape)}
-    lines = ",\n".join(json.dumps(entry) for entry in entries)
-    (FOLDER / "frames.json").write_text(f"[\n{lines}\n]\n")
+    listed("frames", entries)
 
 
 def main() -> None:

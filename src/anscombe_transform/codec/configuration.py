@@ -570,7 +570,6 @@ class _Span(NamedTuple):
 
     low: float
     high: float
-    has_nan: bool
     dtype: np.dtype[Any]
 
 
@@ -596,7 +595,7 @@ def _span(sample: Any) -> _Span:
         sample = np.reshape(sample, 1)
     row_bytes = math.prod(sample.shape[1:]) * dtype.itemsize
     step = max(1, _BLOCK_BYTES // row_bytes)
-    low, high, has_nan = math.inf, -math.inf, False
+    low, high = math.inf, -math.inf
     for start in range(0, sample.shape[0], step):
         values = np.asarray(sample[start : start + step])
         # fmin and fmax pass over NaN.
@@ -610,11 +609,10 @@ def _span(sample: Any) -> _Span:
                 f"the values must hold no infinities, which have no code, got one{place}: replace them "
                 "first, by NaN for instance"
             )
-        has_nan = has_nan or (dtype.kind == "f" and bool(np.isnan(values).any()))
         low, high = np.fmin(low, float(least)).item(), np.fmax(high, float(most)).item()
     if math.isinf(low):
         raise ValueError("the values must hold at least one number, got only NaN")
-    return _Span(low, high, has_nan, dtype)
+    return _Span(low, high, dtype)
 
 
 def _with_head_room(configuration: Configuration, low: float, high: float) -> tuple[float, float]:
