@@ -8,9 +8,15 @@ bytes of raw movie and run on one thread. ``over`` is the distance to the mean e
 true photons of a simulated movie (`anscombe_transform.limit`), which no coder can beat on average. Times are
 the best of several, in CPU seconds, and worth something against others of the same run only.
 
-Peers: ``pip install anscombe-transform[bench]``; what is missing is left out and named. PYMECompress takes
-part where it is installed. anscombe-transform 1.0.0 shares our import name, so that it runs in an environment
-of its own, given by ``--peer-python``:
+Peers: ``pip install anscombe-transform[bench]``; what is missing is left out and named. PYMECompress has
+no wheels and builds with old tools only: in an environment of its own with Python 3.11,
+
+    pip install numpy==1.26.4 "cython<3" "setuptools<60" wheel
+    pip install --no-build-isolation pymecompress==0.3.6
+    pip install anscombe-transform[bench] numpy==1.26.4
+
+anscombe-transform 1.0.0 shares our import name, so that it runs in an environment of its own too, given by
+``--peer-python``:
 
     python -m venv peer && peer/bin/pip install anscombe-transform==1.0.0 zarr==3.1.6
 
@@ -297,18 +303,19 @@ def _imagecodecs() -> list[Coder]:
 
 
 def _pymecompress() -> list[Coder]:
-    from PYMEcompress import bcl
+    from pymecompress.codecs import Huffman
 
+    codec = Huffman()
     return [
         Coder(
             "PYMECompress",
-            lambda q: bcl.huffman_compress_buffer(np.ascontiguousarray(q).view(np.uint8).reshape(-1)),
-            lambda data, q: bcl.huffman_decompress(data, q.nbytes).view(q.dtype).reshape(q.shape),
+            lambda q: codec.encode(q.view(np.uint8).reshape(-1)),
+            lambda data, q: np.asarray(codec.decode(data)).view(q.dtype).reshape(q.shape),
         )
     ]
 
 
-SLOW = [("pcodec", _pcodec), ("imagecodecs", _imagecodecs), ("PYMEcompress", _pymecompress)]
+SLOW = [("pcodec", _pcodec), ("imagecodecs", _imagecodecs), ("pymecompress", _pymecompress)]
 
 
 # --- measuring ----------------------------------------------------------------------------------------------
