@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from test_frames import assert_damage_is_found
 from test_frames_format import reader
 
-from anscombe_transform import _fitted_kernels, _model_kernels
+from anscombe_transform import (
+    _contexts_kernels,
+    _fitted_levels_kernels,
+    _model_kernels,
+)
 from anscombe_transform.codec import fitted, frames, still
 from anscombe_transform.codec.frames import DamagedChunkError, FrameConfiguration, decode_chunk, encode_chunk
 
@@ -122,7 +126,7 @@ def content_of(
     high = rng.integers(0, 2, size if itemsize == 2 else 0).astype(np.uint8)
     # All tables are alike, so that the symbols may be coded without knowing their contexts.
     words, more = np.zeros(size + 16, np.uint16), np.zeros(size * itemsize, np.uint8)
-    end, kept = _fitted_kernels.encode_symbols(
+    end, kept = _contexts_kernels.encode_symbols(
         low,
         high,
         np.zeros(size, np.uint16),
@@ -243,7 +247,7 @@ def test_frequencies_hold_every_symbol_that_is_frequent(rng: np.random.Generator
             counts = np.zeros(256)
             counts[:kinds] = rng.dirichlet(np.full(kinds, skew)) * 1e6 if kinds else 0
             frequency = np.zeros(256, np.uint16)
-            _fitted_kernels.share_out(counts, frequency)
+            _contexts_kernels.share_out(counts, frequency)
             assert frequency.sum(dtype=int) == 4096
             assert frequency[255] > 0
             assert np.all(frequency[counts >= 1e6 / 4096] > 0)
@@ -260,15 +264,15 @@ def test_the_arithmetic_coder_reaches_the_entropy(width: int, wide: bool, rng: n
     high = (rng.random(size) < 0.001).astype(np.uint8) if wide else np.empty(0, np.uint8)
     context = np.full(size, fitted.FIRST, np.uint16)
     counts = np.zeros((fitted.FIRST + 1, 256), np.uint32)
-    _fitted_kernels.count_symbols(low, high, context, width, 1, counts)
+    _contexts_kernels.count_symbols(low, high, context, width, 1, counts)
     frequency = np.zeros((2, 256), np.uint16)
     for row, f in zip(counts[[0, fitted.FIRST]], frequency, strict=True):
-        _fitted_kernels.share_out(row.astype(float), f)
+        _contexts_kernels.share_out(row.astype(float), f)
     class_of = np.zeros(fitted.FIRST + 1, np.uint8)
     class_of[-1] = 1
     words, more = np.zeros(size + 16, np.uint16), np.zeros(2 * size, np.uint8)
     begins = fitted._begins(frequency)
-    end, kept = _fitted_kernels.encode_symbols(
+    end, kept = _contexts_kernels.encode_symbols(
         low, high, context, width, class_of, frequency.reshape(-1), begins.reshape(-1), words, more
     )
     symbols = np.where((low == 255) | (high != 0 if wide else False) | (frequency[1, low] == 0), 255, low)
@@ -276,16 +280,16 @@ def test_the_arithmetic_coder_reaches_the_entropy(width: int, wide: bool, rng: n
     assert 16 * (words.size - end) <= 1.003 * bits + 16 * 17
     assert more.size - kept == (symbols == 255).sum() * (2 if wide else 1)
     tables = np.empty(2 * 4096, np.uint8), np.empty(2 * 256, np.uint32)
-    _fitted_kernels.fill_slots(frequency.reshape(-1), begins.reshape(-1), *tables)
+    _contexts_kernels.fill_slots(frequency.reshape(-1), begins.reshape(-1), *tables)
     padded = np.concatenate([words[end:], np.zeros(width, np.uint16)])
     begun = np.zeros(10, np.int64)
     begun[:8] = padded[:16:2] + 65536 * padded[1:16:2].astype(np.int64)
     begun[8] = 16
     back = np.empty((1, 200, width), np.uint16 if wide else np.uint8)
-    assert _fitted_kernels.decode_first(back, class_of, *tables, padded, more[kept:], begun)
+    assert _contexts_kernels.decode_first(back, class_of, *tables, padded, more[kept:], begun)
     assert np.array_equal(back.reshape(-1), low + 256 * high.astype(int) if wide else low)
     assert begun.tolist() == [65536] * 8 + [padded.size - width, more.size - kept]
-    assert not _fitted_kernels.decode_first(back, class_of, *tables, padded[:-width], more[kept:], begun)
+    assert not _contexts_kernels.decode_first(back, class_of, *tables, padded[:-width], more[kept:], begun)
 
 
 def test_contexts_are_joined_where_they_are_alike(rng: np.random.Generator) -> None:
@@ -296,7 +300,7 @@ def test_contexts_are_joined_where_they_are_alike(rng: np.random.Generator) -> N
         for context in range(20, 60):
             counts[196 * activity + context, :10] = rng.multinomial(4000, law[int(context >= 40)])
     ends = np.empty(fitted.FIRST, np.int64)
-    count = _fitted_kernels.join_contexts(counts, 100.0, 40, ends)
+    count = _contexts_kernels.join_contexts(counts, 100.0, 40, ends)
     found = set(ends[:count].tolist())
     assert count == 8
     assert found >= {196, 392, 588, 784}
@@ -305,7 +309,7 @@ def test_contexts_are_joined_where_they_are_alike(rng: np.random.Generator) -> N
 
 def test_the_kernels_and_the_codec_agree_on_their_constants() -> None:
     """The two modules that must not import each other count alike."""
-    assert (fitted.ACTIVITIES, fitted.FIRST) == (_fitted_kernels.ACTIVITIES, _fitted_kernels.FIRST)
-    assert (fitted.SMALL, fitted.WEIGHTS) == (_fitted_kernels.SMALL, _fitted_kernels.WEIGHTS)
-    assert fitted.ESCAPE == _fitted_kernels.ESCAPE
+    assert (fitted.ACTIVITIES, fitted.FIRST) == (_contexts_kernels.ACTIVITIES, _contexts_kernels.FIRST)
+    assert (fitted.SMALL, fitted.WEIGHTS) == (_fitted_levels_kernels.SMALL, _fitted_levels_kernels.WEIGHTS)
+    assert fitted.ESCAPE == _contexts_kernels.ESCAPE
     assert fitted.FIRST == 4 * _model_kernels.CONTEXTS

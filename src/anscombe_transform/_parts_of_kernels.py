@@ -9,10 +9,10 @@ compile as a function of flat arrays that `stay_apart` keeps from being copied i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils, event
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
+
 INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """Options of a function that only compiled functions call: what lets Python call it takes half its time."""
+
+
+def inner(function: _Function) -> _Function:
+    """Compile on first use as a part of other compiled functions; the type of the plain function stays."""
+    return cast("_Function", njit(nogil=True, cache=True, **INNER)(function))
 
 
 def _row(_: Any, array: Any, *where: Any) -> Any:

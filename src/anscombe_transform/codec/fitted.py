@@ -81,7 +81,7 @@ def applies(q: AnyArray) -> bool:
 
 def encode(q: AnyArray, model: FrameModel) -> bytes:
     """The zstd frame of frames (time, plane, y, x), to which weights can be fitted."""
-    from anscombe_transform import _fitted_kernels
+    from anscombe_transform import _contexts_kernels, _fitted_kernels
 
     size, own, width = q.size, q[0].size, q.shape[3]
     low = scratch("fitted-ranks", size)
@@ -119,7 +119,7 @@ def encode(q: AnyArray, model: FrameModel) -> bytes:
     words = scratch("fitted-words", size + 16, np.uint16)
     more = scratch("fitted-more", size * q.itemsize)
     begins = _begins(frequency)
-    end, kept = _fitted_kernels.encode_symbols(
+    end, kept = _contexts_kernels.encode_symbols(
         low, high, contexts, width, class_of, frequency.reshape(-1), begins.reshape(-1), words, more
     )
     head += [(more.size - kept).to_bytes(4, "little"), more[kept:].tobytes()]
@@ -129,13 +129,13 @@ def encode(q: AnyArray, model: FrameModel) -> bytes:
 
 def _state(q: AnyArray) -> AnyArray:
     """Running means after the first frame, (2, plane, y + 2, x + 2)."""
-    from anscombe_transform import _fitted_kernels
+    from anscombe_transform import _fitted_levels_kernels
 
     _, planes, height, width = q.shape
     shape = (2, planes, height + 2, width + 2)
     dtype = np.int16 if q.itemsize == 1 else np.int32
     state = scratch("fitted-state", 2 * planes * (height + 2) * (width + 2), dtype).reshape(shape)
-    _fitted_kernels.begin_means(q[0], state)
+    _fitted_levels_kernels.begin_means(q[0], state)
     return state
 
 
@@ -162,23 +162,23 @@ def _classes(
     low: AnyArray, high: AnyArray, contexts: AnyArray, width: int, own: int
 ) -> tuple[AnyArray, AnyArray]:
     """The class of every context, and the frequencies of every class."""
-    from anscombe_transform import _fitted_kernels
+    from anscombe_transform import _contexts_kernels
 
     step = max(1, low.size // _COUNTED) | 1
     counts = np.zeros((FIRST + 1, 256), np.uint32)
-    _fitted_kernels.count_symbols(low[:own], high[:own], contexts[:own], width, 1, counts)
-    _fitted_kernels.count_symbols(low[own:], high[own:], contexts[own:], width, step, counts)
+    _contexts_kernels.count_symbols(low[:own], high[:own], contexts[:own], width, 1, counts)
+    _contexts_kernels.count_symbols(low[own:], high[own:], contexts[own:], width, step, counts)
     counts[:FIRST] *= np.uint32(step)
     joined = np.empty((FIRST, 64), np.float64)
     joined[:, :63] = counts[:FIRST, :63]
     joined[:, 63] = counts[:FIRST, 63:].sum(1)
     ends = np.empty(FIRST, np.int64)
-    classes = _fitted_kernels.join_contexts(joined, _PRICE, _MOST_CLASSES, ends)
+    classes = _contexts_kernels.join_contexts(joined, _PRICE, _MOST_CLASSES, ends)
     ends = ends[:classes]
     sums = np.add.reduceat(counts[:FIRST], np.concatenate([[0], ends[:-1]]), axis=0, dtype=np.float64)
     frequency = np.zeros((classes + 1, 256), np.uint16)
     for k, row in enumerate([*sums, counts[FIRST].astype(np.float64)]):
-        _fitted_kernels.share_out(row, frequency[k])
+        _contexts_kernels.share_out(row, frequency[k])
     class_of = np.full(FIRST + 1, classes, np.uint8)
     class_of[:FIRST] = np.searchsorted(ends, np.arange(FIRST), side="right")
     return class_of, frequency
@@ -232,7 +232,7 @@ def decode(frame: memoryview, q: AnyArray, model: FrameModel) -> None:
     DamagedChunkError
         If the bytes are no such chunk.
     """
-    from anscombe_transform import _fitted_kernels
+    from anscombe_transform import _contexts_kernels, _fitted_kernels
 
     if not applies(q):
         raise DamagedChunkError("the chunk is damaged: frames of its shape are not stored so")
@@ -260,9 +260,9 @@ def decode(frame: memoryview, q: AnyArray, model: FrameModel) -> None:
     symbol_at = np.empty(len(coding.frequency) * _WHOLE, np.uint8)
     both = np.empty(coding.frequency.size, np.uint32)
     begins = _begins(coding.frequency).reshape(-1)
-    _fitted_kernels.fill_slots(coding.frequency.reshape(-1), begins, symbol_at, both)
+    _contexts_kernels.fill_slots(coding.frequency.reshape(-1), begins, symbol_at, both)
     symbols = scratch("symbols", q[0].size, q.dtype).reshape(q.shape[1:])
-    if not _fitted_kernels.decode_first(symbols, coding.class_of, symbol_at, both, words, more, begun):
+    if not _contexts_kernels.decode_first(symbols, coding.class_of, symbol_at, both, words, more, begun):
         raise _short()
     still.codes_of(symbols[None], start, q[:1])
     decode_frames = _fitted_kernels.decode_bytes if q.itemsize == 1 else _fitted_kernels.decode_words

@@ -1,0 +1,279 @@
+"""The compiled loops of the frame coder's method 4 that fit weights to a frame, in floating point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import njit
+
+from anscombe_transform import _still_kernels
+from anscombe_transform._contexts_kernels import ACTIVITIES
+from anscombe_transform._fitted_levels_kernels import (
+    CONSTANT,
+    GAINS,
+    QUIET,
+    TAPS,
+    TEMPORAL,
+    WEIGHTS,
+    new_innovation,
+    quiet_rows,
+)
+from anscombe_transform._frame_kernels import compiled
+from anscombe_transform._parts_of_kernels import INNER, inner, row, share_nothing
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    AnyArray = npt.NDArray[Any]
+
+FEATURES = TEMPORAL + 2
+SEGMENT = 32
+BLOCK = 1024
+# What earlier frames count in the fit of the next, and how much less a set may cost to be worth it.
+MEMORY = 0.8
+RIDGE = 1e-4
+
+
+@compiled
+def _features_of_segment(
+    state: AnyArray,
+    difference: AnyArray,
+    q: AnyArray,
+    plane: int,
+    y: int,
+    x: int,
+    level: Any,
+    out: AnyArray,
+    at: int,
+) -> None:
+    """What the levels of some pixels of a row are made of, in 1/8 code; first of all the code itself."""
+    share_nothing()
+    n, end, part, middle = SEGMENT, at + SEGMENT, np.float32(1 / 16), np.float32(level)
+    change = row(out, FEATURES - 2, at, end)
+    for i in range(n):
+        change[i] = np.float32(0)
+    own, codes = row(state, 1, plane, y + 1, x + 1, x + 1 + n), row(q, plane, y, x, x + n)
+    target, scale = row(out, 0, at, end), row(out, 18, at, end)
+    for i in range(n):
+        target[i] = (
+            np.float32(np.int32(np.int32(np.int32(codes[i]) << np.int32(7)) - np.int32(own[i]))) * part
+        )
+    for i in range(n):
+        scale[i] = (np.float32(own[i]) * part - middle) * part
+    f = 1
+    for k in range(9):
+        apart = row(difference, plane, y + k // 3, x + k % 3, x + k % 3 + n)
+        feature = row(out, f, at, end)
+        weight = np.float32((2 - abs(k // 3 - 1)) * (2 - abs(k % 3 - 1))) * part
+        for i in range(n):
+            value = np.float32(apart[i]) * part
+            feature[i] = value
+            change[i] += value * weight
+        f += 1
+    for k in range(9):
+        if k != 4:
+            mean = row(state, 1, plane, y + k // 3, x + k % 3, x + k % 3 + n)
+            feature = row(out, f, at, end)
+            for i in range(n):
+                feature[i] = np.float32(np.int32(np.int32(mean[i]) - np.int32(own[i]))) * part
+            f += 1
+    most = np.float32(QUIET / 16)
+    for i in range(n):
+        change[i] = min(max(change[i], -most), most)
+
+
+@inner
+def scale(by: float, out: AnyArray) -> None:
+    """Multiply a table by a number."""
+    for i in range(len(out)):
+        for j in range(out.shape[1]):
+            out[i, j] = out[i, j] * by if by else 0.0
+
+
+@inner
+def products(
+    state: AnyArray,
+    difference: AnyArray,
+    q: AnyArray,
+    places: AnyArray,
+    level: Any,
+    table: AnyArray,
+    out: AnyArray,
+) -> int:
+    """Products of the features at the places with each other; the number of pixels looked at."""
+    scale(0.0, out)
+    at = 0
+    for i in range(BLOCK):
+        table[FEATURES - 1, i] = np.float32(1)
+    for s in range(len(places)):
+        plane, y, x = places[s, 0], places[s, 1], places[s, 2]
+        _features_of_segment(state, difference, q, plane, y, x, level, table, at)
+        at += SEGMENT
+        if at == BLOCK or s == len(places) - 1:
+            _add_products(table, FEATURES, at, out)
+            at = 0
+    return len(places) * SEGMENT
+
+
+@njit(nogil=True, cache=True, fastmath=True, **INNER)  # type: ignore[untyped-decorator]
+def _dot_of_three(a: AnyArray, b: AnyArray, c: AnyArray, d: AnyArray, out: AnyArray) -> None:
+    """Sums of the products of one feature with three others, in any order."""
+    share_nothing()
+    one = two = three = np.float32(0)
+    for i in range(a.size):
+        value = a[i]
+        one += value * b[i]
+        two += value * c[i]
+        three += value * d[i]
+    out[0], out[1], out[2] = one, two, three
+
+
+@compiled
+def _add_products(table: AnyArray, used: int, size: int, out: AnyArray) -> None:
+    """Add the products of features with each other; their number is a multiple of three."""
+    found = np.empty(3, np.float32)
+    for i in range(used):
+        one = row(table, i, 0, size)
+        for j in range(0, i + 1, 3):
+            b, c, d = row(table, j, 0, size), row(table, j + 1, 0, size), row(table, j + 2, 0, size)
+            _dot_of_three(one, b, c, d, found)
+            for k in range(min(3, i + 1 - j)):
+                out[i, j + k] += found[k]
+                if i != j + k:
+                    out[j + k, i] += found[k]
+
+
+@inner
+def whole(gram: AnyArray, found: AnyArray, pixels: float, size: int, tried: AnyArray, out: AnyArray) -> float:
+    """Weights of a set of those found for the features, as coarse as pays; what they cost, in bits.
+
+    The first number of `out` beyond the set is the precision. Infinite if none are allowed.
+    """
+    least = np.inf
+    tried[0] = 0.0
+    for precision in (5, 6, 7, 8, 10):
+        unit = 1.0 / (1 << precision)
+        cost = 8.0 * 16
+        magnitude = largest = 0.0
+        for f in range(1, FEATURES - 1):
+            v = np.floor(found[f] / unit + 0.5)
+            cost += 24.0 if abs(v) > 127 else 8.0
+            magnitude += abs(v * unit)
+            largest = max(largest, abs(v * unit))
+            tried[f] = v * unit
+        # The constant takes up what rounding the others has cost.
+        mean = gram[0, FEATURES - 1]
+        for f in range(1, FEATURES - 1):
+            mean -= tried[f] * gram[f, FEATURES - 1]
+        tried[FEATURES - 1] = np.floor(mean / pixels * 65536 + 0.5) / 65536
+        if magnitude > 3.9 or largest > 1.95 or abs(tried[FEATURES - 1]) > 8000:
+            continue
+        bits = 0.5 * size * np.log2(_still_kernels.loss(gram, FEATURES, tried, pixels)) + cost
+        if bits < least:
+            least = bits
+            for f in range(1, FEATURES - 1):
+                out[f - 1] = np.int32(np.floor(tried[f] * 4096 + 0.5))
+            # The halves of 1/32 code that each pixel around loses by rounding down.
+            out[CONSTANT] = np.int32(np.floor(tried[FEATURES - 1] * 65536 + 0.5)) + (17 << 13)
+            out[WEIGHTS] = precision
+    return least
+
+
+@inner
+def in_force(gram: AnyArray, w: AnyArray, pixels: float, size: int, tried: AnyArray) -> float:
+    """What the weights of a set cost, in bits."""
+    for f in range(1, FEATURES - 1):
+        tried[f] = w[f - 1] / 4096
+    tried[FEATURES - 1] = (w[CONSTANT] - (17 << 13)) / 65536
+    bits: float = 0.5 * size * np.log2(_still_kernels.loss(gram, FEATURES, tried, pixels))
+    return bits
+
+
+@inner
+def fit_taps(
+    q: AnyArray,
+    level: AnyArray,
+    change: AnyArray,
+    decay: int,
+    limits: AnyArray,
+    table: AnyArray,
+    gram: AnyArray,
+    gains: AnyArray,
+    found: AnyArray,
+    w: AnyArray,
+) -> None:
+    """Weights of the innovations above and gains of the activities of a plane, on strips of rows of it."""
+    height, width = q.shape
+    s, a = np.zeros(width + 4, np.int16), np.zeros(width + 4, np.int16)
+    apart = max(16, height // 6)
+    size = min(width, BLOCK)
+    unit = 1 << (12 - w[WEIGHTS])
+    scale(MEMORY, gram)
+    scale(MEMORY, gains)
+    for second in range(2):
+        for first in range(0, height, apart):
+            quiet_rows(s, a, limits)
+            for y in range(first, min(first + 14, height)):
+                if y >= first + 6:
+                    line = row(q, y, 0, width)
+                    past = row(level, y, 0, width)
+                    if second:
+                        _add_gains(line, past, s, a, row(change, y, 0, width), w, limits, gains)
+                    else:
+                        for i in range(size):
+                            table[0, i] = np.float32(
+                                (np.int32(line[i]) << 7) - np.int32(past[i])
+                            ) / np.float32(128)
+                        for k in range(5):
+                            for i in range(size):
+                                table[k + 1, i] = np.float32(s[i + k]) / np.float32(128)
+                        _add_products(table, 6, size, gram)
+                new_innovation(row(q, y, 0, width), row(level, y, 0, width), np.int16(decay), s, a)
+        if second:
+            for k in range(ACTIVITIES):
+                gain = (gains[k, 0] + 200.0) / (gains[k, 1] + 200.0)
+                gain = np.floor(min(max(gain, 0.0), 2.0) * 4096 / unit + 0.5)
+                w[GAINS + k] = np.int32(min(gain * unit, 8192 - unit))
+        else:
+            _still_kernels.least_squares(gram, 6, True, 1e-3, found)
+            total = 0.0
+            for k in range(5):
+                total += abs(found[k + 1])
+            shrink = 1.9 / total if total > 1.9 else 1.0
+            for k in range(5):
+                w[TAPS + k] = np.int32(
+                    min(
+                        max(
+                            np.trunc(found[k + 1] * shrink * 4096 / unit + np.copysign(0.5, found[k + 1]))
+                            * unit,
+                            -8128,
+                        ),
+                        8128,
+                    )
+                )
+
+
+@compiled
+def _add_gains(
+    q: AnyArray,
+    level: AnyArray,
+    s: AnyArray,
+    a: AnyArray,
+    change: AnyArray,
+    w: AnyArray,
+    limits: AnyArray,
+    gains: AnyArray,
+) -> None:
+    """Products of what the rows above show with what is left to show, by activity."""
+    for i in range(q.size):
+        moved = 0.0
+        for k in range(5):
+            moved += np.float64(s[i + k]) * np.float64(w[TAPS + k])
+        moved *= 1.0 / (4096 * 128)
+        z = (a[i] + a[i + 4] + 2 * (a[i + 1] + a[i + 2] + a[i + 3])) >> 3
+        z += (abs(change[i]) * limits[3]) >> 4
+        k = int(z >= limits[0]) + int(z >= limits[1]) + int(z >= limits[2])
+        left = min(max(float(q[i]) - float(level[i]) / 128, -32.0), 32.0)
+        gains[k, 0] += moved * left
+        gains[k, 1] += moved * moved
