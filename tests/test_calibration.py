@@ -144,7 +144,9 @@ def test_rows_are_the_sums_they_are_defined_as(rng, length, order, halves, shape
     rows = np.zeros((halves, tiles * CLASSES, len(COLUMNS)))
     words = np.zeros((0, 0, 0), np.uint16)
     space = scratch(np.zeros(scratch_size(length), np.float32), order)
-    segment_rows(words, frames, 0, 0, order, 10.0, 300.0, space, space.view(np.int32), rows)
+    segment_rows(
+        words, frames, 0, 0, 0, (shape[0] - 2) // TILE, order, 10.0, 300.0, space, space.view(np.int32), rows
+    )
     parts = [frames] if halves == 1 else [frames[: length // 2], frames[length // 2 :]]
     expected = np.stack(
         [

@@ -118,6 +118,73 @@ def test_white_noise_has_no_direction_of_less_variance_than_the_law_allows(rng):
     assert 1 < shared_noise(rng.normal(size=(24, 256, 256)).astype(np.float32)).dimensions < 2.5
 
 
+def differences(patch):
+    """Second differences of a patch, and itself, at its inner pixels (image, time, pixel)."""
+
+    def second(image, axis, distance):
+        return 2 * image - np.roll(image, distance, axis) - np.roll(image, -distance, axis)
+
+    images = [second(second(patch, 1, along_y), 2, along_x) for along_y in (1, 4) for along_x in (1, 4)]
+    return np.stack([image[:, 4:28, 4:28].reshape(len(patch), -1) for image in (*images, patch)])
+
+
+def in_time(residuals):
+    """Mean squared second differences in time (half, near or far), summed over the frames of a half."""
+    found = np.zeros((2, 2))
+    for half, centres in enumerate(np.array_split(np.arange(3, len(residuals) - 3), 2)):
+        for k, d in enumerate((1, 3)):
+            change = 2 * residuals[centres] - residuals[centres - d] - residuals[centres + d]
+            found[half, k] = np.square(change).mean(axis=1).sum()
+    return found
+
+
+def least_eigenvalue_over_edge(residuals):
+    """The least eigenvalue of the covariance, scene left out, over that of as many white pixels."""
+    moving = residuals - residuals.mean(axis=0)
+    eigenvalues = np.linalg.eigvalsh(moving @ moving.T)[1:]
+    energy = np.square(moving).sum(axis=0)
+    pixels = energy.sum() ** 2 / np.square(energy).sum() / 1.944**2
+    return eigenvalues[0] / eigenvalues.mean() / (1 - np.sqrt((len(residuals) - 1) / pixels)) ** 2
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32", ">i4"])
+@pytest.mark.parametrize("length", [24, 31])
+def test_sums_of_patches_are_what_they_are_defined_as(rng, dtype, length):
+    """What is told from products of frames equals its definition by differences and eigenvalues."""
+    photons = rng.gamma(2.0, 5.0, (32, 96)) * (1 + 0.1 * np.sin(np.arange(length) / 3))[:, None, None]
+    movie = (100 + 7 * rng.poisson(photons)).astype(dtype)
+    shared = SharedNoise((32, 96))
+    shared.add(movie)
+    images = [differences(movie[:, :, x : x + 32].astype(np.float64)) for x in (0, 32, 64)]
+    for patch, own in enumerate(images):
+        residuals = own[0, :24] / own[0, :24].std(axis=1, keepdims=True)
+        np.testing.assert_allclose(shared._in_time[:, patch], in_time(residuals), rtol=1e-4)
+        one, two, three = (own[0, k : length // 3 * 3 : 3] for k in range(3))
+        variance = np.square(two - (one + three) / 2).mean(axis=1) / 54
+        np.testing.assert_allclose(shared._moments[0][:, patch, 1], variance, rtol=1e-5)
+        mean = own[4].mean(axis=1)
+        expected = [(mean[k] + 4 * mean[k + 1] + mean[k + 2]) / 6 for k in range(0, length // 3 * 3, 3)]
+        np.testing.assert_allclose(shared._moments[0][:, patch, 0], expected, rtol=1e-6)
+    ratios = [
+        least_eigenvalue_over_edge(own[0, :24] / own[0, :24].std(axis=1, keepdims=True)) for own in images
+    ]
+    assert shared.dimensions == pytest.approx(np.quantile(ratios, 0.9), rel=1e-4)
+
+    # Courses of time in common are those of the other patches: of the odd one, and of both even ones.
+    moving = [own - own.mean(axis=1, keepdims=True) for own in images]
+    products = [np.einsum("kip,kjp->kij", own, own) / 576 for own in moving]
+    for own, others in (([1], [0, 2]), ([0, 2], [1])):
+        common = sum(products[k][3] / np.trace(products[k][0]) for k in others)
+        # The first has no part: it is the scene.
+        left = np.linalg.eigh(common)[1][:, 1 : length - min(6, (length - 1) // 3)]
+        for patch in own:
+            for half in range(2):
+                some = left[:, half::2]
+                expected = [np.trace(some.T @ product @ some) for product in products[patch]]
+                expected[4] *= 36
+                np.testing.assert_allclose(shared._energies[half, patch], expected, rtol=1e-4)
+
+
 def test_shared_noise_of_parts_adds_up(rng):
     """Sums over two parts of a movie are those over the whole; unwanted and constant patches are left out."""
     movie = rng.poisson(20, (48, 70, 70)).astype(np.uint16)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from anscombe_transform._parts_of_kernels import INNER, row, stay_apart
+from anscombe_transform._parts_of_kernels import INNER, row, share_nothing, stay_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -431,8 +431,10 @@ def scratch(space: Singles, order: int) -> Singles:
         _Y_T: time, _Y_TY: time * second, _Y_TX: time * second, _Y_TXY: time * second**2,
         _Y3_T: -6, _Y3_TY: 36, _Y3_TXY: -216,
     }  # fmt: skip
-    for column in range(0, _MEASURES * _AREA, _AREA):
-        space[_FACTORS + column // _AREA] = 1 / norms.get(column, 1)
+    factors = space[_FACTORS : _FACTORS + _MEASURES]
+    factors[:] = 1
+    for column, norm in norms.items():
+        factors[column // _AREA] /= norm
     return space
 
 
@@ -442,6 +444,8 @@ def segment_rows(
     singles: Singles,
     flip: int,
     top: int,
+    first_row: int,
+    end_row: int,
     order: int,
     floor: float,
     ceiling: float,
@@ -449,14 +453,16 @@ def segment_rows(
     bits: Integers,
     rows: Doubles,
 ) -> None:
-    """Fill `rows` (halves, tiles · 4, columns) from consecutive frames (time, y, x), from row `top` on.
+    """Fill `rows` (halves, tiles · 4, columns) from consecutive frames (time, y, x), some rows of tiles.
+
+    They are those from `first_row` up to `end_row`, of which the first begins at row `top` of the frames.
 
     The frames are `words` of 16 bits, signed ones with `flip` 0x8000 and else with 0, or `singles`; the other
     one is empty. Pixels are sorted into classes by their neighbours: in the other half, where there are two.
     `order` 2 takes the temporal filter [1, −2, 1], 1 takes [1, −1]. Samples ≥ `ceiling` or ≤ `floor` are
-    counted. Tiles start one pixel from the edge; the frame needs one pixel more on every side of them. There
-    are as many rows of tiles as `rows` holds. `space` is what `scratch` gives, `bits` the same
-    memory as integers. The caller fills in the segment's number.
+    counted. Tiles start one pixel from the edge; the frame needs one pixel more on every side of them.
+    `space` is what `scratch` gives, `bits` the same memory as integers. The caller fills in the segment's
+    number.
     """
     length, width = max(words.shape[0], singles.shape[0]), max(words.shape[2], singles.shape[2])
     halves = rows.shape[0]
@@ -465,14 +471,15 @@ def segment_rows(
     counting = floor > -np.inf or ceiling < np.inf
     strip, weights = row(space, _FRAMES, _FRAMES + length * _STRIP), row(space, _WEIGHTS, _LINE)
     x2, x3 = row(space, _X2, _X2 + _STRIP), row(space, _X3, _X3 + _STRIP)
-    for ty in range(rows.shape[1] // (CLASSES * tiles_x)):
+    for ty in range(first_row, end_row):
+        at = top + (ty - first_row) * TILE
         for first in range(0, tiles_x, _STRIP_TILES):
             # The last strip can be narrower: what is computed beyond its width is not used.
             count = min(_STRIP_TILES, tiles_x - first)
             if words.size:
-                _load_words(words, flip, top + ty * TILE, first * TILE, count * TILE + 2, strip)
+                _load_words(words, flip, at, first * TILE, count * TILE + 2, strip)
             else:
-                _load_singles(singles, top + ty * TILE, first * TILE, count * TILE + 2, strip)
+                _load_singles(singles, at, first * TILE, count * TILE + 2, strip)
             for half in range(halves):
                 begin, end = half * middle, middle if half < halves - 1 else length
                 total = row(space, _TOTALS + half * _STRIP, _TOTALS + (half + 1) * _STRIP)
@@ -598,3 +605,58 @@ def _add_squares(a: Singles, b: Singles, c: Singles, out: Singles) -> None:
     for j in range(out.size):
         r = a[j] - TWO * b[j] + c[j]
         out[j] += r * r
+
+
+# Sides of a patch and of its inner part, in which second differences at either distance stay in the patch.
+PATCH, INNER_SIDE, NEAR, FAR = 32, 24, 1, 4
+FIRST_INNER = (PATCH - INNER_SIDE) // 2
+_INNER_AREA = INNER_SIDE * INNER_SIDE
+
+
+@_compile
+def patch_differences(patches: Singles, space: Singles, images: Singles) -> None:
+    """Second differences along y and x of images of 32 × 32 pixels (patch, time, pixel).
+
+    `images` (patch, image, time, pixel) gets, at the inner pixels, those at distances 1 and 1 along y and x,
+    1 and 4, 4 and 1, 4 and 4, and the image itself. `space` has room for two lines of a patch.
+    """
+    for k in range(patches.shape[0]):
+        for t in range(patches.shape[1]):
+            _patch_differences(
+                row(patches, k, t, 0, PATCH * PATCH),
+                row(space, 0, PATCH),
+                row(space, PATCH, 2 * PATCH),
+                row(images, k, 0, t, 0, _INNER_AREA),
+                row(images, k, 1, t, 0, _INNER_AREA),
+                row(images, k, 2, t, 0, _INNER_AREA),
+                row(images, k, 3, t, 0, _INNER_AREA),
+                row(images, k, 4, t, 0, _INNER_AREA),
+            )
+
+
+@_compile
+def _patch_differences(
+    patch: Singles,
+    near: Singles,
+    far: Singles,
+    near_near: Singles,
+    near_far: Singles,
+    far_near: Singles,
+    far_far: Singles,
+    itself: Singles,
+) -> None:
+    """Second differences of one patch; `near` and `far` have room for those of a line along y."""
+    share_nothing()
+    for y in range(INNER_SIDE):
+        here, to = (y + FIRST_INNER) * PATCH, y * INNER_SIDE
+        for j in range(PATCH):
+            twice = TWO * patch[here + j]
+            near[j] = twice - patch[here - NEAR * PATCH + j] - patch[here + NEAR * PATCH + j]
+            far[j] = twice - patch[here - FAR * PATCH + j] - patch[here + FAR * PATCH + j]
+        for j in range(INNER_SIDE):
+            x = FIRST_INNER + j
+            near_near[to + j] = TWO * near[x] - near[x - NEAR] - near[x + NEAR]
+            near_far[to + j] = TWO * near[x] - near[x - FAR] - near[x + FAR]
+            far_near[to + j] = TWO * far[x] - far[x - NEAR] - far[x + NEAR]
+            far_far[to + j] = TWO * far[x] - far[x - FAR] - far[x + FAR]
+            itself[to + j] = patch[here + x]

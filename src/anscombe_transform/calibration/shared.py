@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,7 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 # Sides of a patch and of its inner part, which second differences at distance 4 stay within the patch of.
-_PATCH, _INNER, _FAR = 32, 24, 4
-_FIRST = (_PATCH - _INNER) // 2
+_PATCH, _INNER = 32, 24
 _MOST_PATCHES_ALONG = 8
 _AT_ONCE = 8
 # Σ w² of a second difference in time and along both axes.
@@ -52,6 +52,10 @@ _MOST_TESTED, _LEAST_FRAMES = 24, 8
 _COMMON_COURSES = 6
 # Σ ρ² of a second difference's autocorrelations: pixels that count for one, along each axis.
 _CORRELATED = 1.944
+# A frame's variance over its mean square that rounding to float32 makes.
+_ROUNDED = 1e-6
+# Values of which squared differences, added up, stay within float32.
+_LARGEST = 1e16
 # Patches in which too few pixels hold the noise have no lower edge to compare with.
 _LEAST_EDGE = 0.2
 _QUIET = 1 / 3
@@ -113,34 +117,34 @@ class SharedNoise:
             return
         places = [(slice(y, y + _PATCH), slice(x, x + _PATCH)) for y, x in self._corners]
         frames = frames[:_MOST_FRAMES]
-        with np.errstate(invalid="ignore", over="ignore"):
-            centred = [_centred(frames[:, y, x]) for y, x in places]
-            patches, level = (
-                np.stack([patch for patch, _ in centred]),
-                np.array([mean for _, mean in centred]),
-            )
-            fine = np.isfinite(patches.sum(axis=(1, 2, 3)))
-            if wanted is not None:
-                fine &= np.array([bool(wanted[y, x].all()) for y, x in places])
-            if not fine.any():
-                return
-            where = np.flatnonzero(fine)
-            covariances, ratios = [], []
-            moments = np.full((len(frames) // 3, len(fine), 2), math.nan)
-            # Few patches at a time stay in the processor's cache.
-            for some in np.array_split(where, -(-len(where) // _AT_ONCE)):
-                own = patches[some]
-                differences = _differences(own)
-                covariances.append(_covariances([*differences, _inner(own)]))
-                moments[:, some] = _moments(own, differences[0], level[some])
-                across = _of_one_noise(differences[0][:, :_MOST_TESTED])
-                self._in_time[:, some] += _energies_in_time(across)
-                ratios.append(_eigenvalue_ratios(across))
-            self._energies[:, fine] += _without_common_courses(np.concatenate(covariances, 1), where % 2)
-            self._moments.append(moments)
-            ratio = np.concatenate(ratios)
-            # Where scenes move, patches are contaminated from above.
-            least = float(np.quantile(ratio, 0.9)) if len(ratio) else math.nan
+        fine = np.ones(len(places), bool)
+        if wanted is not None:
+            fine &= np.array([bool(wanted[y, x].all()) for y, x in places])
+        if not _is_small(frames.dtype):
+            fine &= np.array([_is_moderate(frames[:, y, x]) for y, x in places])
+        if not fine.any():
+            return
+        where = np.flatnonzero(fine)
+        found, ratios = [], []
+        moments = np.full((len(frames) // 3, len(fine), 2), math.nan)
+        # Few patches at a time stay in the processor's cache, always in the same memory.
+        most = min(_AT_ONCE, len(where))
+        patches = np.empty((most, len(frames), _PATCH**2), np.float32)
+        images = np.empty((most, _FARTHEST + 2, len(frames), _INNER**2), np.float32)
+        for some in np.array_split(where, -(-len(where) // _AT_ONCE)):
+            level = _fill(images, patches, [frames[:, places[k][0], places[k][1]] for k in some])
+            filled = images[: len(some)]
+            products = (filled @ filled.transpose(0, 1, 3, 2)).astype(np.float64) / _INNER**2
+            moments[:, some] = _moments(filled, level)
+            tested = _OfOneNoise(filled[:, 0, :_MOST_TESTED], products[:, 0])
+            self._in_time[:, some] += tested.energies_in_time()
+            ratios.append(tested.eigenvalue_ratios())
+            found.append(products)
+        self._energies[:, fine] += _without_common_courses(np.concatenate(found), where % 2)
+        self._moments.append(moments)
+        ratio = np.concatenate(ratios)
+        # Where scenes move, patches are contaminated from above.
+        least = float(np.quantile(ratio, 0.9)) if len(ratio) else math.nan
         if math.isfinite(least):
             self._least += least
             self._segments += 1
@@ -283,38 +287,34 @@ def _starts(side: int) -> list[int]:
     return [int(start) for start in np.linspace(0, max(side - _PATCH, 0), count)]
 
 
-def _centred(patch: NDArray[Any]) -> tuple[Singles, float]:
-    """A patch as float32, less its mean, which would take the digits of small noise; and that mean."""
-    if patch.dtype.kind in "iu" and patch.dtype.itemsize <= 2:
-        return np.asarray(patch, np.float32), 0.0
-    wide = np.asarray(patch, np.float64)
-    mean = float(wide.mean())
-    return np.asarray(wide - mean, np.float32), mean
+def _is_small(dtype: np.dtype[Any]) -> bool:
+    """Whether values are integers that float32 holds, and their differences."""
+    return dtype.kind in "iu" and dtype.itemsize <= 2
 
 
-def _inner(patches: Singles) -> Singles:
-    """The inner part of patches."""
-    return patches[:, :, _FIRST : _FIRST + _INNER, _FIRST : _FIRST + _INNER]
+def _is_moderate(patch: NDArray[Any]) -> bool:
+    """Whether no value is NaN, or one whose square float32 could not hold."""
+    return float(patch.min()) > -_LARGEST and float(patch.max()) < _LARGEST
 
 
-def _differences(patches: Singles) -> list[Singles]:
-    """Second differences along y and x at the distances, at the pixels of the inner part of patches."""
-    inner = slice(_FIRST, _FIRST + _INNER)
+def _fill(images: Singles, patches: Singles, frames: list[NDArray[Any]]) -> Floats:
+    """Fill in second differences of the frames of patches, and themselves, and return the patches' level.
 
-    def moved(by: int) -> slice:
-        return slice(inner.start + by, inner.stop + by)
+    `images` (patch, image, time, pixel) are those along y and x at distances 1 and 1, 1 and 4, 4 and 1, and 4
+    and 4, at the pixels of the inner part. `patches` (patch, time, pixel) has room for the frames.
+    """
+    from anscombe_transform._statistics_kernels import patch_differences
 
-    found = []
-    for along_y in (1, _FAR):
-        rows = patches[:, :, inner] * np.float32(2)
-        rows -= patches[:, :, moved(-along_y)]
-        rows -= patches[:, :, moved(along_y)]
-        for along_x in (1, _FAR):
-            one = rows[..., inner] * np.float32(2)
-            one -= rows[..., moved(-along_x)]
-            one -= rows[..., moved(along_x)]
-            found.append(one)
-    return found
+    level = np.zeros(len(frames))
+    for k, patch in enumerate(frames):
+        if not _is_small(patch.dtype):
+            # The mean would take the digits of small noise.
+            patch = np.asarray(patch, np.float64)
+            level[k] = patch.mean()
+            patch = patch - level[k]
+        patches[k].reshape(patch.shape)[...] = patch
+    patch_differences(patches[: len(frames)], np.empty(2 * _PATCH, np.float32), images)
+    return level
 
 
 def _least(values: Floats, part: float) -> NDArray[np.intp]:
@@ -323,99 +323,103 @@ def _least(values: Floats, part: float) -> NDArray[np.intp]:
     return np.argsort(values, kind="stable")[:count]
 
 
-def _covariances(images: list[Singles]) -> Floats:
-    """Covariances (image, patch, direction, direction) of images (patch, time, y, x) in time."""
-    basis = _directions(images[0].shape[1])
-    flat = [image.reshape(*image.shape[:2], -1) for image in images]
-    found = np.stack(
-        [(basis.T @ (one @ one.transpose(0, 2, 1)).astype(np.float64) @ basis) / one.shape[2] for one in flat]
-    )
-    # Of the residual itself, times the sum of the squared weights of both differences.
-    found[-1] *= 36
-    return found
+def _without_common_courses(products: Floats, sets: NDArray[np.intp]) -> Floats:
+    """Energies (half, patch, image) of images without what moves everywhere alike.
 
-
-def _without_common_courses(covariances: Floats, sets: NDArray[np.intp]) -> Floats:
-    """Energies (half, patch, image) of covariances without what moves everywhere alike.
-
-    When the field jitters, all patches change by the same few courses of time, and noise by as many as there
-    are frames. The strongest courses are those of the patches of the other of two `sets`, so that noise has
-    no part in the choice; half of the directions that are left make each half.
+    From the `products` of their frames (patch, image, time, time), means over the pixels. When the field
+    jitters, all patches change by the same few courses of time, and noise by as many as there are frames. The
+    strongest courses are those of the patches of the other of two `sets`, so that noise has no part in the
+    choice; half of the directions that are left make each half.
     """
-    directions = covariances.shape[-1]
-    total = np.trace(covariances[0], axis1=1, axis2=2)
+    basis = _directions(products.shape[-1])
+    total = np.tensordot(products[:, 0], basis @ basis.T, 2)
     weight = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0)
-    energies = np.zeros((2, len(sets), len(covariances)))
+    energies = np.zeros((2, *products.shape[:2]))
     for own in (sets == 0, sets == 1):
-        left = np.eye(directions)
-        common = np.tensordot(weight[~own], covariances[_FARTHEST][~own], 1)
+        left = basis
+        common = basis.T @ np.tensordot(weight[~own], products[~own, _FARTHEST], 1) @ basis
         if own.any() and common.any():
-            count = min(_COMMON_COURSES, directions // 3)
-            left = np.linalg.eigh(common)[1][:, : directions - count]
+            count = min(_COMMON_COURSES, basis.shape[1] // 3)
+            left = basis @ np.linalg.eigh(common)[1][:, : basis.shape[1] - count]
         for half in range(2):
-            for k, covariance in enumerate(covariances):
-                some = left[:, half::2]
-                energies[half, own, k] = np.einsum("ik,pij,jk->p", some, covariance[own], some, optimize=True)
+            some = left[:, half::2]
+            energies[half, own] = np.tensordot(products[own], some @ some.T, 2)
+    # Of the patches themselves, times the sum of the squared weights of both differences.
+    energies[..., -1] *= 36
     return energies
 
 
-def _moments(patches: Singles, differences: Singles, level: Floats) -> Floats:
+def _moments(images: Singles, level: Floats) -> Floats:
     """Mean and noise variance (moment, patch, 2) of every three frames."""
-    triples = patches.shape[1] // 3 * 3
-    one, two, three = (differences[:, k:triples:3] for k in range(3))
-    variance = np.square(two - (one + three) / 2).mean(axis=(2, 3)).T / (_SQUARED_WEIGHTS / 4)
-    mean = _inner(patches[:, :triples]).mean(axis=(2, 3), dtype=np.float64) + level[:, None]
+    triples = images.shape[2] // 3 * 3
+    one, two, three = (images[:, 0, k:triples:3] for k in range(3))
+    variance = np.square(two - (one + three) / 2).mean(axis=2).T / (_SQUARED_WEIGHTS / 4)
+    mean = images[:, -1, :triples].mean(axis=2, dtype=np.float64) + level[:, None]
     return np.stack([((mean[:, 0::3] + 4 * mean[:, 1::3] + mean[:, 2::3]) / 6).T, variance], axis=-1)
 
 
+@cache
 def _directions(times: int) -> Floats:
     """Directions of time (time, time − 1) orthogonal to a constant, which is the scene."""
     columns = np.column_stack([np.ones(times), np.eye(times)[:, 1:]])
     return np.asarray(np.linalg.qr(columns)[0][:, 1:], np.float64)
 
 
-def _of_one_noise(residuals: Singles) -> Singles:
-    """Residuals (patch, time, y, x) as (patch, time, pixel), each frame of a patch over its own noise.
-
-    Zero for patches in which a frame holds one value.
-    """
-    flat = residuals.reshape(*residuals.shape[:2], -1)
-    spread = flat.std(axis=2, keepdims=True)
-    fine = (spread > 0).all(axis=1, keepdims=True)
-    return np.where(fine, flat / np.where(spread > 0, spread, np.float32(1)), np.float32(0))
-
-
-def _energies_in_time(residuals: Singles) -> Floats:
-    """Energies (half, patch, near or far) of second differences in time, one and three frames apart."""
-    energies = np.zeros((2, len(residuals), 2))
-    times = residuals.shape[1]
-    centres = np.arange(3, times - 3)
-    for half, some in enumerate(np.array_split(centres, 2)):
+@cache
+def _forms_in_time(times: int) -> Floats:
+    """Quadratic forms (half, near or far, time, time): squares of second differences, one and three apart."""
+    forms = np.zeros((2, 2, times, times))
+    for half, some in enumerate(np.array_split(np.arange(3, times - 3), 2)):
         for k, distance in enumerate((1, 3)):
             for centre in some:
-                difference = (
-                    2 * residuals[:, centre]
-                    - residuals[:, centre - distance]
-                    - residuals[:, centre + distance]
-                )
-                energies[half, :, k] += np.square(difference).mean(axis=1)
-    return energies
+                weights = np.zeros(times)
+                weights[[centre - distance, centre, centre + distance]] = -1, 2, -1
+                forms[half, k] += np.outer(weights, weights)
+    return forms
 
 
-def _eigenvalue_ratios(residuals: Singles) -> Floats:
-    """Least eigenvalues of the frames' covariance over the Marchenko-Pastur edge, of (patch, time, pixel).
+class _OfOneNoise:
+    """Residuals (patch, time, pixel), each frame of a patch over its own noise.
 
-    Of the patches of which that can be told.
+    Zero for patches in which a frame holds one value. `products` (patch, time, time) of the residuals,
+    means over the pixels, are those of these frames and maybe more.
     """
-    times = residuals.shape[1]
-    if times < _LEAST_FRAMES:
-        return np.empty(0)
-    across = _directions(times).T.astype(np.float32) @ residuals
-    eigenvalues = np.linalg.eigvalsh((across @ across.transpose(0, 2, 1)).astype(np.float64))
-    # Pixels that hold all the noise, as hot ones do, or few photons, count as the fewer that they are.
-    energy = np.square(across.astype(np.float64)).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pixels = energy.sum(axis=1) ** 2 / np.square(energy).sum(axis=1) / _CORRELATED**2
-        edge = np.maximum(1 - np.sqrt((times - 1) / pixels), 0) ** 2
-        ratio = eigenvalues[:, 0] / eigenvalues.mean(axis=1) / edge
-    return np.asarray(ratio[np.isfinite(ratio) & (edge > _LEAST_EDGE)])
+
+    def __init__(self, residuals: Singles, products: Floats) -> None:
+        self._residuals = residuals
+        self._times = residuals.shape[1]
+        products = products[:, : self._times, : self._times]
+        square = np.diagonal(products, axis1=1, axis2=2)
+        variance = square - residuals.mean(axis=2, dtype=np.float64) ** 2
+        # What rounding leaves of one value is none.
+        fine = (variance > _ROUNDED * square).all(axis=1, keepdims=True)
+        self._scale = np.where(fine, 1 / np.sqrt(np.where(fine, variance, 1)), 0)
+        self._products = products * self._scale[:, :, None] * self._scale[:, None, :]
+
+    def energies_in_time(self) -> Floats:
+        """Energies (half, patch, near or far) of second differences in time, one and three frames apart."""
+        energies = np.tensordot(_forms_in_time(self._times), self._products, ((2, 3), (1, 2)))
+        return np.asarray(energies.transpose(0, 2, 1))
+
+    def eigenvalue_ratios(self) -> Floats:
+        """Least eigenvalues of the frames' covariance over the Marchenko-Pastur edge.
+
+        Of the patches of which that can be told.
+        """
+        if self._times < _LEAST_FRAMES:
+            return np.empty(0)
+        basis = _directions(self._times)
+        eigenvalues = np.linalg.eigvalsh(basis.T @ self._products @ basis)
+        # Pixels that hold all the noise, as hot ones do, or few photons, count as the fewer that they are.
+        energy = self._energy_of_pixels()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels = energy.sum(axis=1) ** 2 / np.square(energy).sum(axis=1) / _CORRELATED**2
+            edge = np.maximum(1 - np.sqrt((self._times - 1) / pixels), 0) ** 2
+            ratio = eigenvalues[:, 0] / eigenvalues.mean(axis=1) / edge
+        return np.asarray(ratio[np.isfinite(ratio) & (edge > _LEAST_EDGE)])
+
+    def _energy_of_pixels(self) -> Floats:
+        """Energy (patch, pixel) of the residuals' course of time about its mean."""
+        scaled = self._residuals * self._scale[:, :, None].astype(np.float32)
+        scaled -= scaled.mean(axis=1, keepdims=True)
+        return np.asarray(np.square(scaled, out=scaled).sum(axis=1), np.float64)

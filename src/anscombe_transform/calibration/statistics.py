@@ -51,13 +51,17 @@ _LEAST_HALVED = 6
 _MOST_ROWS = 130_000
 _FEWEST_GROUPS = 2
 _MOST_PLACES = 8192
-# Memory for the float32 copy of the part of a segment that is worked on.
+# Memory for the float32 copy of the part of a segment that is worked on, or for its rows.
 _BAND_BYTES = 1 << 20
+# Of the four classes of a tile.
+_ROW_BYTES = CLASSES * 21 * 8
 # Memory of a kind that a thread keeps for the next segment, at most.
 _MOST_KEPT_BYTES = 32 << 20
 _LAG_COLUMNS = 6
 # Segments in which shared noise is looked for.
 _MOST_EXAMINED = 5
+# Pixels along a side that tell how neighbouring frames differ.
+_STEPPED = 64
 # Frames from which on pixels that never change are blank, and not alike by chance.
 _LEAST_STILL = 12
 # Tiles of a segment that tell whether noise is white, and frames per residual, which reaches over seven.
@@ -389,7 +393,7 @@ class NoiseStatistics:
             self.shared.add(frames, self._mask)
         self._still &= _still(frames)
         pedestal = _pedestal(frames)
-        firsts = self._bands(len(frames))
+        firsts = self._bands(frames)
         shape = (self._halves, self._place_rows, self._place_columns, CLASSES, len(COLUMNS))
         new = segment >> self._level not in self._groups
         rows = np.empty(shape) if new else _memory_for("rows", shape, np.float64)
@@ -407,9 +411,11 @@ class NoiseStatistics:
         self._add_to_group(segment >> self._level, by_place, own=new)
         self._coarsen()
 
-    def _bands(self, frames: int) -> range:
+    def _bands(self, frames: NDArray[Any]) -> range:
         """First place row of each band of the field that is worked on at a time, to bound the memory."""
-        per_place_row = 4 * frames * self._joined * TILE * self.frame_shape[1]
+        copied = 0 if _is_words(frames) else 4 * frames[:, 0].size * TILE
+        table = self._halves * self._place_columns * _ROW_BYTES
+        per_place_row = self._joined * max(copied, table)
         return range(0, self._place_rows, max(1, _BAND_BYTES // per_place_row))
 
     def _fill(self, out: Floats, first: int, frames: NDArray[Any], pedestal: float) -> int:
@@ -419,34 +425,46 @@ class NoiseStatistics:
         """
         from anscombe_transform._statistics_kernels import COLUMNS, scratch, scratch_size, segment_rows
 
+        last = first + self._bands(frames).step
         first_tile_row = first * self._joined
-        tile_rows = self._bands(len(frames)).step * self._joined
-        tile_rows = min(tile_rows, (self.frame_shape[0] - 2) // TILE - first_tile_row)
+        tile_rows = min(last * self._joined, (self.frame_shape[0] - 2) // TILE) - first_tile_row
         rows = slice(first_tile_row * TILE, (first_tile_row + tile_rows) * TILE + 2)
         words, flip, top = _as_words(frames, rows)
         band = _NO_SINGLES if words.size else _as_float32(frames[:, rows], pedestal)
         not_finite = 0
         if frames.dtype.kind == "f" and not np.isfinite(band.sum(dtype=np.float64)):
             not_finite = int(np.count_nonzero(~np.isfinite(band[:, 1:-1])))
-        shape = (self._halves, tile_rows * self._place_columns * CLASSES, len(COLUMNS))
-        table = _memory_for("table", shape, np.float64)
+        # Rows of tiles that are joined into places are worked out elsewhere.
+        table, begin = out, first_tile_row
+        if self._joined > 1:
+            shape = (self._halves, tile_rows, *out.shape[2:])
+            table, begin = _memory_for("table", shape, np.float64), 0
         floor, ceiling = self.floor - pedestal, self.ceiling - pedestal
         space = scratch(_memory_for("space", (scratch_size(len(frames)),), np.float32), self.order)
-        segment_rows(words, band, flip, top, self.order, floor, ceiling, space, space.view(np.int32), table)
+        segment_rows(
+            words,
+            band,
+            flip,
+            top,
+            begin,
+            begin + tile_rows,
+            self.order,
+            floor,
+            ceiling,
+            space,
+            space.view(np.int32),
+            table.reshape(self._halves, -1, len(COLUMNS)),
+        )
+        found = table[:, begin : begin + tile_rows]
         if frames.dtype.kind == "f":
-            table[~np.isfinite(table).all(axis=-1)] = 0
+            found[~np.isfinite(found).all(axis=-1)] = 0
         if self._wanted is not None:
-            wanted = self._wanted[first_tile_row : first_tile_row + tile_rows].ravel()
-            table[:, np.repeat(~wanted, CLASSES)] = 0
+            found[:, ~self._wanted[first_tile_row : first_tile_row + tile_rows]] = 0
         if pedestal:
             for name in ("q", "x_t", "x_ty", "x_tx", "x_txy", "x3_t", "x3_ty", "x3_txy"):
-                table[..., COLUMNS.index(name)] += pedestal * table[..., 3]
-        band_rows = out[:, first : first + self._bands(len(frames)).step]
-        by_row = table.reshape(self._halves, tile_rows, *out.shape[2:])
+                found[..., COLUMNS.index(name)] += pedestal * found[..., 3]
         if self._joined > 1:
-            np.add.reduceat(by_row, np.arange(0, tile_rows, self._joined), axis=1, out=band_rows)
-        else:
-            band_rows[...] = by_row
+            np.add.reduceat(found, np.arange(0, tile_rows, self._joined), axis=1, out=out[:, first:last])
         return not_finite
 
     def _add_lags(self, frames: NDArray[Any], pedestal: float) -> None:
@@ -557,10 +575,14 @@ def _blank(frame: NDArray[Any]) -> bool:
 
 def _still(frames: NDArray[Any]) -> Bools:
     """Pixels that have one value in all frames; only those that seem to are looked at in each."""
-    still = frames[0] == frames[-1]
+    first, last = frames[0], len(frames) - 1
+    still = first == frames[last]
+    # Whole frames are compared faster than pixels here and there, of which few are then left.
+    for k in (last // 2, last // 4, 3 * last // 4):
+        still &= first == frames[k]
     where = np.flatnonzero(still)
-    value = np.take(frames[0], where)
-    for frame in frames[1:-1]:
+    value = np.take(first, where)
+    for frame in frames[1:last]:
         if not where.size:
             break
         same = np.take(frame, where) == value
@@ -571,12 +593,12 @@ def _still(frames: NDArray[Any]) -> Bools:
 
 
 def _steps(frames: NDArray[Any]) -> Floats:
-    """Mean squared difference of frames one and two apart, on one pixel of every 5 × 5."""
+    """Mean squared difference of frames one and two apart, on one pixel of every 5 × 5 or more."""
     if len(frames) < 4:
         return np.zeros(2)
-    small = frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2
-    every = frames[:, ::5, ::5]
-    kind = np.float32 if small else np.float64
+    apart = max(5, min(frames.shape[1:]) // _STEPPED)
+    every = frames[:, ::apart, ::apart]
+    kind = np.float32 if _is_words(frames) else np.float64
     few, step = (_memory_for(name, every.shape, kind) for name in (f"few of {kind}", f"step of {kind}"))
     few[...] = every
     found = np.zeros(2)
@@ -588,11 +610,16 @@ def _steps(frames: NDArray[Any]) -> Floats:
 
 def _pedestal(frames: NDArray[Any]) -> float:
     """Level to be taken off before float32, which would round wide integers and doubles far from zero."""
-    if frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2:
+    if _is_words(frames):
         return 0.0
     middle = frames[len(frames) // 2].astype(np.float64)
     finite = middle[np.isfinite(middle)]
     return float(np.rint(np.median(finite))) if finite.size else 0.0
+
+
+def _is_words(frames: NDArray[Any]) -> bool:
+    """Whether frames hold integers that fit 16 bits."""
+    return frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2
 
 
 def _as_words(frames: NDArray[Any], rows: slice) -> tuple[NDArray[np.uint16], int, int]:
@@ -600,7 +627,7 @@ def _as_words(frames: NDArray[Any], rows: slice) -> tuple[NDArray[np.uint16], in
 
     Empty of other dtypes. Frames that lie together as words are not copied.
     """
-    if frames.dtype.kind not in "iu" or frames.dtype.itemsize > 2:
+    if not _is_words(frames):
         return _NO_WORDS, 0, 0
     signed = frames.dtype.kind == "i"
     native, top = np.dtype(np.int16 if signed else np.uint16), rows.start
