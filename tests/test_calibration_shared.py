@@ -207,3 +207,13 @@ def test_frames_too_small_to_compare_tell_nothing(rng):
     shared = shared_noise(rng.poisson(20, (24, 20, 20)))
     assert np.isnan(shared.dimensions)
     assert not shared.smoothing().above(0.0, 1)
+
+
+def test_a_high_zero_level_changes_nothing(rng):
+    """Energies are those of the noise, however far from zero the signal lies."""
+    movie = rng.normal(200, 8, (30, 64, 96)).astype(np.uint16)
+    low, high = SharedNoise(movie.shape[1:]), SharedNoise(movie.shape[1:])
+    low.add(movie)
+    high.add(movie + np.uint16(60_000))
+    assert np.array_equal(low._energies, high._energies)
+    assert np.allclose(low._moments[0] + [60_000, 0], high._moments[0], rtol=1e-12, atol=0)

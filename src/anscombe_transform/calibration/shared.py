@@ -305,14 +305,11 @@ def _fill(images: Singles, patches: Singles, frames: list[NDArray[Any]]) -> Floa
     """
     from anscombe_transform._statistics_kernels import patch_differences
 
-    level = np.zeros(len(frames))
+    level = np.empty(len(frames))
     for k, patch in enumerate(frames):
-        if not _is_small(patch.dtype):
-            # The mean would take the digits of small noise.
-            patch = np.asarray(patch, np.float64)
-            level[k] = patch.mean()
-            patch = patch - level[k]
-        patches[k].reshape(patch.shape)[...] = patch
+        # Squares of the mean would take the digits of small noise. Whole numbers stay whole.
+        level[k] = np.rint(patch[0].mean()) if _is_small(patch.dtype) else patch.mean(dtype=np.float64)
+        np.subtract(patch, level[k], out=patches[k].reshape(patch.shape), casting="same_kind")
     patch_differences(patches[: len(frames)], np.empty(2 * _PATCH, np.float32), images)
     return level
 
