@@ -125,15 +125,14 @@ def content_of(
     low = rng.integers(0, 66, size).astype(np.uint8)
     high = rng.integers(0, 2, size if itemsize == 2 else 0).astype(np.uint8)
     # All tables are alike, so that the symbols may be coded without knowing their contexts.
-    words, more = np.zeros(size + 16, np.uint16), np.zeros(size * itemsize, np.uint8)
+    words, more = np.zeros(size + 64, np.uint16), np.zeros(size * itemsize, np.uint8)
     end, kept = _contexts_kernels.encode_symbols(
         low,
         high,
         np.zeros(size, np.uint16),
         codes.shape[-1],
         class_of,
-        frequency.reshape(-1),
-        fitted._begins(frequency).reshape(-1),
+        frequency,
         words,
         more,
     )
@@ -256,7 +255,7 @@ def test_frequencies_hold_every_symbol_that_is_frequent(rng: np.random.Generator
 @pytest.mark.parametrize("width", [38, 40, 61])
 @pytest.mark.parametrize("wide", [False, True])
 def test_the_arithmetic_coder_reaches_the_entropy(width: int, wide: bool, rng: np.random.Generator) -> None:
-    """Symbols take what the frequencies of their classes say, and sixteen words; rare ones come behind."""
+    """Symbols take what the frequencies of their classes say, and two words a state; rare ones come last."""
     size = 200 * width
     share = rng.dirichlet(np.full(20, 0.7))
     low = rng.choice(20, size, p=share).astype(np.uint8)
@@ -270,26 +269,26 @@ def test_the_arithmetic_coder_reaches_the_entropy(width: int, wide: bool, rng: n
         _contexts_kernels.share_out(row.astype(float), f)
     class_of = np.zeros(fitted.FIRST + 1, np.uint8)
     class_of[-1] = 1
-    words, more = np.zeros(size + 16, np.uint16), np.zeros(2 * size, np.uint8)
-    begins = fitted._begins(frequency)
-    end, kept = _contexts_kernels.encode_symbols(
-        low, high, context, width, class_of, frequency.reshape(-1), begins.reshape(-1), words, more
-    )
+    words, more = np.zeros(size + 64, np.uint16), np.zeros(2 * size, np.uint8)
+    end, kept = _contexts_kernels.encode_symbols(low, high, context, width, class_of, frequency, words, more)
     symbols = np.where((low == 255) | (high != 0 if wide else False) | (frequency[1, low] == 0), 255, low)
     bits = (12 - np.log2(frequency[1, symbols])).sum()
-    assert 16 * (words.size - end) <= 1.003 * bits + 16 * 17
+    assert 16 * (words.size - end) <= 1.003 * bits + 16 * 65
     assert more.size - kept == (symbols == 255).sum() * (2 if wide else 1)
-    tables = np.empty(2 * 4096, np.uint8), np.empty(2 * 256, np.uint32)
-    _contexts_kernels.fill_slots(frequency.reshape(-1), begins.reshape(-1), *tables)
-    padded = np.concatenate([words[end:], np.zeros(width, np.uint16)])
-    begun = np.zeros(10, np.int64)
-    begun[:8] = padded[:16:2] + 65536 * padded[1:16:2].astype(np.int64)
-    begun[8] = 16
+    laws = np.empty(3 * _contexts_kernels.SPAN // 4, np.uint32)
+    tables, table_of = laws.view(np.uint8), class_of * np.uint32(_contexts_kernels.SPAN)
+    _contexts_kernels.fill_tables(frequency, tables, laws)
+    padded = np.concatenate([words[end:], np.zeros(width + 1, np.uint16)])
+    states = padded[:64:2] + padded[1:64:2] * np.uint32(65536)
+    begun, taken = states.copy(), np.array([64, 0])
     back = np.empty((1, 200, width), np.uint16 if wide else np.uint8)
-    assert _contexts_kernels.decode_first(back, class_of, *tables, padded, more[kept:], begun)
+    assert _contexts_kernels.decode_first(back, table_of, tables, padded, more[kept:], states, taken)
     assert np.array_equal(back.reshape(-1), low + 256 * high.astype(int) if wide else low)
-    assert begun.tolist() == [65536] * 8 + [padded.size - width, more.size - kept]
-    assert not _contexts_kernels.decode_first(back, class_of, *tables, padded[:-width], more[kept:], begun)
+    assert states.tolist() == [65536] * 32
+    assert taken.tolist() == [padded.size - width - 1, more.size - kept]
+    taken[:] = 64, 0
+    cut = padded[: -2 * width]
+    assert not _contexts_kernels.decode_first(back, table_of, tables, cut, more[kept:], begun, taken)
 
 
 def test_contexts_are_joined_where_they_are_alike(rng: np.random.Generator) -> None:

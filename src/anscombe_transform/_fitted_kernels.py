@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform import _still_kernels
-from anscombe_transform._contexts_kernels import ACTIVITIES, ESCAPE, LANES, decode_row
+from anscombe_transform._contexts_kernels import ACTIVITIES, ESCAPE, LANES, decode_row, row_of_symbols
 from anscombe_transform._fitted_levels_kernels import (
     GAINS,
     LEVEL,
@@ -179,11 +179,11 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
         decay: int,
         limits: AnyArray,
         table: AnyArray,
-        class_of: AnyArray,
-        symbol_at: AnyArray,
-        both: AnyArray,
+        table_of: AnyArray,
+        tables: AnyArray,
         words: AnyArray,
-        begun: AnyArray,
+        states: AnyArray,
+        taken: AnyArray,
         more: AnyArray,
         state: AnyArray,
     ) -> bool:
@@ -196,14 +196,11 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
         moved, gain = np.empty(width, np.int16), np.empty(width, np.int16)
         total = np.empty((height, width), np.int16)
         small, gains_in_force = np.empty(22, np.int16), np.empty(ACTIVITIES, np.int16)
-        symbols = np.empty(width, np.uint8)
-        context, index = np.empty(width, np.uint16), np.empty(width, np.uint16)
+        context, own, symbols = row_of_symbols(width, tables)
+        index = np.empty(width, np.uint16)
         place = np.empty(width, np.uint16)
         base = np.empty(width, q.dtype)
-        states = np.empty(LANES, np.uint32)
-        for k in range(LANES):
-            states[k] = begun[k]
-        at, taken, last = begun[LANES], begun[LANES + 1], words.size - width
+        at, known, last = taken[0], taken[1], words.size - width - 1
         for t in range(1, frames):
             w = row(sets, set_of[t], 0, WEIGHTS)
             small_weights(w, small)
@@ -234,27 +231,27 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
                         place,
                         base,
                     )
-                    # Behind the last word there is room for a row.
+                    # Behind the last word there is room for a row and one.
                     if at > last:
                         return False
-                    at = decode_row(words, at, context, class_of, symbol_at, both, states, symbols)
+                    at = decode_row(words, at, context, table_of, tables, own, states, symbols)
                     if restore(symbols, place, base, table, index, line) == ESCAPE:
                         for x in range(width):
                             if symbols[x] == ESCAPE:
-                                if taken + (1 if narrow else 2) > more.size:
+                                if known + (1 if narrow else 2) > more.size:
                                     return False
-                                code = np.int64(table[np.int64(place[x]) | np.int64(more[taken])])
+                                code = np.int64(table[np.int64(place[x]) | np.int64(more[known])])
                                 code += np.int64(base[x])
-                                taken += 1
+                                known += 1
                                 if not narrow:
-                                    code += np.int64(more[taken]) << 8
-                                    taken += 1
+                                    code += np.int64(more[known]) << 8
+                                    known += 1
                                 line[x] = q.dtype.type(code)
                     new_innovation(line, past, np.int16(decay), s, a)
                 move_means(row(q, t, plane, 0, height), rates, t, plane, state)
-        fits = at == last and taken == more.size
+        fits = at == last and known == more.size
         for k in range(LANES):
-            fits &= states[k] == 65536
+            fits &= states[k] == 1 << 16
         return bool(fits)
 
     return run

@@ -116,12 +116,9 @@ def encode(q: AnyArray, model: FrameModel) -> bytes:
     class_of, frequency = _classes(low, high, contexts, width, own)
     head = [_front(start), _head(limits, found[:count], set_of)]
     head.append(_class_bytes(class_of, frequency))
-    words = scratch("fitted-words", size + 16, np.uint16)
+    words = scratch("fitted-words", size + 2 * _contexts_kernels.LANES, np.uint16)
     more = scratch("fitted-more", size * q.itemsize)
-    begins = _begins(frequency)
-    end, kept = _contexts_kernels.encode_symbols(
-        low, high, contexts, width, class_of, frequency.reshape(-1), begins.reshape(-1), words, more
-    )
+    end, kept = _contexts_kernels.encode_symbols(low, high, contexts, width, class_of, frequency, words, more)
     head += [(more.size - kept).to_bytes(4, "little"), more[kept:].tobytes()]
     coded = words[end:].astype("<u2", copy=False).view(np.uint8)
     return pack_parts([np.frombuffer(b"".join(head), np.uint8), coded])
@@ -184,13 +181,6 @@ def _classes(
     return class_of, frequency
 
 
-def _begins(frequency: AnyArray) -> AnyArray:
-    """Where the places of every symbol of every class begin."""
-    begins = np.zeros_like(frequency)
-    np.cumsum(frequency[:, :-1], axis=1, out=begins[:, 1:])
-    return begins
-
-
 # --- the bytes in front of the words ------------------------------------------------------------------------
 
 
@@ -248,21 +238,21 @@ def decode(frame: memoryview, q: AnyArray, model: FrameModel) -> None:
     known = int.from_bytes(content[at : at + 4].tobytes(), "little")
     more = content[at + 4 : at + 4 + known]
     rest = content[at + 4 + known :]
-    if more.size != known or rest.size % 2 or rest.size < 32:
+    lanes = _contexts_kernels.LANES
+    if more.size != known or rest.size % 2 or rest.size < 4 * lanes:
         raise _short()
-    # The kernels look one row ahead of the words that they need.
-    words = scratch("fitted-words", rest.size // 2 + width, np.uint16)
+    # The kernels look one row ahead of the words that they need, and one word.
+    words = scratch("fitted-words", rest.size // 2 + width + 1, np.uint16)
     words[: rest.size // 2] = np.frombuffer(rest.tobytes(), "<u2")
     words[rest.size // 2 :] = 0
-    begun = np.zeros(10, np.int64)
-    begun[:8] = words[:16:2] + 65536 * words[1:16:2].astype(np.int64)
-    begun[8] = 16
-    symbol_at = np.empty(len(coding.frequency) * _WHOLE, np.uint8)
-    both = np.empty(coding.frequency.size, np.uint32)
-    begins = _begins(coding.frequency).reshape(-1)
-    _contexts_kernels.fill_slots(coding.frequency.reshape(-1), begins, symbol_at, both)
+    states = words[: 2 * lanes : 2] + 65536 * words[1 : 2 * lanes : 2].astype(np.uint32)
+    taken = np.array([2 * lanes, 0], np.int64)
+    span = _contexts_kernels.SPAN
+    laws = np.empty((len(coding.frequency) + 1) * span // 4, np.uint32)
+    table_of, table = coding.class_of.astype(np.uint32) * np.uint32(span), laws.view(np.uint8)
+    _contexts_kernels.fill_tables(coding.frequency, table, laws)
     symbols = scratch("symbols", q[0].size, q.dtype).reshape(q.shape[1:])
-    if not _contexts_kernels.decode_first(symbols, coding.class_of, symbol_at, both, words, more, begun):
+    if not _contexts_kernels.decode_first(symbols, table_of, table, words, more, states, taken):
         raise _short()
     still.codes_of(symbols[None], start, q[:1])
     decode_frames = _fitted_kernels.decode_bytes if q.itemsize == 1 else _fitted_kernels.decode_words
@@ -274,11 +264,11 @@ def decode(frame: memoryview, q: AnyArray, model: FrameModel) -> None:
         coding.decay,
         coding.limits,
         tables(model).codes,
-        coding.class_of,
-        symbol_at,
-        both,
+        table_of,
+        table,
         words,
-        begun,
+        states,
+        taken,
         more,
         _state(q),
     )
