@@ -82,6 +82,14 @@ def test_floats_equal_the_definition(p: Plan, dtype: str, seed: int) -> None:
     assert _kernels.encode_floats(x, codes, *p._double, -1) == np.count_nonzero(~inside)
 
 
+@settings(max_examples=10, deadline=None)
+@given(p=plans, length=st.integers(1, 40))
+def test_codes_do_not_depend_on_the_length_of_an_array(p: Plan, length: int) -> None:
+    """What is left over by the loop that takes many values at once gets the same codes."""
+    x = np.linspace(0, 65535, 60 * length).astype("uint16").reshape(60, length)
+    assert np.array_equal([p.encode(part) for part in x], p.encode(x))
+
+
 @pytest.mark.parametrize("dtype", [*SHORT, *WIDE])
 def test_encoders_report_the_extremes(dtype: str, rng: np.random.Generator) -> None:
     """The smallest and largest input come back from the pass that encodes, wherever they are."""
@@ -92,11 +100,12 @@ def test_encoders_report_the_extremes(dtype: str, rng: np.random.Generator) -> N
         y = x.copy()
         y[where], y[500] = 1, 120
         if y.dtype.itemsize <= 2:
-            none = (np.int32(0),) * 4
+            numbers = p._short_numbers(y.dtype)
+            none = (y.dtype.type(0),) * 4, (codes.dtype.type(0),) * 4
             found = (
                 p._short_kernel(y.dtype)(y, codes),
-                _kernels.encode_single(y, codes, *p._single),
-                _kernels.encode_patched(y, codes, *p._single, none, none),
+                _kernels.encode_single(y, codes, *numbers),
+                _kernels.encode_patched(y, codes, *numbers, *none),
                 _kernels.encode_table(y, y.view(f"u{y.dtype.itemsize}"), np.zeros(65536, "uint16"), codes),
             )
         else:
@@ -109,11 +118,11 @@ def test_patches_mend_single_inputs() -> None:
     p = plan(Configuration(0, 30.0, "uint16", "int32", zero_code=40, out_of_range="clip"))
     x = np.arange(65536, dtype="uint16")
     plain, patched = np.empty_like(x), np.empty_like(x)
-    _kernels.encode_single(x, plain, *p._single)
-    wrong, mend = (3, 70, 900, 65535), (1, -1, 2, 5)
-    numbers = [tuple(np.int32(v) for v in values) for values in (wrong, mend)]
-    _kernels.encode_patched(x, patched, *p._single, *numbers)
-    plain[list(wrong)] += np.array(mend, "int16").astype("uint16")
+    numbers = p._short_numbers(x.dtype)
+    _kernels.encode_single(x, plain, *numbers)
+    wrong, mend = np.array([3, 70, 900, 65535], "uint16"), np.array([1, -1, 2, 5]).astype("uint16")
+    _kernels.encode_patched(x, patched, *numbers, tuple(wrong), tuple(mend))
+    plain[wrong] += mend
     assert np.array_equal(patched, plain)
 
 

@@ -16,7 +16,7 @@ HEAVY = ("zarr", "numba", "matplotlib", "sklearn", "scipy", "dask", "h5py", "tif
 
 # Who may import whom.
 ALLOWED: dict[str, set[str]] = {
-    "_kernels": set(),
+    "_kernels": {"_parts_of_kernels"},
     "transform": set(),
     "decode_table": {"transform"},
     "limit": {"transform", "decode_table"},

@@ -1,4 +1,4 @@
-"""The compiled loops of the codec: the only file that knows numba.
+"""The compiled loops of the codec.
 
 Every loop works on flat contiguous arrays of native byte order, releases the GIL, keeps no state and is
 cached on disk. Each is an optimisation of a plain numpy expression that the tests hold it to.
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
+
+from anscombe_transform._parts_of_kernels import times_plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,35 +57,46 @@ def _stabilize(
 
 
 @_compile
+def _code_of(
+    inside: Any,
+    per_gain: np.float32,
+    shift: np.float32,
+    constant: np.float32,
+    scale: np.float32,
+    slope: np.float32,
+    offset: np.float32,
+) -> Any:
+    """The code of one signal in few operations, from numbers that `Plan._short_numbers` combines."""
+    n = times_plus(np.float32(inside), per_gain, shift)
+    up = max(n, constant)
+    return np.int32(times_plus(np.sqrt(up), scale, times_plus(np.float32(n - up), slope, offset)))
+
+
+@_compile
 def encode_single(
     x: AnyArray,
     out: AnyArray,
-    low: np.float32,
-    high: np.float32,
-    zero: np.float32,
+    low: Any,
+    high: Any,
     per_gain: np.float32,
+    shift: np.float32,
     constant: np.float32,
     scale: np.float32,
-    scaled_root: np.float32,
     slope: np.float32,
     offset: np.float32,
 ) -> tuple[Any, Any]:
-    """Codes of integers of at most 16 bits by the formula in float32, 16 pixels an instruction.
+    """Codes of integers of at most 16 bits by the formula in float32, 8 pixels an instruction.
 
-    The caller has checked for every representable input that the result equals the float64 definition.
+    `low` and `high` are of the type of `x`. The caller has checked for every representable input that the
+    result equals the float64 definition.
     """
     smallest = x[0]
     largest = x[0]
-    half = np.float32(0.5)
     for i in range(x.size):
         v = x[i]
-        if v < smallest:
-            smallest = v
-        if v > largest:
-            largest = v
-        inside = min(max(np.float32(v), low), high)
-        y = _stabilize(inside, zero, per_gain, constant, scale, scaled_root, slope, offset)
-        out[i] = np.int32(y + half)
+        smallest = min(smallest, v)
+        largest = max(largest, v)
+        out[i] = _code_of(min(max(v, low), high), per_gain, shift, constant, scale, slope, offset)
     return smallest, largest
 
 
@@ -91,41 +104,36 @@ def encode_single(
 def encode_patched(
     x: AnyArray,
     out: AnyArray,
-    low: np.float32,
-    high: np.float32,
-    zero: np.float32,
+    low: Any,
+    high: Any,
     per_gain: np.float32,
+    shift: np.float32,
     constant: np.float32,
     scale: np.float32,
-    scaled_root: np.float32,
     slope: np.float32,
     offset: np.float32,
-    wrong: tuple[np.int32, np.int32, np.int32, np.int32],
-    mend: tuple[np.int32, np.int32, np.int32, np.int32],
+    wrong: tuple[Any, Any, Any, Any],
+    mend: tuple[Any, Any, Any, Any],
 ) -> tuple[Any, Any]:
     """As `encode_single`, for detectors whose float32 codes are off for at most four inputs.
 
-    ``mend[k]`` is added to the code of the input ``wrong[k]``; unused places mend by 0.
+    ``mend[k]`` is added to the code of the input ``wrong[k]``, modulo the range of the codes; unused places
+    mend by 0. They are of the types of `out` and `x`.
     """
     smallest = x[0]
     largest = x[0]
-    half = np.float32(0.5)
-    zero_int = np.int32(0)
+    nothing = out.dtype.type(0)
     for i in range(x.size):
         v = x[i]
-        if v < smallest:
-            smallest = v
-        if v > largest:
-            largest = v
-        inside = min(max(np.float32(v), low), high)
-        y = _stabilize(inside, zero, per_gain, constant, scale, scaled_root, slope, offset)
-        key = np.int32(v)
+        smallest = min(smallest, v)
+        largest = max(largest, v)
+        code = _code_of(min(max(v, low), high), per_gain, shift, constant, scale, slope, offset)
         # Four selects, spelt out: a loop over them is not vectorised.
-        extra = mend[0] if key == wrong[0] else zero_int
-        extra = mend[1] if key == wrong[1] else extra
-        extra = mend[2] if key == wrong[2] else extra
-        extra = mend[3] if key == wrong[3] else extra
-        out[i] = np.int32(np.int32(y + half) + extra)
+        extra = mend[0] if v == wrong[0] else nothing
+        extra = mend[1] if v == wrong[1] else extra
+        extra = mend[2] if v == wrong[2] else extra
+        extra = mend[3] if v == wrong[3] else extra
+        out[i] = np.int32(code + np.int32(extra))
     return smallest, largest
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     AnyArray = npt.NDArray[Any]
     F32 = np.float32
     Single = tuple[F32, F32, F32, F32, F32, F32, F32, F32, F32]
+    Short = tuple[Any, Any, F32, F32, F32, F32, F32, F32]
     ShortKernel = Callable[[AnyArray, AnyArray], tuple[Any, Any]]
 
 # Offsets to try where float32 puts values on the wrong side of an edge, and how many to mend one by one.
@@ -324,6 +325,29 @@ class Plan:
         with np.errstate(over="ignore"):
             return cast("Single", tuple(np.float32(v) for v in numbers))
 
+    def _short_numbers(self, dtype: np.dtype[Any], shift: float = 0.0) -> Short:
+        """Arguments of the kernels for short integers after the arrays; `shift` moves their offset.
+
+        With n = x * per_gain + shift, which are the photons and the constant, the code is the whole part of
+        scale * sqrt(max(n, constant)) + min(n - constant, 0) * slope + offset.
+        """
+        low, high, zero, gain, constant, scale, root, slope, offset = self._double
+        limits = np.iinfo(dtype)
+        ends = (
+            dtype.type(math.ceil(min(max(low, limits.min), limits.max))),
+            dtype.type(math.floor(min(max(high, limits.min), limits.max))),
+        )
+        numbers = (
+            1 / gain,
+            constant - zero / gain,
+            constant,
+            scale,
+            slope,
+            offset + 0.5 - scale * root + shift,
+        )
+        with np.errstate(over="ignore"):
+            return cast("Short", (*ends, *(np.float32(v) for v in numbers)))
+
     @functools.cached_property
     def _ends(self) -> tuple[np.float32, np.float32]:
         """The smallest and the largest float32 that have a code."""
@@ -369,20 +393,19 @@ class Plan:
         # what it leaves is mended one by one, or the table serves.
         fewest, best = _PATCHES + 1, None
         for shift in _SHIFTS:
-            single = (*self._single[:-1], np.float32(self.curve.offset + shift))
+            single = self._short_numbers(dtype, shift)
             with np.errstate(all="ignore"):
                 _kernels.encode_single(patterns, codes, *single)
             wrong = np.flatnonzero(codes != exact)
             if wrong.size == 0:
                 return functools.partial(_encode_single, single)
             if wrong.size < fewest:
-                mend = exact[wrong].astype(np.int32) - codes[wrong].astype(np.int32)
-                fewest, best = wrong.size, (single, patterns[wrong].astype(np.int32), mend)
+                fewest, best = wrong.size, (single, patterns[wrong], exact[wrong] - codes[wrong])
         if best is None:
             return functools.partial(_encode_table, exact)
         single, keys, mend = best
-        fill = [np.int32(0)] * (_PATCHES - fewest)
-        return functools.partial(_encode_patched, single, (*keys, *fill), (*mend, *fill))
+        keys, mend = (np.append(part, np.zeros(_PATCHES - fewest, part.dtype)) for part in (keys, mend))
+        return functools.partial(_encode_patched, single, tuple(keys), tuple(mend))
 
     # -- refusal -----------------------------------------------------------------------------------------
 
@@ -449,13 +472,13 @@ class Bounded:
         return noise_increase(self.plan.curve.beta)
 
 
-def _encode_single(numbers: Single, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
+def _encode_single(numbers: Short, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
     from anscombe_transform import _kernels
 
     return _kernels.encode_single(x, codes, *numbers)
 
 
-def _encode_patched(numbers: Single, keys: Any, mend: Any, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
+def _encode_patched(numbers: Short, keys: Any, mend: Any, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
     from anscombe_transform import _kernels
 
     return _kernels.encode_patched(x, codes, *numbers, keys, mend)
