@@ -607,25 +607,26 @@ def _add_squares(a: Singles, b: Singles, c: Singles, out: Singles) -> None:
         out[j] += r * r
 
 
-# Sides of a patch and of its inner part, in which second differences at either distance stay in the patch.
-PATCH, INNER_SIDE, NEAR, FAR = 32, 24, 1, 4
+# Sides of a patch and of its inner part, whose pixels have partners at either distance in the patch.
+PATCH, INNER_SIDE, FAR = 32, 26, 3
 FIRST_INNER = (PATCH - INNER_SIDE) // 2
 _INNER_AREA = INNER_SIDE * INNER_SIDE
+HALF, QUARTER = np.float32(0.5), np.float32(0.25)
 
 
 @_compile
-def patch_differences(patches: Singles, space: Singles, images: Singles) -> None:
-    """Second differences along y and x of images of 32 × 32 pixels (patch, time, pixel).
+def patch_images(patches: Singles, space: Singles, images: Singles) -> None:
+    """Images at the inner pixels of images of 32 × 32 pixels (patch, time, pixel).
 
-    `images` (patch, image, time, pixel) gets, at the inner pixels, those at distances 1 and 1 along y and x,
-    1 and 4, 4 and 1, 4 and 4, and the image itself. `space` has room for two lines of a patch.
+    `images` (patch, image, time, pixel) gets second differences along y and x; means of the neighbours along
+    x, of those along y and of the four across, less those of pixels three times as far; and the image itself.
+    `space` has room for a line of a patch.
     """
     for k in range(patches.shape[0]):
         for t in range(patches.shape[1]):
-            _patch_differences(
+            _patch_images(
                 row(patches, k, t, 0, PATCH * PATCH),
                 row(space, 0, PATCH),
-                row(space, PATCH, 2 * PATCH),
                 row(images, k, 0, t, 0, _INNER_AREA),
                 row(images, k, 1, t, 0, _INNER_AREA),
                 row(images, k, 2, t, 0, _INNER_AREA),
@@ -635,28 +636,30 @@ def patch_differences(patches: Singles, space: Singles, images: Singles) -> None
 
 
 @_compile
-def _patch_differences(
+def _patch_images(
     patch: Singles,
-    near: Singles,
-    far: Singles,
-    near_near: Singles,
-    near_far: Singles,
-    far_near: Singles,
-    far_far: Singles,
+    second: Singles,
+    differences: Singles,
+    along_x: Singles,
+    along_y: Singles,
+    across: Singles,
     itself: Singles,
 ) -> None:
-    """Second differences of one patch; `near` and `far` have room for those of a line along y."""
+    """Images of one patch; `second` has room for differences of a line along y."""
     share_nothing()
     for y in range(INNER_SIDE):
         here, to = (y + FIRST_INNER) * PATCH, y * INNER_SIDE
         for j in range(PATCH):
-            twice = TWO * patch[here + j]
-            near[j] = twice - patch[here - NEAR * PATCH + j] - patch[here + NEAR * PATCH + j]
-            far[j] = twice - patch[here - FAR * PATCH + j] - patch[here + FAR * PATCH + j]
+            second[j] = TWO * patch[here + j] - patch[here - PATCH + j] - patch[here + PATCH + j]
         for j in range(INNER_SIDE):
             x = FIRST_INNER + j
-            near_near[to + j] = TWO * near[x] - near[x - NEAR] - near[x + NEAR]
-            near_far[to + j] = TWO * near[x] - near[x - FAR] - near[x + FAR]
-            far_near[to + j] = TWO * far[x] - far[x - NEAR] - far[x + NEAR]
-            far_far[to + j] = TWO * far[x] - far[x - FAR] - far[x + FAR]
-            itself[to + j] = patch[here + x]
+            i = here + x
+            up, down = i - PATCH, i + PATCH
+            far_up, far_down = i - FAR * PATCH, i + FAR * PATCH
+            differences[to + j] = TWO * second[x] - second[x - 1] - second[x + 1]
+            along_x[to + j] = HALF * (patch[i - 1] + patch[i + 1] - patch[i - FAR] - patch[i + FAR])
+            along_y[to + j] = HALF * (patch[up] + patch[down] - patch[far_up] - patch[far_down])
+            near = patch[up - 1] + patch[up + 1] + patch[down - 1] + patch[down + 1]
+            far = patch[far_up - FAR] + patch[far_up + FAR] + patch[far_down - FAR] + patch[far_down + FAR]
+            across[to + j] = QUARTER * (near - far)
+            itself[to + j] = patch[i]

@@ -3,7 +3,9 @@
 Such processing does not show in the noise transfer, or only where it is strong, but it marks each frame:
 
 - Stretched frames all end at the same two values.
-- Levelled frames have the same mean to better than the photons of a frame allow, levelled lines their own.
+- Levelled frames have the same mean to better than the photons of a frame allow.
+- Levelled lines change their mean or median from frame to frame by less than the noise of their pixels makes
+  it change: of independent pixels, the levels of the even and of the odd ones tell by how much.
 - JPEG rounds the cosine coefficients of blocks of 8 × 8 pixels to multiples of a step: their distribution
   is a comb (Fan and de Queiroz 2003).
 
@@ -43,9 +45,12 @@ _LEVELLED = 0.05
 _LEAST_LEVELLED = 10
 # Share of the pixels at the lowest value that have another in the next frame, where they are not masked.
 _LEAST_LEAVING = 0.05
-# Lines of a frame that are looked at, and the spread of their levels over that by chance, below which they
-# were made equal: of 32 lines, chance gets there once in millions.
-_LINES, _LEVELLED_LINES = 32, 0.15
+# Lines of a frame that are looked at, and the variance of their levels' changes over that by chance, below
+# which the levels were made equal. The ratio is 1 or more for white noise, and that of two frames of 32 lines
+# is below this once in millions. Medians of few different values are equal by nature: where what the halves
+# of a line are apart changes by a step in 28 of 100, the ratio is still 0.6 (normal law).
+_LINES, _LEVELLED_LINES, _LEAST_APART = 32, 0.15, 0.28
+_LEVELS = (np.mean, np.median)
 # Values that are looked at for a threshold, how many times wider than the others the lowest gap must be, how
 # frequent those beside it must be for chance to leave none out, and the part of the mean of the next that the
 # first value above has unless it is of a tail.
@@ -63,8 +68,8 @@ class FrameChecks:
         self._ends: list[tuple[float, float, int, int]] = []
         self._means: list[float] = []
         self._noise: list[float] = []
-        # Of each frame, the least spread of the levels of its rows, and of its columns, over that by chance.
-        self._lines: list[tuple[float, float]] = []
+        # Of rows and of columns, in each frame: levels of some, and half of what their halves are apart.
+        self._lines: list[tuple[Floats, Floats]] = []
         # Of the pixels of a frame that have the lowest value, the share that has another in the next.
         self._leaving: list[float] = []
         self._previous: NDArray[Any] | None = None
@@ -140,13 +145,13 @@ class FrameChecks:
                     "caution",
                 )
             )
-        if self._lines and min(np.median(self._lines, axis=0)) < _LEVELLED_LINES:
+        if self._lines_levelled():
             found.append(
                 Reason(
                     "levelled_lines",
-                    "all lines of a frame have the same level, to better than photons come: each had its own "
-                    "background or stripe taken off, so the zero level differs between lines. "
-                    "Use the raw recording.",
+                    "the level of lines stays the same from frame to frame, to better than photons come: "
+                    "each had its own background or stripe taken off, so the zero level differs between "
+                    "lines. Use the raw recording.",
                     "caution",
                 )
             )
@@ -184,7 +189,24 @@ class FrameChecks:
             # 36 is the sum of the squared weights of the filter.
             self._noise.append((1.4826 * float(np.median(np.abs(across)))) ** 2 / 36 / frame.size)
             if min(frame.shape) >= _LEAST_LEVELLED:
-                self._lines.append((_spread_of_lines(frame), _spread_of_lines(frame.T)))
+                self._lines.append((_levels_of_lines(frame), _levels_of_lines(frame.T)))
+
+    def _lines_levelled(self) -> bool:
+        """Whether rows or columns keep their mean or median as no noise does."""
+        for levels in zip(*self._lines, strict=True):
+            # What changes from frame to frame: differences of the scene in a line stay.
+            whole, apart = np.moveaxis(np.abs(np.diff(np.stack(levels), axis=0)), 2, 0)
+            if not len(whole):
+                continue
+            for level in range(len(_LEVELS)):
+                steps = apart[:, level][apart[:, level] > 0]
+                usual = float(np.median(steps)) if steps.size else 0.0
+                # A few lines that jump, as from no photon to one, must not tell what is usual.
+                by_chance = float(np.square(np.minimum(apart[:, level], 3 * usual)).mean())
+                told = by_chance > _LEAST_APART * usual**2
+                if told and np.square(whole[:, level]).mean() < _LEVELLED_LINES * by_chance:
+                    return True
+        return False
 
     def _levelled(self) -> bool:
         if len(self._means) < _LEAST_LEVELLED:
@@ -194,20 +216,18 @@ class FrameChecks:
         return spread < _LEVELLED * expected
 
 
-def _spread_of_lines(frame: NDArray[Any]) -> float:
-    """Variance of the levels of some rows, mean or median, over what chance gives them, at the least.
+def _levels_of_lines(frame: NDArray[Any]) -> Floats:
+    """Levels of some rows, and half of how far those of their even and odd pixels are apart: (level, 2, row).
 
-    Chance is told from the levels of the even and of the odd pixels of each row, whatever their law.
+    Of independent pixels, both have the same variance by noise, whatever its law.
     """
     rows = frame[:: max(1, frame.shape[0] // _LINES)].astype(np.float64)
-    found = [math.inf]
-    for level in (np.mean, np.median):
-        apart = level(rows[:, ::2], axis=1) - level(rows[:, 1::2], axis=1)
-        steps = np.abs(apart[apart != 0])
-        # Levels of whole numbers are equal where noise is less than a step.
-        if steps.size and np.mean(apart**2) > steps.min() ** 2:
-            found.append(4 * float(np.var(level(rows, axis=1), ddof=1)) / float(np.mean(apart**2)))
-    return min(found)
+    return np.stack(
+        [
+            (level(rows, axis=1), (level(rows[:, ::2], axis=1) - level(rows[:, 1::2], axis=1)) / 2)
+            for level in _LEVELS
+        ]
+    )
 
 
 def with_steps(found: Sensitivity, step: float, lowest: float) -> Sensitivity:

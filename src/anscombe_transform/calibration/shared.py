@@ -3,18 +3,18 @@
 A detector's noise is new in every frame and nearly new in every pixel. What was denoised, resampled or
 rebuilt from a few components shares noise, and its variance is not that of photons. Two laws tell:
 
-In space, the second difference of white noise has one variance whatever the distance of its samples. Of
-smoothed noise it grows with the distance, of sharpened noise it shrinks. Taken along both axes at once, near
-(1, 1) against far (4, 4), that also shows a weak but wide kernel, as of a denoiser that blends the frame with
-its smooth version, of which neither axis alone tells anything. What moves adds to the far one, but by few
-courses of time in common to the whole field, which are taken out, or not everywhere: the quietest third of
-the patches is compared, chosen by other directions of time than those compared.
+In space, the products of neighbouring pixels' noise have mean 0, however the noise varies over the field.
+What they are instead is what smoothing took from the pixels' variance: of weights hⱼ, Σh = 1, the variance
+falls to Σh² of what it was, and the correlations that are made add up to 1 / Σh² − 1. What moves has such
+products, too, but also of pixels farther apart, which are taken off; and it moves by few courses of time in
+common to the whole field, which are taken out, or not everywhere: noise is shared only if all patches share
+as much.
 
 In time, the frames' covariance of T frames of white noise at n pixels has no eigenvalue below
 (1 − √(T/n))² of the mean (Marchenko and Pastur 1967). What moves adds to it and lowers none; movies rebuilt
 from fewer components than frames, averaged or interpolated have dimensions without noise. Whether
-neighbouring frames share noise is told by second differences in time, too, of frames brought to one noise: a
-flash is noisier than the frames around it.
+neighbouring frames share noise is told by products in time, too, of frames brought to one noise: a flash is
+noisier than the frames around it.
 
 Noise that comes and goes while brightness does not is that of a gain that was changed: the variance of each
 moment over that of the line at its brightness scatters by no more than chance.
@@ -28,6 +28,7 @@ of the USSR-Sbornik 1 (1967) 457-483.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -38,8 +39,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-# Sides of a patch and of its inner part, which second differences at distance 4 stay within the patch of.
-_PATCH, _INNER = 32, 24
+# Sides of a patch, and of its inner part, whose pixels have all partners in the patch.
+_PATCH, _INNER = 32, 26
+_FIRST = (_PATCH - _INNER) // 2
+# Side of the blocks whose means tell how the field moves, and frames that share nothing any more.
+_BLOCK, _FAR = 4, 3
 _MOST_PATCHES_ALONG = 8
 _AT_ONCE = 8
 # Σ w² of a second difference in time and along both axes.
@@ -58,24 +62,27 @@ _ROUNDED = 1e-6
 _LARGEST = 1e16
 # Patches in which too few pixels hold the noise have no lower edge to compare with.
 _LEAST_EDGE = 0.2
-_QUIET = 1 / 3
 _LEAST_VALUES = 8
-# Second differences at distances 1 and 4 along y, and of each at 1 and 4 along x: the last is the farthest.
-_FARTHEST = 3
-# Most that the excess of shared noise may vary between patches, as a relative variance, and how much more of
-# it may be left without differences in space than with far ones. Simulated denoisers stay below 0.16 and
-# 1.25; what moves in its own time exceeds either, since images are smooth and cells are not everywhere.
-_MOST_VARIED, _MOST_LEFT = 0.2, 1.3
-# Standard errors within which the quiet part and the whole agree.
-_AGREEING = 2.0
+# Neighbours of a pixel along x, y and the diagonals, and those of a frame.
+_NEIGHBOURS, _FRAMES = (2.0, 2.0, 4.0), (2.0,)
+# Standard errors from which on patches differ, and part of the shared noise by which they may all the same.
+# Noise that is shared is so alike everywhere; what moves differs by two fifths and more in simulated scenes.
+_DIFFER, _ALIKE = 4.0, 0.25
+# Standard errors by which either axis must show that noise is shared.
+_BOTH = 4.0
 
 
 @dataclass(frozen=True)
 class Excess:
-    """Logarithm of a ratio of noise variances, 0 for white noise, and its standard error."""
+    """Noise that neighbours share, summed over them, in parts of a pixel's, and its standard error.
+
+    0 for white noise, above for smoothed, below for sharpened: the variance is 1 / (1 + value) of the raw.
+    `proven` tells whether all patches share alike, along all axes that were asked for.
+    """
 
     value: float = 0.0
     error: float = math.inf
+    proven: bool = False
 
     def above(self, limit: float, errors: float) -> bool:
         """Whether it exceeds the limit, and 0 by so many standard errors."""
@@ -84,6 +91,11 @@ class Excess:
     def below(self, limit: float, errors: float) -> bool:
         """Whether it lies below minus the limit, and below 0 by so many standard errors."""
         return -self.value > max(limit, errors * self.error)
+
+    @property
+    def loss(self) -> float:
+        """Part of the variance that sharing took."""
+        return self.value / (1 + self.value)
 
 
 class SharedNoise:
@@ -102,9 +114,9 @@ class SharedNoise:
             for x in _starts(frame_shape[1])
             if min(frame_shape) >= _PATCH
         ]
-        # Of two sets of directions of time: energies (set, patch, distance), last without differences.
-        self._energies = np.zeros((2, len(self._corners), _FARTHEST + 2))
-        # Energies of first and second halves of segments (half, patch, near or far in time).
+        # Of two sets of directions of time: squares, and products along x, y and across (set, patch, 4).
+        self._products = np.zeros((2, len(self._corners), 4))
+        # Squares and products in time, of first and second halves of segments (half, patch, 2).
         self._in_time = np.zeros((2, len(self._corners), 2))
         # Of each segment, mean and noise variance (moment, patch, 2), NaN where there is none.
         self._moments: list[Floats] = []
@@ -130,17 +142,16 @@ class SharedNoise:
         # Few patches at a time stay in the processor's cache, always in the same memory.
         most = min(_AT_ONCE, len(where))
         patches = np.empty((most, len(frames), _PATCH**2), np.float32)
-        images = np.empty((most, _FARTHEST + 2, len(frames), _INNER**2), np.float32)
+        images = np.empty((most, 5, len(frames), _INNER**2), np.float32)
         for some in np.array_split(where, -(-len(where) // _AT_ONCE)):
             level = _fill(images, patches, [frames[:, places[k][0], places[k][1]] for k in some])
             filled = images[: len(some)]
-            products = (filled @ filled.transpose(0, 1, 3, 2)).astype(np.float64) / _INNER**2
             moments[:, some] = _moments(filled, level)
-            tested = _OfOneNoise(filled[:, 0, :_MOST_TESTED], products[:, 0])
-            self._in_time[:, some] += tested.energies_in_time()
+            tested = _OfOneNoise(filled[:, 0, :_MOST_TESTED])
+            self._in_time[:, some] += tested.products_in_time()
             ratios.append(tested.eigenvalue_ratios())
-            found.append(products)
-        self._energies[:, fine] += _without_common_courses(np.concatenate(found), where % 2)
+            found.append(_products(filled, patches[: len(some)]))
+        self._products[:, fine] += _without_common_courses(np.concatenate(found), where % 2)
         self._moments.append(moments)
         ratio = np.concatenate(ratios)
         # Where scenes move, patches are contaminated from above.
@@ -151,7 +162,7 @@ class SharedNoise:
 
     def merge(self, other: SharedNoise) -> None:
         """Add the sums over another part of the movie."""
-        self._energies = self._energies + other._energies
+        self._products = self._products + other._products
         self._in_time = self._in_time + other._in_time
         self._moments = self._moments + other._moments
         self._least += other._least
@@ -166,48 +177,24 @@ class SharedNoise:
         return self._least / self._segments if self._segments else math.nan
 
     def smoothing(self) -> Excess:
-        """How much the noise grows with distance where it is quiet, beyond what one axis explains.
-
-        Of the whole field, and so more surely, where that shows the same. Infinitely uncertain where it is
-        rather what moves: that varies over the field, and more of it is left without differences in space.
-        """
-        quiet, everywhere = self._smallest(_QUIET), self._smallest(1.0)
-        variation, error = self._variation()
-        whole, far = (_excess(e, 0, _QUIET) for e in (self._energies, self._energies[..., :-1]))
-        chance = _AGREEING * math.hypot(whole.error, _MOST_LEFT * far.error)
-        if variation + error > _MOST_VARIED or whole.value > _MOST_LEFT * far.value + chance:
-            return replace(quiet, error=math.inf)
-        apart = abs(quiet.value - everywhere.value) / math.hypot(quiet.error, everywhere.error)
-        return everywhere if apart < _AGREEING and quiet.above(0.0, _AGREEING) else quiet
-
-    def _smallest(self, part: float) -> Excess:
-        return min(self._by_distance(part), key=lambda excess: excess.value)
+        """Noise that a pixel shares with its eight neighbours; proven if along both axes, or diagonals."""
+        along_x, along_y, across = (_excess(self._products, weights) for weights in np.eye(3))
+        both = along_x.above(0.0, _BOTH) and along_y.above(0.0, _BOTH)
+        proven = (both or across.above(0.0, _BOTH)) and _alike(self._products, _NEIGHBOURS)
+        return replace(_excess(self._products, _NEIGHBOURS), proven=proven)
 
     def sharpening(self) -> Excess:
-        """The same over the whole field, but at its largest; below 0 where neighbours' noise is opposed."""
-        return max(self._by_distance(1.0), key=lambda excess: excess.value)
+        """The same, below 0 where neighbours' noise is opposed; proven if along both axes.
 
-    def _by_distance(self, part: float) -> list[Excess]:
-        """Of the far difference over those that are nearer, along one axis or both."""
-        return [_excess(self._energies[..., :-1], nearer, part) for nearer in range(_FARTHEST)]
-
-    def _variation(self) -> tuple[float, float]:
-        """Relative variance, between patches, of how far differences exceed near ones, and its error.
-
-        Noise that is shared is shared alike everywhere; what moves is not everywhere.
+        What moves only adds to it, so that patches need not be alike.
         """
-        energies = self._energies[:, (self._energies > 0).all(axis=(0, 2))]
-        if energies.shape[1] < _LEAST_VALUES // 2:
-            return math.inf, math.inf
-        even, odd = np.log(energies[..., _FARTHEST] / energies[..., 0])
-        # Chance is not the same in both, what belongs to the patch is.
-        common, chance = float(np.cov(even, odd)[0, 1]), float(np.var(even - odd)) / 2
-        square = max(float(np.mean([even, odd])) ** 2, 1e-12)
-        return common / square, (chance + max(common, 0.0)) / math.sqrt(len(even)) / square
+        along_x, along_y = (_excess(self._products, weights) for weights in np.eye(3)[:2])
+        proven = along_x.below(0.0, _BOTH) and along_y.below(0.0, _BOTH)
+        return replace(_excess(self._products, _NEIGHBOURS), proven=proven)
 
     def lingering(self) -> Excess:
-        """How much more noise of frames three apart differs than that of neighbours, where it is quiet."""
-        return _excess(self._in_time, 0, _QUIET)
+        """Noise that a frame shares with the frames before and after it."""
+        return replace(_excess(self._in_time, _FRAMES), proven=_alike(self._in_time, _FRAMES))
 
     def unsteadiness(self, gain: float, x0: float) -> tuple[float, float]:
         """Relative spread of the gain over the movie, and how unlikely chance makes it.
@@ -260,25 +247,32 @@ def _scatter(variance: Floats, expected: Floats) -> tuple[float, float]:
     return math.sqrt(max(square / freedom - error**2, 0.0)), probability
 
 
-def _excess(energies: Floats, nearer: int, part: float) -> Excess:
-    """Of the last of the energies (2, patch, kind) over another, in the patches where it is least.
+def _shares(products: Floats, weights: Sequence[float] | Floats) -> Floats:
+    """Weighted products over squares (half, patch) of (half, patch, squares and products)."""
+    seen = products[:, (products[..., 0] > 0).all(axis=0)]
+    return np.asarray(seen[..., 1:] @ np.asarray(weights, np.float64) / seen[..., 0])
 
-    Those patches are chosen by the energies of the other frames, so that chance chooses none.
-    """
-    even, odd = energies
-    seen = (even > 0).all(axis=1) & (odd > 0).all(axis=1)
-    even, odd = even[seen], odd[seen]
-    values = [
-        np.log(used[:, -1] / used[:, nearer])[_least(ranked[:, -1] / ranked[:, 0], part)]
-        for ranked, used in ((even, odd), (odd, even))
-    ]
-    value = np.concatenate(values)
-    if len(value) < _LEAST_VALUES:
+
+def _excess(products: Floats, weights: Sequence[float] | Floats) -> Excess:
+    """Median over patches and halves of the weighted products over the squares."""
+    shares = _shares(products, weights)
+    if shares.shape[1] < _LEAST_VALUES // 2:
         return Excess()
-    middle = float(np.median(value))
+    middle = float(np.median(shares))
     # 1.25 σ / √n is the standard error of a median.
-    scatter = 1.4826 * float(np.median(np.abs(value - middle)))
-    return Excess(middle, 1.25 * scatter / math.sqrt(len(value)))
+    scatter = 1.4826 * float(np.median(np.abs(shares - middle)))
+    return Excess(middle, max(1.25 * scatter / math.sqrt(shares.size), 1e-9))
+
+
+def _alike(products: Floats, weights: Sequence[float]) -> bool:
+    """Whether patches share as much of their noise, up to chance and a part of it."""
+    shares = _shares(products, weights)
+    if shares.shape[1] < _LEAST_VALUES // 2:
+        return False
+    # Chance is not the same in both halves, what belongs to the patch is.
+    common, chance = float(np.cov(*shares)[0, 1]), float(np.var(shares[0] - shares[1])) / 2
+    by_chance = common < _DIFFER * chance / math.sqrt(shares.shape[1])
+    return by_chance or common < (_ALIKE * float(shares.mean())) ** 2
 
 
 def _starts(side: int) -> list[int]:
@@ -298,52 +292,65 @@ def _is_moderate(patch: NDArray[Any]) -> bool:
 
 
 def _fill(images: Singles, patches: Singles, frames: list[NDArray[Any]]) -> Floats:
-    """Fill in second differences of the frames of patches, and themselves, and return the patches' level.
+    """Fill in the frames of patches less their mean over time, and what is made of them; return the mean's.
 
-    `images` (patch, image, time, pixel) are those along y and x at distances 1 and 1, 1 and 4, 4 and 1, and 4
-    and 4, at the pixels of the inner part. `patches` (patch, time, pixel) has room for the frames.
+    `patches` (patch, time, pixel) has room for the frames, `images` (patch, image, time, pixel) for what
+    `patch_images` makes of them.
     """
-    from anscombe_transform._statistics_kernels import patch_differences
+    from anscombe_transform._statistics_kernels import patch_images
 
-    level = np.empty(len(frames))
+    level = np.zeros(len(frames))
+    inner = slice(_FIRST, _FIRST + _INNER)
     for k, patch in enumerate(frames):
-        # Squares of the mean would take the digits of small noise. Whole numbers stay whole.
+        # What stands still would take the digits of small noise. Whole numbers stay whole at first.
         level[k] = np.rint(patch[0].mean()) if _is_small(patch.dtype) else patch.mean(dtype=np.float64)
-        np.subtract(patch, level[k], out=patches[k].reshape(patch.shape), casting="same_kind")
-    patch_differences(patches[: len(frames)], np.empty(2 * _PATCH, np.float32), images)
+        out = patches[k].reshape(patch.shape)
+        np.subtract(patch, level[k], out=out, casting="same_kind")
+        scene = out.mean(axis=0)
+        out -= scene
+        level[k] += scene[inner, inner].mean()
+    patch_images(patches[: len(frames)], np.empty(_PATCH, np.float32), images)
     return level
 
 
-def _least(values: Floats, part: float) -> NDArray[np.intp]:
-    """Indices of the part of the values that is smallest."""
-    count = len(values) if part >= 1 else max(_LEAST_VALUES // 2, round(part * len(values)))
-    return np.argsort(values, kind="stable")[:count]
+def _products(images: Singles, patches: Singles) -> Floats:
+    """Products (patch, kind, time, time), means over the pixels, of the frames of patches.
+
+    Of means of a few pixels with themselves, which hold less noise; of pixels with their neighbours along x,
+    along y and across, and with themselves.
+    """
+    blocks = _PATCH // _BLOCK
+    means = patches.reshape(*patches.shape[:2], blocks, _BLOCK, blocks, _BLOCK).mean(axis=(3, 5))
+    means = means.reshape(*patches.shape[:2], -1)
+    found = np.empty((len(patches), 5, patches.shape[1], patches.shape[1]))
+    found[:, 0] = means @ means.transpose(0, 2, 1) / np.float32(means.shape[2])
+    found[:, 1:] = images[:, 4:] @ images[:, 1:].transpose(0, 1, 3, 2) / np.float32(images.shape[3])
+    return found
 
 
 def _without_common_courses(products: Floats, sets: NDArray[np.intp]) -> Floats:
-    """Energies (half, patch, image) of images without what moves everywhere alike.
+    """Squares and products with neighbours (half, patch, kind) without what moves everywhere alike.
 
-    From the `products` of their frames (patch, image, time, time), means over the pixels. When the field
-    jitters, all patches change by the same few courses of time, and noise by as many as there are frames. The
-    strongest courses are those of the patches of the other of two `sets`, so that noise has no part in the
-    choice; half of the directions that are left make each half.
+    From the `products` of the frames (patch, kind, time, time). When the field jitters, all patches change by
+    the same few courses of time, and noise by as many as there are frames. The strongest courses are those of
+    the patches of the other of two `sets`, so that noise has no part in the choice; half of the directions
+    that are left make each half.
     """
     basis = _directions(products.shape[-1])
     total = np.tensordot(products[:, 0], basis @ basis.T, 2)
     weight = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0)
-    energies = np.zeros((2, *products.shape[:2]))
+    found = np.zeros((2, len(sets), 4))
     for own in (sets == 0, sets == 1):
         left = basis
-        common = basis.T @ np.tensordot(weight[~own], products[~own, _FARTHEST], 1) @ basis
+        common = basis.T @ np.tensordot(weight[~own], products[~own, 0], 1) @ basis
         if own.any() and common.any():
             count = min(_COMMON_COURSES, basis.shape[1] // 3)
             left = basis @ np.linalg.eigh(common)[1][:, : basis.shape[1] - count]
         for half in range(2):
             some = left[:, half::2]
-            energies[half, own] = np.tensordot(products[own], some @ some.T, 2)
-    # Of the patches themselves, times the sum of the squared weights of both differences.
-    energies[..., -1] *= 36
-    return energies
+            along_x, along_y, across, square = np.tensordot(products[own, 1:], some @ some.T, 2).T
+            found[half, own] = np.stack([square, along_x, along_y, across], axis=-1)
+    return found
 
 
 def _moments(images: Singles, level: Floats) -> Floats:
@@ -362,30 +369,16 @@ def _directions(times: int) -> Floats:
     return np.asarray(np.linalg.qr(columns)[0][:, 1:], np.float64)
 
 
-@cache
-def _forms_in_time(times: int) -> Floats:
-    """Quadratic forms (half, near or far, time, time): squares of second differences, one and three apart."""
-    forms = np.zeros((2, 2, times, times))
-    for half, some in enumerate(np.array_split(np.arange(3, times - 3), 2)):
-        for k, distance in enumerate((1, 3)):
-            for centre in some:
-                weights = np.zeros(times)
-                weights[[centre - distance, centre, centre + distance]] = -1, 2, -1
-                forms[half, k] += np.outer(weights, weights)
-    return forms
-
-
 class _OfOneNoise:
     """Residuals (patch, time, pixel), each frame of a patch over its own noise.
 
-    Zero for patches in which a frame holds one value. `products` (patch, time, time) of the residuals,
-    means over the pixels, are those of these frames and maybe more.
+    Zero for patches in which a frame holds one value.
     """
 
-    def __init__(self, residuals: Singles, products: Floats) -> None:
+    def __init__(self, residuals: Singles) -> None:
         self._residuals = residuals
-        self._times = residuals.shape[1]
-        products = products[:, : self._times, : self._times]
+        self._times, pixels = residuals.shape[1:]
+        products = (residuals @ residuals.transpose(0, 2, 1)).astype(np.float64) / pixels
         square = np.diagonal(products, axis1=1, axis2=2)
         variance = square - residuals.mean(axis=2, dtype=np.float64) ** 2
         # What rounding leaves of one value is none.
@@ -393,10 +386,20 @@ class _OfOneNoise:
         self._scale = np.where(fine, 1 / np.sqrt(np.where(fine, variance, 1)), 0)
         self._products = products * self._scale[:, :, None] * self._scale[:, None, :]
 
-    def energies_in_time(self) -> Floats:
-        """Energies (half, patch, near or far) of second differences in time, one and three frames apart."""
-        energies = np.tensordot(_forms_in_time(self._times), self._products, ((2, 3), (1, 2)))
-        return np.asarray(energies.transpose(0, 2, 1))
+    def products_in_time(self) -> Floats:
+        """Squares, and products with the next frame less those with the third: (half, patch, 2)."""
+        found = np.zeros((2, len(self._products), 2))
+        if self._times <= _FAR + 1:
+            return found
+        without_mean = np.eye(self._times) - 1 / self._times
+        centred = without_mean @ self._products @ without_mean
+        square, near, far = (np.diagonal(centred, lag, 1, 2) for lag in (0, 1, _FAR))
+        # Where there is a third frame; near ones are taken from both sides of it.
+        near = (near[:, : far.shape[1]] + near[:, _FAR - 1 :]) / 2
+        for half, some in enumerate(np.array_split(np.arange(far.shape[1]), 2)):
+            found[half, :, 0] = (square[:, :-_FAR] + square[:, _FAR:])[:, some].sum(axis=1) / 2
+            found[half, :, 1] = (near - far)[:, some].sum(axis=1)
+        return found
 
     def eigenvalue_ratios(self) -> Floats:
         """Least eigenvalues of the frames' covariance over the Marchenko-Pastur edge.

@@ -16,7 +16,7 @@ from anscombe_transform.calibration.checks import (
 )
 from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples, jackknife_error
 from anscombe_transform.calibration.sensitivity import Reason
-from anscombe_transform.calibration.shared import SharedNoise
+from anscombe_transform.calibration.shared import Excess, SharedNoise
 from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.zero import ZeroLevel
 
@@ -32,17 +32,14 @@ _SHARP = 1.05
 _SHARPER, _SHARPER_ERRORS, _SHARPER_APART = 0.04, 5.0, 0.5
 # Spread of the gain over the field from which on one gain says too little.
 _UNEVEN = 0.12
-# Logarithms of ratios of noise variances far and near, with both axes taken together, and how many standard
-# errors they must lie from 0: pixels of a detector share up to a percent of their noise with each neighbour,
-# which makes 0.013. Four times as much changes the gain by a third.
-_SHARED, _SHARED_MUCH, _OPPOSED, _SHARED_ERRORS = 0.015, 0.1, 0.03, 3.5
+# Noise that a pixel, or a frame, shares with its neighbours, in parts of its own, from which on it is told,
+# and is too much; and how many standard errors it must lie from 0. The slope is lower by that part.
+_SHARED, _SHARED_MUCH, _SHARED_ERRORS = 0.04, 0.4, 5.0
 # Least noise in a direction of time over the least of white noise, which Marchenko and Pastur's law makes 1
 # or more: below, frames share noise; far below, some of them follow from the others.
 _DEPENDENT, _FOLLOWING = 0.8, 0.15
 # Standard errors by which frames brought to one noise must bear out that neighbours share it.
 _BORNE_OUT = 2.0
-# The same logarithm as in space, between neighbouring frames.
-_LINGERING = 0.04
 # Spread of the gain over the movie that makes its mean say too little, and the probability of chance.
 _UNSTEADY, _CHANCE = 0.05, 1e-6
 
@@ -148,14 +145,14 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: Share
             "before it was saved. Use the raw recording.",
             "refusal",
         )
-    elif lingering.above(_LINGERING, _SHARED_ERRORS) or (
+    elif _is_shared(lingering, _SHARED) or (
         white.time < min(_WHITE_EITHER, 1 - 2.5 * white.time_error) and borne_out
     ):
         yield Reason(
             "correlated_in_time",
-            "neighbouring frames seem to share a little noise: the movie was filtered in time or its frame "
-            "rate changed, or the detector remembers the frame before. The slope may not be the gain of the "
-            "detector.",
+            f"neighbouring frames seem to share a little noise{_cost(lingering)}: the movie was filtered "
+            "in time or its frame rate changed, or the detector remembers the frame before. "
+            "The slope may not be the gain of the detector.",
             "caution",
         )
     elif shared.dimensions < _DEPENDENT:
@@ -167,7 +164,7 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: Share
             "refusal" if shared.dimensions < _FOLLOWING else "caution",
         )
     smoothing = shared.smoothing()
-    if all(along) or smoothing.above(_SHARED_MUCH, _SHARED_ERRORS):
+    if all(along) or _is_shared(smoothing, _SHARED_MUCH):
         yield Reason(
             "correlated_in_space",
             "neighbouring pixels share noise in both directions: the frames were smoothed, resampled or "
@@ -184,13 +181,24 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: Share
             "the gain is an effective one, not signal per photon.",
             "caution",
         )
-    if smoothing.above(_SHARED, _SHARED_ERRORS) or (not any(along) and _slightly_smoothed(white)):
+    if _is_shared(smoothing, _SHARED) or (not any(along) and _slightly_smoothed(white)):
         yield Reason(
             "correlated_in_space",
-            "neighbouring pixels seem to share a little noise in both directions, as after resizing, "
-            "registration or denoising: the slope may not be the gain of the detector.",
+            f"neighbouring pixels share a little noise in both directions{_cost(smoothing)}, "
+            "as after resizing, registration or denoising: the slope may not be the gain of the detector.",
             "caution",
         )
+
+
+def _is_shared(noise: Excess, limit: float) -> bool:
+    return noise.proven and noise.above(limit, _SHARED_ERRORS)
+
+
+def _cost(shared: Excess) -> str:
+    """What shared noise costs the gain, in brackets, where that is known."""
+    if not _is_shared(shared, 0.0):
+        return ""
+    return f" (the gain is at least {100 * shared.loss:.0f} % low)"
 
 
 def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness, shared: SharedNoise) -> Iterator[Reason]:
@@ -207,7 +215,8 @@ def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness, shared: Sha
         errors = [jackknife_error(lines[name].gains - weak.gains) for name in ("ty", "tx", "txy")]
         sharper = rise > max(_SHARPER * abs(weak.gain), _SHARPER_ERRORS * max(errors))
         sharper &= max(strong) - least < _SHARPER_APART * rise
-    opposed = shared.sharpening().below(_OPPOSED, _SHARED_ERRORS)
+    sharpening = shared.sharpening()
+    opposed = sharpening.proven and sharpening.below(_SHARED, _SHARED_ERRORS)
     if sharper or opposed or min(white.medians) > max(_SHARP, 1 + 4 * white.error):
         yield Reason(
             "sharpened",
