@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,8 +32,8 @@ from anscombe_transform.calibration import (
     compute_sensitivity,
     estimate_sensitivity,
 )
-from anscombe_transform.calibration.sampling import _values
-from anscombe_transform.calibration.statistics import _leave_still
+from anscombe_transform.calibration.estimate import of_noisy_pixels, q_of_own_light
+from anscombe_transform.calibration.line import Samples, fit_line
 from anscombe_transform.simulation import simulate_movie
 
 SECOND = np.array([1.0, -2.0, 1.0])
@@ -183,27 +184,6 @@ def test_integers_of_any_kind_give_the_sums_of_floats(rng, monkeypatch, dtype):
         statistics = NoiseStatistics((28, 150))
         statistics.update(kind, start=0)
         np.testing.assert_array_equal(statistics.table().rows, floats.table().rows)
-
-
-def test_pixels_that_never_change_are_those_of_one_value(rng):
-    """Whatever lies in between, in any layout, and of frames that have few values."""
-    for movie in (rng.poisson(0.05, (24, 40, 60)), rng.integers(0, 99, (6, 40, 60)).transpose(0, 2, 1)):
-        movie = movie.astype(np.uint8)
-        movie[:, 3:9, 5:8] = 4
-        movie[:, 20, 20], movie[-2, 20, 20] = 1, 2
-        still = np.ones(movie.shape[1:], bool)
-        still[:, 0] = False
-        expected = still & (movie == movie[0]).all(axis=0)
-        _leave_still(movie, still)
-        np.testing.assert_array_equal(still, expected)
-
-
-@pytest.mark.parametrize("dtype", ["u1", "i1", ">i2", "u2", "i4", "f4"])
-def test_values_are_counted_as_they_are_sorted(rng, dtype):
-    """Different values and how often they occur, whether integers are counted or numbers sorted."""
-    frame = rng.normal(0, 40, (30, 50)).astype("i1").astype(dtype)
-    for found, expected in zip(_values(frame), np.unique(frame, return_counts=True), strict=True):
-        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -432,6 +412,58 @@ def test_a_little_noise_shared_along_lines_does_not_change_the_gain(seed):
     kernel = np.array([0.03, 0.92, 0.05])
     found = compute_sensitivity(ndimage.convolve1d(movie, kernel, axis=2), on_refusal="return")
     assert abs(found.conversion_gain / (truth.conversion_gain * np.sum(kernel**2)) - 1) < 0.025
+
+
+def test_an_offset_of_frames_that_wanders_does_not_change_the_gain(seed):
+    """A zero level that is another in each segment moves means, but not the slope within a segment."""
+    rng = np.random.default_rng([seed, 11])
+    movie, truth = simulate_movie((96, 128, 128), conversion_gain=80, rng=rng, dtype="float32")
+    wander = np.repeat(rng.permutation(8) % 2 * 160, 12)
+    found = compute_sensitivity(movie + wander[:, None, None].astype(np.float32))
+    low, high = found.conversion_gain_interval
+    assert abs(found.conversion_gain - truth.conversion_gain) < high - low
+    assert high - low < 0.15 * truth.conversion_gain
+
+
+def test_light_that_is_switched_between_halves_of_a_segment_is_taken_over(seed):
+    """The instrument comes from the other half: it is brought to the light of the row's own."""
+    light = np.repeat([1.0, 1.8], 12)[:, None, None]
+    rng = np.random.default_rng([seed, 12])
+    scene = 4 + 36 * ndimage.gaussian_filter(rng.random((128, 128)) < 0.02, 3.0, output=float) * 20
+    movie = rng.poisson(light * scene) * 2.2 + rng.normal(100, 3.5, (24, 128, 128))
+    statistics = NoiseStatistics((128, 128))
+    statistics.update(np.rint(movie).astype(np.uint16), start=0)
+    table = statistics.table()
+    half, x = table.label("segment"), table.mean("x_t")
+    taken = q_of_own_light(table)
+    for own in (0, 1):
+        rows = half == own
+        assert np.polyfit(taken[rows], x[rows], 1)[0] == pytest.approx(1.0, abs=0.1)
+    assert np.polyfit(table.mean("q")[half == 1], x[half == 1], 1)[0] > 1.5
+
+
+def test_noisy_pixels_do_not_raise_the_gain(seed):
+    """Pixels of more read noise stand out in the dark only: leaving them out there makes the line steeper."""
+    rng = np.random.default_rng([seed, 13])
+    rows, residuals, gain = 40_000, 160, 2.0
+    place = np.arange(rows) // 8
+    mean = np.repeat(rng.uniform(10, 100, rows // 8), 8)
+    noisy = np.repeat((rng.random(rows // 8) < 0.15) * rng.exponential(30, rows // 8), 8)
+    samples = Samples(
+        x=mean,
+        y=(gain * mean + noisy) * rng.gamma(residuals / 4, 4 / residuals, rows),
+        q=mean,
+        n=np.full(rows, float(residuals)),
+        tile=place // 4,
+        place=place,
+        segment=np.arange(rows) % 8,
+        correlation=2.0,
+    )
+    strict = fit_line(samples, np.ones(rows, bool))
+    line = fit_line(replace(samples, even=True), np.ones(rows, bool))
+    assert strict.gain > 1.004 * gain
+    assert abs(line.gain - gain) < 5 * line.gain_error < 0.035 * gain
+    assert of_noisy_pixels(samples, strict, np.ones(rows, bool))[1].gain <= strict.gain
 
 
 def test_fixed_offsets_of_the_pixels_do_not_lower_the_gain(seed):

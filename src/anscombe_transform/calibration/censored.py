@@ -319,7 +319,9 @@ def uncensored(line: Line, samples: Samples, cut: Floats) -> Line:
     shift = density - a * share
     variance = samples.y[line.used] / (1 - (1 - a**2) * share - a * density - shift**2)
     mean = samples.x[line.used] - shift * np.sqrt(np.maximum(variance, 0))
-    gain, x0 = instrumental_line(mean, variance, line.instrument[line.used], line.weight[line.used])
+    gain, x0 = instrumental_line(
+        mean, variance, line.instrument[line.used], line.weight[line.used], samples.segment[line.used]
+    )
     if not (np.isfinite(x0) and gain > 0):
         return line
     return replace(

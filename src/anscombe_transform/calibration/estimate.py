@@ -74,8 +74,13 @@ _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
 _DOUBT_STRONGEST, _DOUBT_LEVEL, _DOUBT_ONE_AXIS = 3.0, 8.0, 3.0
 # A filter taken for a difference of fewer standard errors than this may have been taken for chance.
 _MARGINAL = 4.0
+# Standard errors by which the gain must fall where rows are left out at all brightnesses alike.
+_NOISY_PIXELS = 1.5
 # Standard error of a mean over frames by their weights in a half segment, in standard errors of a plain mean.
 _UNEVEN_FRAMES = 0.5
+# Tiles that are needed to tell how light changed between two half segments, and standard errors that make
+# sure that it did.
+_FEWEST_TILES, _SURE = 16, 4.0
 # Part of the rows that is kept where the scene moves: those of the quietest tiles.
 _QUIET_SHARE = 0.6
 # Standard error of what one filter, or two together, see more than a stronger one, in standard errors of the
@@ -146,6 +151,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     samples = _samples(statistics, table, chosen, kept_variance(chosen, kept))
     quiet = quiet_rows(statistics, table, lines, kept, chosen, _rows_for(chosen, lines, usable))
     line = fit_quiet(samples, lines[chosen], quiet)
+    samples, line, unsure = of_noisy_pixels(samples, line, quiet)
     field = gain_over_field(samples, line, statistics.grid)
     measured = samples
     if field.uneven:
@@ -153,7 +159,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     line, linear_up_to = straight_part(samples, line, quiet)
 
     third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
-    left = math.hypot(structure_left(line, lines, chosen), _UNEVEN_LEFT * field.spread * field.uneven)
+    left = math.hypot(structure_left(line, lines, chosen), unsure, _UNEVEN_LEFT * field.spread * field.uneven)
     cut = table.mean("low")
     fitted, censored = line, None
     if any(reason.code.startswith("clipped_low") for reason in clip_reasons):
@@ -625,6 +631,26 @@ def fit_quiet(samples: Samples, line: Line, quiet: Bools) -> Line:
     return found if found.gain_error < max(0.022 * abs(found.gain), 1.5 * line.gain_error) else line
 
 
+def of_noisy_pixels(samples: Samples, line: Line, usable: Bools) -> tuple[Samples, Line, float]:
+    """Leave rows out at all brightnesses alike, if that gives a gain lower by more than chance.
+
+    Some pixels have more read noise than others. They stand out where it is dark, and to leave them out there
+    alone makes the line steeper. What else adds variance does so where there is light, and is better left out
+    as far as it shows; either way too much is left in, so that the lower gain is the right one. Returned is
+    also the relative error of the gain, where the difference may be chance.
+    """
+    even = replace(samples, even=True)
+    try:
+        found = fit_line(even, usable)
+    except NoLine:
+        return samples, line, 0.0
+    more, error = line.gain - found.gain, jackknife_error(line.gains - found.gains)
+    unsure = 0.5 * max(more, 0.0) / max(abs(line.gain), 1e-30) if more < _MARGINAL * error else 0.0
+    if more > _NOISY_PIXELS * error and found.gain_error < 3 * line.gain_error:
+        return even, found, unsure
+    return samples, line, unsure
+
+
 def of_even_gain(
     samples: Samples, line: Line, field: GainOverField, usable: Bools, grid: tuple[int, int]
 ) -> tuple[Samples, Line, GainOverField]:
@@ -706,11 +732,13 @@ def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> flo
 
 def _samples(statistics: NoiseStatistics, table: Table, name: Filter, kept: float = 1.0) -> Samples:
     """Rows of one filter, which keeps the given part of the noise variance."""
-    tile = table.label("tile")
+    tile, segment = table.label("tile"), np.unique(table.label("segment"), return_inverse=True)[1]
     x = table.mean(f"x_{name}")
     # Unhalved segments sort pixels by neighbours that the spatial filters use as well: there, the mean of the
     # same samples is the better instrument, and unbiased as far as the noise is that of photons.
     q = table.mean("q") if statistics.halved or name == "t" else x
+    if statistics.halved:
+        q = q_of_own_light(table)
     return Samples(
         x=x,
         y=table.mean(f"y_{name}") / kept,
@@ -718,9 +746,55 @@ def _samples(statistics: NoiseStatistics, table: Table, name: Filter, kept: floa
         n=table.n,
         tile=tile,
         place=tile * CLASSES + table.label("brightness"),
-        segment=np.unique(table.label("segment"), return_inverse=True)[1],
+        segment=segment,
         correlation=_correlation_in_time(statistics) * 1.944 ** (len(name) - 1),
     )
+
+
+def q_of_own_light(table: Table) -> Floats:
+    """Instrument of each row, in the light of the row's own half segment.
+
+    It was measured in the other half. Where the lamp was switched in between, or the zero level wandered, the
+    same place has another mean there; what the tiles' means have become, as a whole, is taken over, if it is
+    more than chance.
+    """
+    q, half, tile = table.mean("q"), table.label("segment"), table.label("tile")
+    halves = int(half.max()) // 2 * 2 + 2
+    cell = half * table.tiles + tile
+    n = np.bincount(cell, table.n, halves * table.tiles).reshape(-1, 2, table.tiles)
+    x = np.bincount(cell, table.n * table.mean("x_t"), halves * table.tiles).reshape(-1, 2, table.tiles)
+    slope, shift = np.ones(halves), np.zeros(halves)
+    for pair in range(len(n)):
+        both = (n[pair] > 0).all(axis=0)
+        if np.count_nonzero(both) < _FEWEST_TILES:
+            continue
+        first, second = x[pair][:, both] / n[pair][:, both]
+        for own, (here, there) in enumerate(((first, second), (second, first))):
+            slope[2 * pair + own], shift[2 * pair + own] = _change(here, there)
+    return slope[half] * q + shift[half]
+
+
+def _change(here: Floats, there: Floats) -> tuple[float, float]:
+    """Slope and shift from means of tiles `there` to those `here`; 1 and 0 where chance explains them."""
+    # Tiles in pairs of a brighter and a darker one, by both means, so that neither's noise counts more.
+    order = np.argsort(here + there)
+    half = len(order) // 2
+    dark, bright = order[:half], order[-half:]
+    run, rise = there[bright] - there[dark], here[bright] - here[dark]
+    good = (run > 0) & (rise > 0)
+    slope = 1.0
+    if np.count_nonzero(good) > half // 2:
+        ratio, error = _median_and_error(np.log(rise[good] / run[good]))
+        if abs(ratio) > _SURE * error:
+            slope = math.exp(ratio)
+    shift, error = _median_and_error(here - slope * there)
+    return slope, shift if slope != 1 or abs(shift) > _SURE * error else 0.0
+
+
+def _median_and_error(values: Floats) -> tuple[float, float]:
+    """Median and its standard error, told from the spread."""
+    median = float(np.median(values))
+    return median, 1.25 * 1.4826 * float(np.median(np.abs(values - median))) / math.sqrt(len(values))
 
 
 def _correlation_in_time(statistics: NoiseStatistics) -> float:

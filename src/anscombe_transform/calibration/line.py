@@ -18,6 +18,7 @@ Statistics 11 (1940) 284-300.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,14 @@ T_QUANTILE = 2.069
 _ROW_TAILS = (-5.0, 4.7)
 _TILE_TAILS = (-4.2, 3.7)
 _SEGMENT_TAIL = 6.0
-_ITERATIONS = 15
+# Brightness whose limit all rows share, where they do.
+_EVEN_QUANTILE = 0.9
+_ITERATIONS, _SETTLING = 15, 4
 # Fourth cumulant of the residuals over their normalised variance, in units of gain² · variance.
 _FOURTH_CUMULANT = 1.5
 _LEAST_ROWS = 8
+# Least part of the spread of brightness that there must be within moments, for that between to be left out.
+_LEAST_WITHIN = 0.05
 # A row is a quarter of a tile of 8 × 8.
 _PIXELS_OF_ROW = 16
 
@@ -52,7 +57,8 @@ class Samples:
     """Rows of one filter: mean `x`, variance `y`, instrument `q` and number of residuals `n` of each.
 
     `place` numbers the tile and class, `segment` the half segment; `correlation` is the sum of squared
-    autocorrelations of the filter's residuals, by which they count less than independent ones.
+    autocorrelations of the filter's residuals, by which they count less than independent ones. `even` says
+    that rows are left out for the same excess of variance at any brightness, see `upper_limit`.
     """
 
     x: Floats
@@ -63,6 +69,19 @@ class Samples:
     place: Integers
     segment: Integers
     correlation: float
+    even: bool = False
+
+    def upper_limit(self, limit: Floats, variance: Floats, some: Bools) -> Floats:
+        """Relative deviation up to which rows are kept; `some` are those that count.
+
+        Chance alone asks for a `limit` in proportion to the variance. A noisy pixel adds as much where it is
+        dark, though, as where it is bright and passes unseen. Where all rows are to lose alike, hence, those
+        in the dark may deviate as far, in absolute terms, as the brightest tenth.
+        """
+        if not self.even:
+            return limit
+        absolute = float(np.quantile((limit * variance)[some], _EVEN_QUANTILE))
+        return np.maximum(limit, absolute / np.maximum(variance, 1e-30))
 
     def variance_of_variance(self, variance: Floats, gain: float, excess: Floats | float = 0.0) -> Floats:
         """Sampling variance of `y · sqrt(n)` where the true variance is `variance`.
@@ -124,7 +143,10 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
     # Where photons are rare, most rows may hold none.
     typical = max(float(np.median(samples.y[usable])) or float(samples.y[usable].mean()), 1e-30)
     used, previous = usable, usable
-    for _ in range(_ITERATIONS):
+    for turn in range(_ITERATIONS):
+        # A hot pixel must not pass for the brightness of its group.
+        if 0 < turn < _SETTLING:
+            q = expected_mean(samples, used)
         # Never below a fiftieth of the typical variance: a weight must not explode where the line nears zero.
         variance = np.maximum(gain * (q - x0), 0.02 * typical)
         excess = samples.uneven_variance(variance, gain, x0)
@@ -132,7 +154,9 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
         if np.count_nonzero(used) < _LEAST_ROWS:
             raise NoLine("hardly any row is explained by noise")
         weight = samples.n / samples.variance_of_variance(variance, gain, excess)
-        new_gain, x0 = instrumental_line(samples.x[used], samples.y[used], q[used], weight[used])
+        new_gain, x0 = instrumental_line(
+            samples.x[used], samples.y[used], q[used], weight[used], samples.segment[used]
+        )
         if not (np.isfinite(new_gain) and np.isfinite(x0)):
             raise NoLine("the means do not differ")
         settled = np.array_equal(used, previous) and abs(new_gain - gain) < 1e-4 * abs(gain)
@@ -143,7 +167,12 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
     excess = samples.uneven_variance(variance, gain, x0)
     weight = samples.n / samples.variance_of_variance(variance, gain, excess)
     gains, x0s = jackknife_line(
-        samples.x[used], samples.y[used], q[used], weight[used], jackknife_groups(samples.tile)[used]
+        samples.x[used],
+        samples.y[used],
+        q[used],
+        weight[used],
+        samples.segment[used],
+        jackknife_groups(samples.tile)[used],
     )
     return Line(
         gain=gain,
@@ -167,7 +196,7 @@ def expected_mean(samples: Samples, usable: Bools) -> Floats:
     if np.any(weight == 0):
         raise NoLine("fewer rows than groups of brightness")
     knots_q = np.bincount(group, (n * q)[usable], groups) / weight
-    knots_x = np.maximum.accumulate(np.bincount(group, (n * samples.x)[usable], groups) / weight)
+    knots_x = np.sort(np.bincount(group, (n * samples.x)[usable], groups) / weight)
     out = np.interp(q, knots_q, knots_x)
     for end, beside, beyond in ((0, 1, q < knots_q[0]), (-1, -2, q > knots_q[-1])):
         step = knots_q[end] - knots_q[beside]
@@ -210,7 +239,9 @@ def _noise_only(
     spread = np.sqrt(law / n)
     # Where contamination is everywhere the law is too narrow; where it is nowhere, it must not be narrowed.
     widening = _robust_spread((deviation / spread)[usable], 1.0, 1.5, centre=0.0)
-    fine = usable & _within(deviation, widening * spread, _ROW_TAILS)
+    low, high = _limits(widening * spread, _ROW_TAILS)
+    high = samples.upper_limit(high, variance, usable)
+    fine = usable & (deviation >= low) & (deviation <= high)
 
     weight = _sum_by(samples.place, fine * n)
     present = weight > 0
@@ -219,7 +250,9 @@ def _noise_only(
     spread_of_place = np.sqrt(_sum_by(samples.place, fine * n * law)) / safe
     score = of_place[present] / spread_of_place[present]
     widening = _robust_spread(score, 1.0, 2.0)
-    place_fine = _within(of_place, widening * spread_of_place, _TILE_TAILS) | ~present
+    low, high = _limits(widening * spread_of_place, _TILE_TAILS)
+    high = samples.upper_limit(high, _sum_by(samples.place, fine * n * variance) / safe, present)
+    place_fine = ((of_place >= low) & (of_place <= high)) | ~present
 
     weight = _sum_by(samples.segment, fine * n)
     safe = _nonzero(weight)
@@ -242,35 +275,66 @@ def _robust_spread(score: Floats, low: float, high: float, centre: float | None 
     return float(np.clip(1.4826 * np.median(np.abs(score - middle)), low, high))
 
 
-def _within(deviation: Floats, spread: Floats, tails: tuple[float, float]) -> Bools:
-    """Whether a relative deviation lies between two quantiles of a gamma law of mean 1 and that spread.
+def _limits(spread: Floats, tails: tuple[float, float]) -> tuple[Floats, Floats]:
+    """Two quantiles of the relative deviation of gamma laws of mean 1 and that spread.
 
-    Quantiles by Wilson and Hilferty's cube of a normal law, since one per row from the exact law is slow.
+    By Wilson and Hilferty's cube of a normal law, since one per row from the exact law is slow.
     """
     low, high = (np.maximum(1 - spread**2 / 9 + z * spread / 3, 0) ** 3 - 1 for z in tails)
-    return np.asarray((deviation >= low) & (deviation <= high))
+    return np.asarray(low), np.asarray(high)
 
 
-def instrumental_line(x: Floats, y: Floats, q: Floats, weight: Floats) -> tuple[float, float]:
-    """Slope and x-intercept of the weighted line of y on x, instrumented by q."""
-    total = weight.sum()
-    mean_q, mean_x, mean_y = (float((weight * v).sum() / total) for v in (q, x, y))
-    centred = weight * (q - mean_q)
-    with np.errstate(all="ignore"):
-        gain = float((centred * (y - mean_y)).sum() / (centred * (x - mean_x)).sum())
-        return gain, mean_x - mean_y / gain if gain else np.nan
+def instrumental_line(
+    x: Floats, y: Floats, q: Floats, weight: Floats, moment: Integers
+) -> tuple[float, float]:
+    """Slope and x-intercept of the weighted line of y on x, instrumented by q.
+
+    `moment` numbers half segments.
+    """
+    sums = _sums_by_moment(x, y, q, weight, moment, np.zeros_like(moment), 1)
+    gains, x0s = _lines_of_sums(*sums)
+    return float(gains[0]), float(x0s[0])
 
 
-def jackknife_line(x: Floats, y: Floats, q: Floats, weight: Floats, group: Integers) -> tuple[Floats, Floats]:
+def jackknife_line(
+    x: Floats, y: Floats, q: Floats, weight: Floats, moment: Integers, group: Integers
+) -> tuple[Floats, Floats]:
     """Slopes and x-intercepts with one group left out at a time."""
+    middle, *sums = _sums_by_moment(x, y, q, weight, moment, group, GROUPS)
+    return _lines_of_sums(middle, *(s.sum(axis=0) - s for s in sums))
+
+
+def _sums_by_moment(
+    x: Floats, y: Floats, q: Floats, weight: Floats, moment: Integers, group: Integers, groups: int
+) -> tuple[Any, ...]:
+    """A middle of x, and from there the weighted sums that a line needs, (group, moment) each."""
     # From their middle, since the sums' differences would drown in the rounding of a large zero level.
     middle = float(np.average(x, weights=weight))
     q, x = q - middle, x - middle
-    sums = [np.bincount(group, weight * v, GROUPS) for v in (np.ones_like(x), q, x, y, q * x, q * y)]
-    w, wq, wx, wy, wqx, wqy = (s.sum() - s for s in sums)
+    moments = int(moment.max()) + 1
+    cell = group * moments + moment
+    values = (np.ones_like(x), q, x, y, q * x, q * y)
+    return middle, *(np.bincount(cell, weight * v, groups * moments).reshape(groups, -1) for v in values)
+
+
+def _lines_of_sums(
+    middle: float, w: Floats, wq: Floats, wx: Floats, wy: Floats, wqx: Floats, wqy: Floats
+) -> tuple[Floats, Floats]:
+    """Slopes and x-intercepts from sums (group, moment).
+
+    A zero level that wanders from moment to moment moves means and not variances, so that the slope between
+    moments is not the gain. Within each moment it is, and hardly less precise where there is contrast.
+    """
+    safe = _nonzero(w)
+    total = w.sum(axis=1)
+    mean_q, mean_x, mean_y = (s.sum(axis=1) / total for s in (wq, wx, wy))
+    run, rise = wqx.sum(axis=1) - mean_q * wx.sum(axis=1), wqy.sum(axis=1) - mean_q * wy.sum(axis=1)
+    run_within = (wqx - wq * wx / safe).sum(axis=1)
+    if run_within.sum() > _LEAST_WITHIN * run.sum():
+        run, rise = run_within, (wqy - wq * wy / safe).sum(axis=1)
     with np.errstate(all="ignore"):
-        gains = (wqy - wq * wy / w) / (wqx - wq * wx / w)
-        return gains, middle + wx / w - wy / w / gains
+        gains = rise / run
+        return gains, middle + mean_x - mean_y / gains
 
 
 def jackknife_error(leave_one_out: Floats) -> float:

@@ -97,9 +97,10 @@ def find_zero_level(
         return fallback
     weight = 1 / spread[fine] ** 2
     x3, y3, q, group = x3[fine], y3[fine], line.instrument[fine], jackknife_groups(samples.tile)[fine]
+    moment = samples.segment[fine]
 
-    slope, free = instrumental_line(x3, y3, q, weight)
-    slopes, frees = jackknife_line(x3, y3, q, weight, group)
+    slope, free = instrumental_line(x3, y3, q, weight, moment)
+    slopes, frees = jackknife_line(x3, y3, q, weight, moment, group)
     excess = slope / line.gain**2
     excess_error = jackknife_error(slopes / line.gains**2)
     pure, pure_error = _zero_if_pure(x3, y3, weight, group, line)
