@@ -96,3 +96,26 @@ def test_the_page_is_drawn_for_every_verdict(seed, kind):
     if kind == "refused":
         assert "refusal: neighbouring pixels share noise" in verdict
     assert ("give the movie" in verdict) == (kind == "stored")
+
+
+def test_the_page_shows_maps_of_pixels_where_they_were_made(seed):
+    """With dark frames a third row shows all three and hot pixels; without, the gain and what is missing."""
+    rng = np.random.default_rng(seed)
+    movie, _ = simulate_movie((64, 64, 64), zero_level=100, read_noise=5, rng=seed)
+    dark = rng.normal(100, 5, (16, 64, 64)).round().astype("int16")
+    dark[:, 20, 30] += 400
+    movie[:, 20, 30] += 400
+    for given in (dark, None):
+        found = compute_sensitivity(movie, dark=given, per_pixel=True, on_refusal="return")
+        figure = plot_calibration_report(found)
+        figure.canvas.draw()
+        titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
+        titles = [ax.get_title(loc="left") for ax in titled]
+        assert titles[7:] == ["h  Zero level", "i  Read noise", "j  Gain"]
+        assert figure.get_size_inches()[1] == pytest.approx(10.2)
+        if given is None:
+            assert "Give dark frames" in titled[7].texts[0].get_text()
+        else:
+            np.testing.assert_array_equal(titled[7].images[0].get_array(), found.maps.offset)
+            assert "hot" in titled[7].get_title(loc="right")
+        np.testing.assert_array_equal(titled[9].images[0].get_array(), found.maps.gain)

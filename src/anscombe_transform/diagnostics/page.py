@@ -115,6 +115,19 @@ def shape_of(image: FloatArray) -> dict[str, Any]:
     }
 
 
+def draw_map(
+    ax: Axes, image: FloatArray, label: str, low: float, high: float, *, extend: str = "neither"
+) -> None:
+    """Draw an image and the bar of its colours, from `low` to `high`."""
+    options: dict[str, Any] = shape_of(image)
+    shown = ax.imshow(image, cmap="cividis", vmin=low, vmax=high, **options)
+    count_axes(ax.xaxis, ax.yaxis)
+    bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03, extend=extend)
+    bar.set_label(label, fontsize=TEXT, color=INK)
+    bar.ax.tick_params(labelsize=TEXT, colors=INK, width=0.6, length=3)
+    bar.outline.set_linewidth(0.6)
+
+
 def count_axes(*axes: Any) -> None:
     """Ticks at whole numbers only."""
     for axis in axes:

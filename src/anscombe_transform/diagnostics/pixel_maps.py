@@ -8,20 +8,22 @@ import numpy as np
 
 from anscombe_transform.diagnostics.frames import check_sensitivity
 from anscombe_transform.diagnostics.page import (
-    INK,
     TEXT,
     VERMILION,
-    count_axes,
+    draw_map,
     dress,
     new_figure,
     say_instead,
-    shape_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from anscombe_transform.calibration import Sensitivity
+    from anscombe_transform.calibration.maps import PixelMaps
 
 _MAPS = (
     ("offset", "Zero level", "signal units", "Give dark frames: dark="),
@@ -69,19 +71,22 @@ def plot_pixel_maps(sensitivity: Sensitivity, *, figure: Figure | None = None) -
             "to_dict does not store them"
         )
     figure = new_figure(figure, (11, 3.2))
+    draw_pixel_maps(list(figure.subplots(1, 3)), maps)
+    return figure
+
+
+def draw_pixel_maps(axes: Sequence[Axes], maps: PixelMaps) -> None:
+    """Draw the three maps, or what it takes to make one, and circle hot pixels in the first."""
     marked = False
-    for ax, (name, title, label, advice) in zip(figure.subplots(1, 3), _MAPS, strict=True):
+    for ax, (name, title, label, advice) in zip(axes, _MAPS, strict=True):
         image = getattr(maps, name)
         if image is None:
             say_instead(ax, title, advice)
             continue
         image = np.sqrt(np.maximum(image, 0)) if name == "read_variance" else image
         low, high = np.nanquantile(image, [0.01, 0.99])
-        shown = ax.imshow(
-            image, cmap="cividis", vmin=low, vmax=high if high > low else low + 1, **shape_of(image)
-        )
+        draw_map(ax, image, label, low, high if high > low else low + 1, extend="both")
         dress(ax, title, "x (pixels)", "y (pixels)")
-        count_axes(ax.xaxis, ax.yaxis)
         if not marked and len(maps.hot_pixels):
             y, x = maps.hot_pixels[:_MOST_MARKED].T
             # On a white ring a mark is seen on dark and on bright pixels.
@@ -89,8 +94,3 @@ def plot_pixel_maps(sensitivity: Sensitivity, *, figure: Figure | None = None) -
             ax.plot(x, y, "o", ms=6.5, mfc="none", mec=VERMILION, mew=1.1)
             ax.set_title(f"{len(maps.hot_pixels)} hot", loc="right", fontsize=TEXT, color=VERMILION)
         marked = True
-        bar = figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03, extend="both")
-        bar.set_label(label, fontsize=TEXT, color=INK)
-        bar.ax.tick_params(labelsize=TEXT, colors=INK, width=0.6, length=3)
-        bar.outline.set_linewidth(0.6)
-    return figure

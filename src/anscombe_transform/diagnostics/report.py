@@ -16,13 +16,13 @@ from anscombe_transform.diagnostics.page import (
     TITLE,
     VERDICT,
     VERMILION,
-    count_axes,
+    draw_map,
     dress,
     new_figure,
     say_instead,
     settle,
-    shape_of,
 )
+from anscombe_transform.diagnostics.pixel_maps import draw_pixel_maps
 from anscombe_transform.diagnostics.text import with_interval
 from anscombe_transform.diagnostics.transfer import FILTERS, draw_noise_transfer, measured_bins
 
@@ -50,7 +50,7 @@ def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | No
     source : Sensitivity, or array_like or path of shape (time, y, x)
         A calibration, or the movie to calibrate; a refused one too.
     figure : matplotlib.figure.Figure, optional
-        Where to draw; by default a new one of 12.5 × 6.8 inches, half as high for three panels.
+        Where to draw; by default a new one, 12.5 inches wide and 3.4 for each row of panels.
 
     Returns
     -------
@@ -59,6 +59,7 @@ def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | No
         gain by every filter, which differ where something moves; the whiteness of the noise; the noise of
         each tile of the field over that of the line, and the share of it that was used. The last four are
         drawn from `Sensitivity.evidence`, which flat fields and a calibration read from a file do not have.
+        Where there are maps of every pixel (``per_pixel=True``), a third row shows them.
 
     Examples
     --------
@@ -70,9 +71,10 @@ def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | No
     """
     if not isinstance(source, Sensitivity):
         source = compute_sensitivity(source, on_refusal="return")
-    evidence = source.evidence
-    figure = new_figure(figure, (12.5, 3.4 if evidence is None else 6.8))
-    parts: Any = figure.subfigures(1 if evidence is None else 2, 1, squeeze=False)
+    evidence, maps = source.evidence, source.maps
+    rows = 1 + (evidence is not None) + (maps is not None)
+    figure = new_figure(figure, (12.5, 3.4 * rows))
+    parts: Any = figure.subfigures(rows, 1, squeeze=False)
     axes: list[Axes] = list(parts[0, 0].subplots(1, 3))
     _write_verdict(axes[0], source)
     crowded = draw_noise_transfer(axes[1], source)
@@ -83,9 +85,15 @@ def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | No
         _draw_whiteness(axes[4], evidence)
         ratio = evidence.variance_ratio
         reach = max(0.1, float(np.nanquantile(np.abs(ratio - 1), 0.98))) if np.isfinite(ratio).any() else 0.1
-        _draw_map(axes[5], ratio, "Noise over the line's", "variance ratio", 1 - reach, 1 + reach)
-        _draw_map(axes[6], evidence.used, "Used", "share of the tile's rows", 0.0, 1.0)
-    for letter, ax in zip("abcdefg", axes, strict=False):
+        draw_map(axes[5], ratio, "variance ratio", 1 - reach, 1 + reach)
+        draw_map(axes[6], evidence.used, "share of the tile's rows", 0.0, 1.0)
+        for ax, title in zip(axes[5:], ("Noise over the line's", "Used"), strict=True):
+            dress(ax, title, "x (tiles of 8 pixels)", "y (tiles)")
+    if maps is not None:
+        pixels = list(parts[-1, 0].subplots(1, 3))
+        draw_pixel_maps(pixels, maps)
+        axes.extend(pixels)
+    for letter, ax in zip("abcdefghij", axes, strict=False):
         ax.set_title(f"{letter}  {ax.get_title(loc='left')}", loc="left", fontsize=TITLE, weight="bold")
     settle(figure, [crowded])
     return figure
@@ -176,15 +184,3 @@ def _draw_whiteness(ax: Axes, evidence: Evidence) -> None:
     dress(ax, "Whiteness", "", "Noise between neighbours / farther apart")
     ax.set_xticks(place, names)
     ax.set_ylim(0, 1.2 * max(1.0, float(np.nan_to_num(ratios).max())))
-
-
-def _draw_map(ax: Axes, image: FloatArray, title: str, label: str, low: float, high: float) -> None:
-    """A map of the field, a value for each tile of 8 × 8 pixels."""
-    options: dict[str, Any] = shape_of(image)
-    shown = ax.imshow(image, cmap="cividis", vmin=low, vmax=high, **options)
-    dress(ax, title, "x (tiles of 8 pixels)", "y (tiles)")
-    count_axes(ax.xaxis, ax.yaxis)
-    bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03)
-    bar.set_label(label, fontsize=TEXT, color=INK)
-    bar.ax.tick_params(labelsize=TEXT, colors=INK, width=0.6, length=3)
-    bar.outline.set_linewidth(0.6)
