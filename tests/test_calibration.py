@@ -34,6 +34,8 @@ from anscombe_transform.calibration import (
 )
 from anscombe_transform.calibration.estimate import of_noisy_pixels, q_of_own_light
 from anscombe_transform.calibration.line import Samples, fit_line
+from anscombe_transform.calibration.sampling import _values
+from anscombe_transform.calibration.statistics import _leave_still
 from anscombe_transform.simulation import simulate_movie
 
 SECOND = np.array([1.0, -2.0, 1.0])
@@ -184,6 +186,27 @@ def test_integers_of_any_kind_give_the_sums_of_floats(rng, monkeypatch, dtype):
         statistics = NoiseStatistics((28, 150))
         statistics.update(kind, start=0)
         np.testing.assert_array_equal(statistics.table().rows, floats.table().rows)
+
+
+def test_pixels_that_never_change_are_those_of_one_value(rng):
+    """Whatever lies in between, in any layout, and of frames that have few values."""
+    for movie in (rng.poisson(0.05, (24, 40, 60)), rng.integers(0, 99, (6, 40, 60)).transpose(0, 2, 1)):
+        movie = movie.astype(np.uint8)
+        movie[:, 3:9, 5:8] = 4
+        movie[:, 20, 20], movie[-2, 20, 20] = 1, 2
+        still = np.ones(movie.shape[1:], bool)
+        still[:, 0] = False
+        expected = still & (movie == movie[0]).all(axis=0)
+        _leave_still(movie, still)
+        np.testing.assert_array_equal(still, expected)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", ">i2", "u2", "i4", "f4"])
+def test_values_are_counted_as_they_are_sorted(rng, dtype):
+    """Different values and how often they occur, whether integers are counted or numbers sorted."""
+    frame = rng.normal(0, 40, (30, 50)).astype("i1").astype(dtype)
+    for found, expected in zip(_values(frame), np.unique(frame, return_counts=True), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, special
 
 from anscombe_transform.calibration import compute_sensitivity
-from anscombe_transform.calibration.shared import SharedNoise
+from anscombe_transform.calibration.shared import SharedNoise, chi_square_tail
 from anscombe_transform.simulation import expected_photons, simulate_movie
 
 SHAPE = (96, 160, 160)
@@ -243,3 +243,12 @@ def test_a_high_zero_level_changes_nothing(rng):
     high.add(movie + np.uint16(60_000))
     assert np.array_equal(low._products, high._products)
     assert np.allclose(low._moments[0] + [60_000, 0], high._moments[0], rtol=1e-12, atol=0)
+
+
+def test_the_probability_of_chance_is_that_of_chi_square():
+    """The finite sum is the regularised gamma function, from one degree of freedom to thousands."""
+    for freedom in (1, 2, 3, 10, 39, 40, 1001, 6000):
+        for square in (0.0, 0.1, freedom / 3, freedom, 1.5 * freedom + 20):
+            expected = special.gammaincc(freedom / 2, square / 2)
+            assert chi_square_tail(square, freedom) == pytest.approx(expected, rel=1e-9)
+    assert chi_square_tail(1e6, 3) == 0

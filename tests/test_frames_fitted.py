@@ -246,7 +246,7 @@ def test_frequencies_hold_every_symbol_that_is_frequent(rng: np.random.Generator
             counts = np.zeros(256)
             counts[:kinds] = rng.dirichlet(np.full(kinds, skew)) * 1e6 if kinds else 0
             frequency = np.zeros(256, np.uint16)
-            _contexts_kernels.share_out(counts, frequency)
+            _contexts_kernels.share_out(counts[None], frequency)
             assert frequency.sum(dtype=int) == 4096
             assert frequency[255] > 0
             assert np.all(frequency[counts >= 1e6 / 4096] > 0)
@@ -265,8 +265,8 @@ def test_the_arithmetic_coder_reaches_the_entropy(width: int, wide: bool, rng: n
     counts = np.zeros((fitted.FIRST + 1, 256), np.uint32)
     _contexts_kernels.count_symbols(low, high, context, width, 1, counts)
     frequency = np.zeros((2, 256), np.uint16)
-    for row, f in zip(counts[[0, fitted.FIRST]], frequency, strict=True):
-        _contexts_kernels.share_out(row.astype(float), f)
+    for k, f in zip((0, fitted.FIRST), frequency, strict=True):
+        _contexts_kernels.share_out(counts[k : k + 1], f)
     class_of = np.zeros(fitted.FIRST + 1, np.uint8)
     class_of[-1] = 1
     words, more = np.zeros(size + 64, np.uint16), np.zeros(2 * size, np.uint8)

@@ -409,14 +409,21 @@ def join_contexts(counts: AnyArray, price: float, most: int, ends: AnyArray) -> 
 
 @compiled
 def share_out(counts: AnyArray, out: AnyArray) -> None:
-    """Frequencies of the symbols of a class, which sum to 2 ** 12; rare symbols are left to the escape."""
+    """Frequencies of the symbols of a class, of the counts in its contexts (context, symbol).
+
+    They sum to 2 ** 12; rare symbols are left to the escape.
+    """
     whole = 1 << DIGITS
+    sums = np.zeros(256)
+    for k in range(len(counts)):
+        for s in range(256):
+            sums[s] += counts[k, s]
     total = 0.0
     for s in range(256):
-        total += counts[s]
+        total += sums[s]
     rest = whole
     for s in range(256):
-        share = counts[s] * whole / total if total > 0 else 0.0
+        share = sums[s] * whole / total if total > 0 else 0.0
         f = 0
         if s == ESCAPE or share >= 0.2:
             f = max(1, int(share + 0.5))

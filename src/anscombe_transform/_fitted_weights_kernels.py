@@ -117,31 +117,42 @@ def products(
 
 
 @njit(nogil=True, cache=True, fastmath=True, **INNER)  # type: ignore[untyped-decorator]
-def _dot_of_three(a: AnyArray, b: AnyArray, c: AnyArray, d: AnyArray, out: AnyArray) -> None:
-    """Sums of the products of one feature with three others, in any order."""
+def _nine_dots(
+    a: AnyArray, b: AnyArray, c: AnyArray, x: AnyArray, y: AnyArray, z: AnyArray, out: AnyArray
+) -> None:
+    """Sums of the products of three features with three others, in any order."""
     share_nothing()
-    one = two = three = np.float32(0)
+    ax = ay = az = bx = by = bz = cx = cy = cz = np.float32(0)
     for i in range(a.size):
-        value = a[i]
-        one += value * b[i]
-        two += value * c[i]
-        three += value * d[i]
-    out[0], out[1], out[2] = one, two, three
+        p, q, r = x[i], y[i], z[i]
+        one, two, three = a[i], b[i], c[i]
+        ax += one * p
+        ay += one * q
+        az += one * r
+        bx += two * p
+        by += two * q
+        bz += two * r
+        cx += three * p
+        cy += three * q
+        cz += three * r
+    out[0], out[1], out[2] = ax, ay, az
+    out[3], out[4], out[5] = bx, by, bz
+    out[6], out[7], out[8] = cx, cy, cz
 
 
-@compiled
+@inner
 def _add_products(table: AnyArray, used: int, size: int, out: AnyArray) -> None:
     """Add the products of features with each other; their number is a multiple of three."""
-    found = np.empty(3, np.float32)
-    for i in range(used):
-        one = row(table, i, 0, size)
+    found = np.empty(9, np.float32)
+    for i in range(0, used, 3):
+        a, b, c = row(table, i, 0, size), row(table, i + 1, 0, size), row(table, i + 2, 0, size)
         for j in range(0, i + 1, 3):
-            b, c, d = row(table, j, 0, size), row(table, j + 1, 0, size), row(table, j + 2, 0, size)
-            _dot_of_three(one, b, c, d, found)
-            for k in range(min(3, i + 1 - j)):
-                out[i, j + k] += found[k]
-                if i != j + k:
-                    out[j + k, i] += found[k]
+            x, y, z = row(table, j, 0, size), row(table, j + 1, 0, size), row(table, j + 2, 0, size)
+            _nine_dots(a, b, c, x, y, z, found)
+            for k in range(3):
+                for n in range(3 if j < i else k + 1):
+                    out[i + k, j + n] += found[3 * k + n]
+                    out[j + n, i + k] = out[i + k, j + n]
 
 
 @inner
@@ -254,7 +265,7 @@ def fit_taps(
                 )
 
 
-@compiled
+@njit(nogil=True, cache=True, fastmath=True, **INNER)  # type: ignore[untyped-decorator]
 def _add_gains(
     q: AnyArray,
     level: AnyArray,
@@ -265,15 +276,38 @@ def _add_gains(
     limits: AnyArray,
     gains: AnyArray,
 ) -> None:
-    """Products of what the rows above show with what is left to show, by activity."""
+    """Products of what the rows above show with what is left to show, by activity, in any order."""
+    share_nothing()
+    part, most = np.float32(1 / (4096 * 128)), np.float32(32)
+    c0, c1 = np.float32(w[TAPS]) * part, np.float32(w[TAPS + 1]) * part
+    c2, c3 = np.float32(w[TAPS + 2]) * part, np.float32(w[TAPS + 3]) * part
+    c4 = np.float32(w[TAPS + 4]) * part
+    l0, l1, l2, share = np.int32(limits[0]), np.int32(limits[1]), np.int32(limits[2]), np.int32(limits[3])
+    nothing = np.float32(0)
+    p0 = p1 = p2 = p3 = s0 = s1 = s2 = s3 = nothing
     for i in range(q.size):
-        moved = 0.0
-        for k in range(5):
-            moved += np.float64(s[i + k]) * np.float64(w[TAPS + k])
-        moved *= 1.0 / (4096 * 128)
-        z = (a[i] + a[i + 4] + 2 * (a[i + 1] + a[i + 2] + a[i + 3])) >> 3
-        z += (abs(change[i]) * limits[3]) >> 4
-        k = int(z >= limits[0]) + int(z >= limits[1]) + int(z >= limits[2])
-        left = min(max(float(q[i]) - float(level[i]) / 128, -32.0), 32.0)
-        gains[k, 0] += moved * left
-        gains[k, 1] += moved * moved
+        moved = np.float32(s[i]) * c0 + np.float32(s[i + 1]) * c1 + np.float32(s[i + 2]) * c2
+        moved += np.float32(s[i + 3]) * c3 + np.float32(s[i + 4]) * c4
+        around = np.int32(np.int32(np.int32(a[i + 1]) + np.int32(a[i + 2])) + np.int32(a[i + 3]))
+        around = np.int32(np.int32(np.int32(a[i]) + np.int32(a[i + 4])) + np.int32(around << np.int32(1)))
+        found = np.int32(np.int32(abs(np.int32(change[i])) * share) >> np.int32(4))
+        z = np.int32(np.int32(around >> np.int32(3)) + found)
+        left = np.float32(q[i]) - np.float32(level[i]) * np.float32(1 / 128)
+        left = min(max(left, -most), most)
+        product, square = moved * left, moved * moved
+        p0 += product
+        p1 += product if z >= l0 else nothing
+        p2 += product if z >= l1 else nothing
+        p3 += product if z >= l2 else nothing
+        s0 += square
+        s1 += square if z >= l0 else nothing
+        s2 += square if z >= l1 else nothing
+        s3 += square if z >= l2 else nothing
+    gains[0, 0] += p0 - p1
+    gains[1, 0] += p1 - p2
+    gains[2, 0] += p2 - p3
+    gains[3, 0] += p3
+    gains[0, 1] += s0 - s1
+    gains[1, 1] += s1 - s2
+    gains[2, 1] += s2 - s3
+    gains[3, 1] += s3

@@ -21,6 +21,7 @@ moment over that of the line at its brightness scatters by no more than chance.
 
 References
 ----------
+M. Abramowitz and I. A. Stegun, "Handbook of Mathematical Functions", National Bureau of Standards (1964).
 V. A. Marchenko and L. A. Pastur, "Distribution of eigenvalues for some sets of random matrices", Mathematics
 of the USSR-Sbornik 1 (1967) 457-483.
 """
@@ -225,8 +226,6 @@ class SharedNoise:
 
 def _scatter(variance: Floats, expected: Floats) -> tuple[float, float]:
     """Relative scatter of moments (moment, patch) beyond chance, and its probability by chance."""
-    from scipy.special import gammaincc
-
     middles, errors = [], []
     with np.errstate(invalid="ignore", divide="ignore"):
         ratios = np.where(expected > 0, variance / expected, math.nan)
@@ -243,8 +242,23 @@ def _scatter(variance: Floats, expected: Floats) -> tuple[float, float]:
     error = float(np.median(errors))
     square = float(np.sum((np.array(middles) - np.mean(middles)) ** 2))
     freedom = len(middles) - 1
-    probability = float(gammaincc(freedom / 2, square / error**2 / 2))
-    return math.sqrt(max(square / freedom - error**2, 0.0)), probability
+    return math.sqrt(max(square / freedom - error**2, 0.0)), chi_square_tail(square / error**2, freedom)
+
+
+def chi_square_tail(square: float, freedom: int) -> float:
+    """Probability that χ² of so many degrees of freedom exceeds a value.
+
+    The finite sum of Abramowitz and Stegun 1964, 26.4.4 and 26.4.5: importing scipy.special takes longer than
+    all else that a calibration does beside its sums.
+    """
+    if square <= 0:
+        return 1.0
+    half, odd = square / 2, freedom % 2
+    terms = (
+        math.exp((k - odd / 2) * math.log(half) - half - math.lgamma(k + 1 - odd / 2))
+        for k in range(odd, (freedom + odd) // 2)
+    )
+    return (math.erfc(math.sqrt(half)) if odd else 0.0) + math.fsum(terms)
 
 
 def _shares(products: Floats, weights: Sequence[float] | Floats) -> Floats:

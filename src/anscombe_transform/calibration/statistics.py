@@ -391,7 +391,7 @@ class NoiseStatistics:
         power_of_two = segment & (segment - 1) == 0
         if power_of_two if self._examined is None else segment in self._examined:
             self.shared.add(frames, self._mask)
-        self._still &= _still(frames)
+        _leave_still(frames, self._still)
         pedestal = _pedestal(frames)
         firsts = self._bands(frames)
         shape = (self._halves, self._place_rows, self._place_columns, CLASSES, len(COLUMNS))
@@ -573,23 +573,22 @@ def _blank(frame: NDArray[Any]) -> bool:
     return bool((frame == first).all() if first == first else np.isnan(frame).all())
 
 
-def _still(frames: NDArray[Any]) -> Bools:
-    """Pixels that have one value in all frames; only those that seem to are looked at in each."""
+def _leave_still(frames: NDArray[Any], still: Bools) -> None:
+    """Set `still` to False where a pixel has more than one value in the frames."""
     first, last = frames[0], len(frames) - 1
-    still = first == frames[last]
+    same = _memory_for("same", still.shape, np.bool_)
     # Whole frames are compared faster than pixels here and there, of which few are then left.
-    for k in (last // 2, last // 4, 3 * last // 4):
-        still &= first == frames[k]
+    for k in sorted({last, last // 2, last // 4, 3 * last // 4}):
+        still &= np.equal(first, frames[k], out=same)
     where = np.flatnonzero(still)
     value = np.take(first, where)
     for frame in frames[1:last]:
         if not where.size:
             break
-        same = np.take(frame, where) == value
-        where, value = where[same], value[same]
-    out = np.zeros(still.size, bool)
-    out[where] = True
-    return out.reshape(still.shape)
+        kept = np.take(frame, where) == value
+        where, value = where[kept], value[kept]
+    still[...] = False
+    np.put(still, where, True)
 
 
 def _steps(frames: NDArray[Any]) -> Floats:

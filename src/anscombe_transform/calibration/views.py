@@ -61,7 +61,8 @@ def check_axes(
         raise TypeError(
             f"{name} must be a path or an array with shape, dtype and slicing, got {type(array).__name__}"
         )
-    if isinstance(array, np.ma.MaskedArray):
+    # Only of what has a mask: numpy.ma takes a tenth of a second to import.
+    if hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray):
         raise ValueError(
             f"{name} is a masked array, whose mask would be lost: fill its values first, and leave pixels "
             "out by mask=, which is True where pixels may be used"

@@ -575,7 +575,8 @@ class _Span(NamedTuple):
 
 def refuse_masked(array: Any) -> None:
     """Refuse a masked array: what is behind the mask would come back as if it had been measured."""
-    if isinstance(array, np.ma.MaskedArray):
+    # Only of what has a mask: numpy.ma takes a tenth of a second to import.
+    if hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray):
         raise ValueError(
             "masked arrays are not taken, as the mask would be lost: fill the masked values first"
         )

@@ -172,10 +172,11 @@ def _classes(
     ends = np.empty(FIRST, np.int64)
     classes = _contexts_kernels.join_contexts(joined, _PRICE, _MOST_CLASSES, ends)
     ends = ends[:classes]
-    sums = np.add.reduceat(counts[:FIRST], np.concatenate([[0], ends[:-1]]), axis=0, dtype=np.float64)
     frequency = np.zeros((classes + 1, 256), np.uint16)
-    for k, row in enumerate([*sums, counts[FIRST].astype(np.float64)]):
-        _contexts_kernels.share_out(row, frequency[k])
+    begin = 0
+    for k, end in enumerate([*ends.tolist(), FIRST + 1]):
+        _contexts_kernels.share_out(counts[begin:end], frequency[k])
+        begin = end
     class_of = np.full(FIRST + 1, classes, np.uint8)
     class_of[:FIRST] = np.searchsorted(ends, np.arange(FIRST), side="right")
     return class_of, frequency

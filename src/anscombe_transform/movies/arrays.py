@@ -30,7 +30,8 @@ def open_array(array: Any, choice: Choice) -> Movie:
             "a movie is opened from a path or from an array with shape, dtype and slicing "
             f"(numpy, dask, zarr, h5py, xarray), got {kind.__name__}"
         )
-    if isinstance(array, np.ma.MaskedArray):
+    # Only of what has a mask: numpy.ma takes a tenth of a second to import.
+    if hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray):
         raise ValueError(
             "masked arrays are not taken, as the mask would be lost: fill the masked values first"
         )
