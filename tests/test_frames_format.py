@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import json
 import math
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from anscombe_transform import FrameCoderV2, FrameCoderV3, _frame_kernels, _model_kernels
 from anscombe_transform.codec import frame_model, frames
 from anscombe_transform.codec.entropy import pack
-from anscombe_transform.codec.frames import FrameConfiguration, decode_chunk, encode_chunk
+from anscombe_transform.codec.frames import FrameConfiguration, FrameModel, decode_chunk, encode_chunk
 
 TESTS = Path(__file__).parent
 PAGES = TESTS.parent / "docs" / "reference"
@@ -140,6 +141,52 @@ def test_the_printed_reader_equals_the_kernels(
             chunk = bytes([0xF1, method, parameter, 0xF1 ^ method ^ parameter ^ 0xFF]) + frame
             expected = reader()(chunk, shape, dtype, **fitted.to_json())
             assert np.array_equal(decode_chunk(chunk, shape, dtype, fitted), expected)
+
+
+@settings(max_examples=12)
+@given(
+    width=st.sampled_from([1, 2, 15, 16, 17, 33]),
+    decay=st.sampled_from([0, 7, 8, 13, 14, 15]),
+    limit=st.sampled_from([60, 400, 2048]),
+    seed=st.integers(0, 99),
+)
+def test_models_of_any_numbers_are_one_model_to_reader_and_kernels(
+    width: int, decay: int, limit: int, seed: int
+) -> None:
+    """The largest weights and sums of innovations that a model allows are computed as the page says."""
+    rng = np.random.default_rng(seed)
+    # Frames of all or nothing move every row in one direction, which makes the largest sums there can be.
+    bright = rng.choice([0, 255], (6, 1, 1)) * (rng.random((6, 40, width)) < rng.choice([0.9, 1]))
+    codes = bright.astype("uint8")
+    fitted = FrameConfiguration.fit(codes)
+    assert fitted.model is not None
+    above = rng.integers(-limit, limit + 1, 5)
+    above = np.trunc(above * min(1, 2048 / max(1, np.abs(above).sum()))).astype(int)
+    model = dataclasses.replace(
+        fitted.model,
+        temporal=(*(int(v) for v in rng.choice([-limit, 7, limit], 4)), int(rng.choice([-limit, 1 << 24]))),
+        above=tuple(int(v) for v in above),
+        decay=(fitted.model.decay[0], decay),
+    )
+    configuration = FrameConfiguration("compact", 0, model)
+    payload = rng.integers(0, 256, codes.size).astype("uint8")
+    for symbols in (payload, ranks_of(codes, model)):
+        packed = zstandard.ZstdCompressor(write_checksum=True).compress(symbols.tobytes())
+        chunk = bytes([0xF1, 2, model.check, 0xF1 ^ 2 ^ model.check ^ 0xFF]) + packed
+        found = decode_chunk(chunk, codes.shape, "uint8", configuration)
+        assert np.array_equal(reader()(chunk, codes.shape, "uint8", **configuration.to_json()), found)
+    assert np.array_equal(found, codes)
+
+
+def ranks_of(codes: np.ndarray, model: FrameModel) -> np.ndarray:
+    """What the kernels store of codes under a model, whether or not an encoder would choose it."""
+    known = frame_model.tables(model)
+    q = codes[:, None]
+    ranks = np.empty(q.shape, "uint8")
+    _model_kernels.code_to_rank(
+        q, ranks, np.empty(0, "uint8"), known.ranks, *known.numbers[1], frames._states(q)
+    )
+    return ranks
 
 
 DIGITS = {0: (np.uint8(0), np.uint8(13)), 1: (np.uint8(6), np.uint8(13)), 2: (np.uint8(0), np.uint8(11))}

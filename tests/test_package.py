@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         "_contexts_kernels",
     },
     "_frame_kernels": {"_parts_of_kernels"},
-    "_model_kernels": {"_frame_kernels", "_parts_of_kernels"},
+    "_model_kernels": {"_frame_kernels", "_lanes_of_kernels", "_parts_of_kernels"},
     "_fitted_kernels": {
         "_fitted_levels_kernels",
         "_fitted_weights_kernels",
@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "presets": {"codec", "calibration"},
     "calibration": {"transform", "_statistics_kernels", "codec", "movies"},
     "_parts_of_kernels": set(),
+    "_lanes_of_kernels": set(),
     "_statistics_kernels": {"_parts_of_kernels"},
     "_verification_kernels": {"_parts_of_kernels"},
     "compression": {
