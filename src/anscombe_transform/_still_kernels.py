@@ -586,6 +586,39 @@ def sampled_gaps(q: AnyArray, step: int) -> tuple[int, int, bool]:
 
 
 @compiled
+def _second_differences(above: AnyArray, here: AnyArray, below: AnyArray, line: AnyArray) -> float:
+    """Sum of squares, in one row, of second differences along both axes; `line` is scratch of that length."""
+    share_nothing()
+    for i in range(here.size):
+        outer = np.int32(np.int32(above[i]) + np.int32(below[i]))
+        line[i] = np.int32(outer - np.int32(np.int32(here[i]) << np.int32(1)))
+    total = np.int64(0)
+    n = here.size - 2
+    left, middle, right = row(line, 0, n), row(line, 1, n + 1), row(line, 2, n + 2)
+    for i in range(n):
+        both = np.int64(np.int32(left[i] + right[i]) - np.int32(middle[i] << np.int32(1)))
+        total += np.int64(both * both)
+    return float(total)
+
+
+@compiled
+def second_differences(q: AnyArray, first: int, last: int) -> float:
+    """The same in rows first .. last - 1 of every plane of a frame (plane, y, x)."""
+    planes, _, width = q.shape
+    line = np.empty(width, np.int32)
+    total = 0.0
+    for plane in range(planes):
+        for y in range(first, last):
+            above, here, below = (
+                row(q, plane, y - 1, 0, width),
+                row(q, plane, y, 0, width),
+                row(q, plane, y + 1, 0, width),
+            )
+            total += _second_differences(above, here, below, line)
+    return total
+
+
+@compiled
 def mark(q: AnyArray, used: AnyArray) -> None:
     """Mark the codes that occur."""
     for i in range(q.size):

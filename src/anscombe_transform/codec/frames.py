@@ -507,6 +507,14 @@ def _encode_compact(q: AnyArray, model: FrameModel, enough: float = 0.0) -> byte
 
     Of `enough` bits a code or fewer, ``fast`` is not asked.
     """
+    payload, found = _ranks(q, model)
+    if found > enough and (choice := _best_rate(q)).bits < found:
+        return _encode_fast(q, choice)
+    return _smallest(q, payload, _MODEL, model.check, found)
+
+
+def _ranks(q: AnyArray, model: FrameModel) -> tuple[npt.NDArray[np.uint8], float]:
+    """Ranks of the codes under the model, scratch of this thread, and the bits that one takes at least."""
     from anscombe_transform import _model_kernels
 
     known = tables(model)
@@ -517,34 +525,37 @@ def _encode_compact(q: AnyArray, model: FrameModel, enough: float = 0.0) -> byte
     step = odd_step(q.size)
     skipped = q[0].size if len(q) > 2 else 0
     parts = [part[skipped::step] for part in (low, high) if part.size]
-    found = sum(byte_entropy(part) for part in parts)
-    if found > enough and (choice := _best_rate(q)).bits < found:
-        return _encode_fast(q, choice)
-    return _smallest(q, payload, _MODEL, model.check, found)
+    return payload, sum(byte_entropy(part) for part in parts)
 
 
 def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
     """Few frames under a prediction of their own, unless they are smaller as many would be stored."""
     small = q.size <= 2 * _PIECE
-    modelled = None
-    if model is not None and q.size <= _FEW:
-        noise = still.noise_bits(q[-1])
-        modelled = _encode_compact(q, model, _NEAR_NOISE * noise)
+    least = noise = 0.0
+    if model is not None:
+        payload, least = _ranks(q, model)
         # What takes less than its noise is more regular than noise, such as codes with gaps.
-        if noise * q.size <= 8 * len(modelled) <= _NEAR_NOISE * noise * q.size:
-            return modelled
+        noise = still.noise_bits(q[-1])
+        if q.size <= _FEW and noise <= least <= _NEAR_NOISE * noise:
+            modelled = _smallest(q, payload, _MODEL, model.check, least)
+            if noise * q.size <= 8 * len(modelled) <= _NEAR_NOISE * noise * q.size:
+                return modelled
     prediction, symbols = still.symbols_of(q)
     if model is None and not small:
         plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: odd_step(q.size)]), 0)
         if plain <= still.entropy(symbols):
             return _encode_fast(q, _best_rate(q))
-    least = None if q.size > _FEW else _SHORT
+    below = None if q.size > _FEW else _SHORT
     stage, parameter, frame = still.packed(
-        symbols, prediction, pairs_below=least, arithmetic=model is not None
+        symbols, prediction, pairs_below=below, arithmetic=model is not None
     )
     first = _chunk(_LINEAR | stage, parameter, frame)
     if model is not None:
-        first = min(first, modelled or _encode_compact(q, model), key=len)
+        least = min(least, _entropy(np.ascontiguousarray(q.reshape(-1)[:: odd_step(q.size)]), 0))
+        # In noise nothing repeats: then another chunk takes no less than its ranks or codes do one by one.
+        own = still.entropy(symbols) * q.size + 8 * prediction.weights.size
+        if 8 * len(first) < noise * q.size or least * q.size < min(own, 8 * len(first)):
+            first = min(first, _encode_compact(q, model), key=len)
         look = _repeats(q)
     else:
         short = 8 * len(first) < _REPEATING * q.size
