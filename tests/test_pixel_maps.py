@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -126,3 +128,11 @@ def test_the_maps_are_plotted(camera, mapped):
     assert set(camera.hot) <= marks
     with pytest.raises(ValueError, match="per_pixel=True"):
         plot_pixel_maps(compute_sensitivity(camera.frames(64, 1)))
+
+
+def test_pixels_that_are_alike_have_the_middle_colour(mapped):
+    """A map of one value is drawn at the middle of its colours, not as if all pixels were low."""
+    alike = replace(mapped, maps=replace(mapped.maps, offset=np.full(SHAPE, -3.0)))
+    low, high = plot_pixel_maps(alike).axes[0].images[0].get_clim()
+    assert low < -3 < high
+    assert (low + high) / 2 == pytest.approx(-3)

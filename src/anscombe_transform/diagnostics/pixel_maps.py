@@ -47,8 +47,8 @@ def plot_pixel_maps(sensitivity: Sensitivity, *, figure: Figure | None = None) -
     Returns
     -------
     matplotlib.figure.Figure
-        Three images, whose colours span all but the outermost hundredths of the pixels; up to 400 hot pixels
-        are circled in the first that was measured.
+        Three images, whose colours span all but the outermost hundredths of the pixels, or 5 % to either side
+        where pixels are alike; up to 400 hot pixels are circled in the first that was measured.
 
     Raises
     ------
@@ -85,7 +85,9 @@ def draw_pixel_maps(axes: Sequence[Axes], maps: PixelMaps) -> None:
             continue
         image = np.sqrt(np.maximum(image, 0)) if name == "read_variance" else image
         low, high = np.nanquantile(image, [0.01, 0.99])
-        draw_map(ax, image, label, low, high if high > low else low + 1, extend="both")
+        # One value has the middle colour.
+        room = 0.0 if high > low else max(abs(low) / 20, 1e-6)
+        draw_map(ax, image, label, low - room, high + room, extend="both")
         dress(ax, title, "x (pixels)", "y (pixels)")
         if not marked and len(maps.hot_pixels):
             y, x = maps.hot_pixels[:_MOST_MARKED].T
