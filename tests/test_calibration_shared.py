@@ -81,6 +81,27 @@ def test_shared_noise_is_not_trusted(seed, name, process, code):
     assert found.verdict != "trustworthy"
 
 
+def test_fine_structure_that_moves_is_not_taken_for_shared_noise(seed):
+    """A field of fine structure that jitters by a pixel looks smooth everywhere, and is no caution."""
+    rng = np.random.default_rng(seed)
+    image = np.exp(ndimage.gaussian_filter(rng.normal(size=(150, 150)), 1.2, mode="wrap") * 2)
+    shifts = rng.normal(0, 1.0, (72, 2))
+    light = np.stack([ndimage.shift(image, shift, order=1, mode="wrap")[:144, :144] for shift in shifts])
+    movie = rng.poisson(10 * light) * 20
+    codes = {
+        reason.code for reason in compute_sensitivity(movie.astype(np.int32), on_refusal="return").reasons
+    }
+    assert not {"correlated_in_space", "sharpened", "correlated_along_x", "correlated_along_y"} & codes
+
+
+def test_scan_lines_that_were_shifted_by_a_part_of_a_pixel_are_told(seed):
+    """Every second line interpolated, as to align a bidirectional scan, shares noise along the line."""
+    movie, _ = simulate_movie(SHAPE, conversion_gain=50, read_noise=10, rng=seed, dtype="float32")
+    movie[:, 1::2] = 0.85 * movie[:, 1::2] + 0.15 * np.roll(movie[:, 1::2], 1, axis=2)
+    codes = {reason.code for reason in compute_sensitivity(movie, on_refusal="return").reasons}
+    assert "correlated_along_x" in codes
+
+
 def test_a_flash_is_not_taken_for_noise_that_lingers(seed):
     """Frames of additional light are noisier than those around them, and share no noise with them."""
     photons = np.stack(list(expected_photons((48, 128, 128), mean_photons=4, rng=seed)))

@@ -25,6 +25,7 @@ from anscombe_transform.calibration.checks import (
     curvature,
     gain_over_field,
     quiet_tiles,
+    spreads_upwards,
     whiteness,
 )
 from anscombe_transform.calibration.evidence import rejected_curves, tile_evidence, transfer_curve
@@ -219,6 +220,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
             along,
             field,
             statistics.shared,
+            "t" in lines and spreads_upwards(_samples(statistics, table, "t"), lines["t"], usable),
         ),
         *judge_sharpening(lines, white, statistics.shared),
         *judge_range(linear_up_to),

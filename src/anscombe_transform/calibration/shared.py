@@ -184,13 +184,16 @@ class SharedNoise:
         proven = (both or across.above(0.0, _BOTH)) and _alike(self._products, _NEIGHBOURS)
         return replace(_excess(self._products, _NEIGHBOURS), proven=proven)
 
-    def sharpening(self) -> Excess:
-        """The same, below 0 where neighbours' noise is opposed; proven if along both axes.
+    def along(self, axis: str) -> Excess:
+        """Noise that a pixel shares with its two neighbours along axis "x" or "y"."""
+        weights = (2.0, 0.0, 0.0) if axis == "x" else (0.0, 2.0, 0.0)
+        return replace(_excess(self._products, weights), proven=_alike(self._products, weights))
 
-        What moves only adds to it, so that patches need not be alike.
-        """
+    def sharpening(self) -> Excess:
+        """The same, below 0 where neighbours' noise is opposed; proven if along both axes."""
         along_x, along_y = (_excess(self._products, weights) for weights in np.eye(3)[:2])
-        proven = along_x.below(0.0, _BOTH) and along_y.below(0.0, _BOTH)
+        both = along_x.below(0.0, _BOTH) and along_y.below(0.0, _BOTH)
+        proven = both and _alike(self._products, _NEIGHBOURS)
         return replace(_excess(self._products, _NEIGHBOURS), proven=proven)
 
     def lingering(self) -> Excess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,7 +35,8 @@ _SHARPER, _SHARPER_ERRORS, _SHARPER_APART = 0.04, 5.0, 0.5
 _UNEVEN = 0.12
 # Noise that a pixel, or a frame, shares with its neighbours, in parts of its own, from which on it is told,
 # and is too much; and how many standard errors it must lie from 0. The slope is lower by that part.
-_SHARED, _SHARED_MUCH, _SHARED_ERRORS = 0.04, 0.4, 5.0
+# Along one axis, as electronics make it, it is part of the detector's effective gain.
+_SHARED, _SHARED_MUCH, _SHARED_ALONG, _SHARED_ERRORS = 0.04, 0.4, 0.1, 5.0
 # Least noise in a direction of time over the least of white noise, which Marchenko and Pastur's law makes 1
 # or more: below, frames share noise; far below, some of them follow from the others.
 _DEPENDENT, _FOLLOWING = 0.8, 0.15
@@ -52,8 +54,12 @@ def judge(
     along: tuple[bool, bool],
     field: GainOverField,
     shared: SharedNoise,
+    moves: bool,
 ) -> Iterator[Reason]:
-    """Yield what speaks against the estimate."""
+    """Yield what speaks against the estimate.
+
+    `moves` says that what the weakest filter sees is more than noise that neighbours may share.
+    """
     used = line.used
     gain, error = line.gain, line.gain_error
     low, high = np.quantile(line.instrument[used], [0.02, 0.98])
@@ -94,7 +100,7 @@ def judge(
             "scattered",
             f"places of equal brightness differ in noise by {100 * scatter:.0f} %: gain or noise "
             "varies over the field, or the movie was processed.",
-            "refusal" if scatter > 0.3 else "caution" if scatter > 0.15 else "note",
+            "refusal" if scatter > 0.3 else "caution",
         )
     if field.uneven:
         yield Reason(
@@ -123,7 +129,7 @@ def judge(
             "or gain or offset vary over the field.",
             "caution",
         )
-    yield from _judge_correlation(white, along, shared)
+    yield from _judge_correlation(white, along, shared, moves)
     if line.used_fraction < 0.35:
         yield Reason(
             "mostly_structure",
@@ -134,10 +140,13 @@ def judge(
     yield from _judge_zero(zero, gain, float(high - low))
 
 
-def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: SharedNoise) -> Iterator[Reason]:
+def _judge_correlation(
+    white: Whiteness, along: tuple[bool, bool], shared: SharedNoise, moves: bool
+) -> Iterator[Reason]:
     lingering = shared.lingering()
     borne_out = not math.isfinite(lingering.error) or lingering.above(0.0, _BORNE_OUT)
-    if white.time < 0.85 and borne_out:
+    smoothed = white.time < 0.85 and borne_out
+    if smoothed:
         yield Reason(
             "correlated_in_time",
             "neighbouring frames share noise: the movie was averaged over a running window, filtered or "
@@ -155,7 +164,7 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: Share
             "The slope may not be the gain of the detector.",
             "caution",
         )
-    elif shared.dimensions < _DEPENDENT:
+    if shared.dimensions < _DEPENDENT and not smoothed:
         yield Reason(
             "dependent_frames",
             "some frames follow from the others, in part at least: the movie was rebuilt from a few "
@@ -164,6 +173,8 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: Share
             "refusal" if shared.dimensions < _FOLLOWING else "caution",
         )
     smoothing = shared.smoothing()
+    if moves:
+        smoothing = replace(smoothing, proven=False)
     if all(along) or _is_shared(smoothing, _SHARED_MUCH):
         yield Reason(
             "correlated_in_space",
@@ -173,14 +184,17 @@ def _judge_correlation(white: Whiteness, along: tuple[bool, bool], shared: Share
             "refusal",
         )
         return
-    if any(along):
-        axis = "y" if along[0] else "x"
-        yield Reason(
-            "correlated_along_" + axis,
-            f"neighbouring pixels along {axis} share noise, as slow electronics make it: "
-            "the gain is an effective one, not signal per photon.",
-            "caution",
-        )
+    for axis, correlated in zip("yx", along, strict=True):
+        noise = shared.along(axis)
+        if moves:
+            noise = replace(noise, proven=False)
+        if correlated or (not any(along) and _is_shared(noise, _SHARED_ALONG)):
+            yield Reason(
+                "correlated_along_" + axis,
+                f"neighbouring pixels along {axis} share noise{_cost(noise)}, as slow electronics make it: "
+                "the gain is an effective one, not signal per photon.",
+                "caution",
+            )
     if _is_shared(smoothing, _SHARED) or (not any(along) and _slightly_smoothed(white)):
         yield Reason(
             "correlated_in_space",
