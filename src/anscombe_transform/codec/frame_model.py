@@ -205,7 +205,7 @@ def tables(model: FrameModel) -> Tables:
 _PATCH_ROWS, _PATCH_COLUMNS, _PATCH_FRAMES = 32, 32, 48
 _PATCHED = 1 << 20
 _RATES = (2, 5)
-_DECAYS = (8, 12, 14, 15)
+_DECAYS = (8, 12, 14)
 _DECAY_FIRST = 8
 _RIDGE_TIME, _RIDGE_ABOVE, _RIDGE_FIRST = 1e-3, 3e-3, 1e-2
 _FEWEST_SEEN = 16
