@@ -7,10 +7,11 @@ pixels. All arithmetic is a decoder's: int32, or int16 where it says so.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from anscombe_transform._contexts_kernels import ACTIVITIES
 from anscombe_transform._frame_kernels import compiled, rate_at
 from anscombe_transform._model_kernels import CONTEXTS, LEVELS
 from anscombe_transform._parts_of_kernels import inner, row, share_nothing
@@ -32,11 +33,70 @@ SMALL = TEMPORAL + 9
 LEVEL, CONSTANT = SMALL, SMALL + 1
 WEIGHTS = SMALL + 2
 
+TAPPED = 17
+"""Where the weights of the innovations above begin among the small ones, which lack level and change."""
+
+STEADY = TAPPED + 5
+"""Where the gains begin among them."""
+
 QUIET = 128
 
 _CLIP = 2040
 _LOUD = 2047
 _LIMIT = 32767
+
+
+class Work(NamedTuple):
+    """Scratch that predicts a plane (y, x): one of it serves a chunk."""
+
+    difference: AnyArray
+    """Of the two means, of all planes with their edges."""
+    level: AnyArray
+    change: AnyArray
+    total: AnyArray
+    """What the surroundings add to a level."""
+    small: AnyArray
+    """Weights as the loops take them, those of the surroundings and above in 1/16384."""
+    seen: AnyArray
+    """Of each column, and two more at either end, sum and mean magnitude of the innovations above."""
+    moved: AnyArray
+    """Of each pixel of a row, what the rows above show, and its gain."""
+    place: AnyArray
+    """Where the order of its context begins in the table of the model."""
+    base: AnyArray
+    """The code that the order begins from."""
+
+
+def work_for(q: AnyArray) -> Work:
+    """Scratch for codes (time, plane, y, x)."""
+    _, planes, height, width = q.shape
+    return Work(
+        difference=np.empty((planes, height + 2, width + 2), np.int16),
+        level=np.empty((height, width), np.int16 if q.itemsize == 1 else np.int32),
+        change=np.empty((height, width), np.int16),
+        total=np.empty((height, width), np.int16),
+        small=np.empty(STEADY + ACTIVITIES, np.int16),
+        seen=np.empty((2, width + 4), np.int16),
+        moved=np.empty((2, width), np.int16),
+        place=np.empty(width, np.uint16),
+        base=np.empty(width, q.dtype),
+    )
+
+
+@inner
+def borrowed(work: Work) -> Work:
+    """Views of it that count no references, which costs more than a call with each row."""
+    return Work(
+        row(work.difference, 0, len(work.difference)),
+        row(work.level, 0, len(work.level)),
+        row(work.change, 0, len(work.change)),
+        row(work.total, 0, len(work.total)),
+        row(work.small, 0, len(work.small)),
+        row(work.seen, 0, len(work.seen)),
+        row(work.moved, 0, len(work.moved)),
+        row(work.place, 0, len(work.place)),
+        row(work.base, 0, len(work.base)),
+    )
 
 
 # --- the past -----------------------------------------------------------------------------------------------
@@ -169,23 +229,14 @@ def _plane_loop(narrow: bool) -> Callable[..., Any]:
     """The loops that predict a plane from the past."""
 
     @compiled
-    def _levels_of_plane(
-        state: AnyArray,
-        plane: int,
-        w: AnyArray,
-        small: AnyArray,
-        difference: AnyArray,
-        total: AnyArray,
-        level: AnyArray,
-        change: AnyArray,
-    ) -> None:
-        _changes(difference, plane, change)
+    def _levels_of_plane(state: AnyArray, plane: int, w: AnyArray, work: Work) -> None:
+        _changes(work.difference, plane, work.change)
         if narrow:
-            _surroundings_of_bytes(difference, state, plane, small, total)
+            _surroundings_of_bytes(work.difference, state, plane, work.small, work.total)
         else:
-            _surroundings_of_words(difference, state, plane, small, total)
+            _surroundings_of_words(work.difference, state, plane, work.small, work.total)
         top = np.int32(((256 if narrow else 65536) - 1) << 7)
-        _levels(state, plane, total, change, w, top, level)
+        _levels(state, plane, work.total, work.change, w, top, work.level)
 
     return _levels_of_plane
 
@@ -196,11 +247,13 @@ levels_of_words = _plane_loop(narrow=False)
 
 @inner
 def small_weights(w: AnyArray, out: AnyArray) -> None:
-    """Weights of pixels around and above as the loops take them, in 1/16384."""
+    """The weights of a set that `Work` has as small ones."""
     for k in range(17):
         out[k] = np.int16(w[k] << 2)
     for k in range(5):
-        out[17 + k] = np.int16(w[TAPS + k] << 2)
+        out[TAPPED + k] = np.int16(w[TAPS + k] << 2)
+    for k in range(ACTIVITIES):
+        out[STEADY + k] = np.int16(w[GAINS + k])
 
 
 @compiled
@@ -215,17 +268,11 @@ def _frame_edges(mean: AnyArray) -> None:
         mean[height - 1, x] = mean[height - 2, x]
 
 
-@compiled
 def begin_means(q: AnyArray, state: AnyArray) -> None:
     """Running means (2, plane, y + 2, x + 2) after the first frame (plane, y, x)."""
-    planes, height, width = q.shape
-    value = state.dtype.type
-    for plane in range(planes):
-        for k in range(2):
-            for y in range(height):
-                for x in range(width):
-                    state[k, plane, y + 1, x + 1] = value(value(q[plane, y, x]) << value(7))
-            _frame_edges(row(state, k, plane, 0, height + 2))
+    state[:, :, 1:-1, 1:-1] = q.astype(state.dtype) << 7
+    state[..., 0], state[..., -1] = state[..., 1], state[..., -2]
+    state[..., 0, :], state[..., -1, :] = state[..., 1, :], state[..., -2, :]
 
 
 @compiled
@@ -255,20 +302,44 @@ def move_means(q: AnyArray, rates: AnyArray, t: int, plane: int, state: AnyArray
 
 
 @inner
-def quiet_rows(s: AnyArray, a: AnyArray, limits: AnyArray) -> None:
+def quiet_rows(seen: AnyArray, limits: AnyArray) -> None:
     """What the rows above the first are taken for."""
-    for i in range(s.size):
-        s[i] = 0
-        a[i] = limits[0] >> 1
+    for i in range(seen.shape[1]):
+        seen[0, i] = 0
+        seen[1, i] = limits[0] >> 1
 
 
 @inner
-def look_above(
+def look_above(y: int, limits: AnyArray, top: Any, work: Work, context: AnyArray) -> None:
+    """Contexts of a row, of its levels and of what the rows above have shown.
+
+    `limits` are three of the activity and the share of the change in it, in 1/16.
+    """
+    n = context.size
+    _weigh_above(
+        row(work.level, y, 0, n),
+        row(work.change, y, 0, n),
+        row(work.seen, 0, 0, n + 4),
+        row(work.seen, 1, 0, n + 4),
+        row(work.small, TAPPED, TAPPED + 5),
+        row(work.small, STEADY, STEADY + ACTIVITIES),
+        limits,
+        top,
+        row(work.moved, 0, 0, n),
+        row(work.moved, 1, 0, n),
+        context,
+        work.place,
+        work.base,
+    )
+
+
+@inner
+def _weigh_above(
     level: AnyArray,
+    change: AnyArray,
     s: AnyArray,
     a: AnyArray,
-    change: AnyArray,
-    small: AnyArray,
+    taps: AnyArray,
     gains: AnyArray,
     limits: AnyArray,
     top: Any,
@@ -278,15 +349,10 @@ def look_above(
     place: AnyArray,
     base: AnyArray,
 ) -> None:
-    """Contexts of a row, of its levels and of what the rows above have shown.
-
-    `s` and `a` are padded by two at either end; `limits` are three of the activity and the share of the
-    change in it, in 1/16. `place` is where the order of a context begins in the table, `base` what it
-    begins from; `moved` and `gain` are scratch.
-    """
+    """The same of arrays that share nothing."""
     share_nothing()
     value = base.dtype.type
-    c0, c1, c2, c3, c4 = small[17], small[18], small[19], small[20], small[21]
+    c0, c1, c2, c3, c4 = taps[0], taps[1], taps[2], taps[3], taps[4]
     g0, g1, g2, g3 = gains[0], gains[1], gains[2], gains[3]
     l0, l1, l2, share = limits[0], limits[1], limits[2], limits[3]
     for i in range(moved.size):
@@ -316,13 +382,21 @@ def look_above(
 
 
 @inner
-def new_innovation(q: AnyArray, level: AnyArray, decay: Any, s: AnyArray, a: AnyArray) -> None:
+def new_innovation(q: AnyArray, level: AnyArray, decay: Any, seen: AnyArray) -> None:
     """Move the sums of the innovations of each column on by a row, and the mean of their magnitudes."""
-    share_nothing()
     n = q.size
+    _add_innovation(q, level, decay, row(seen, 0, 2, n + 2), row(seen, 1, 2, n + 2))
+    for k in range(2):
+        seen[k, 0] = seen[k, 1] = seen[k, 2]
+        seen[k, n + 2] = seen[k, n + 3] = seen[k, n + 1]
+
+
+@inner
+def _add_innovation(q: AnyArray, level: AnyArray, decay: Any, sums: AnyArray, means: AnyArray) -> None:
+    """The same without the padding, of arrays that share nothing."""
+    share_nothing()
     wide, small = level.dtype.type, np.int16
-    sums, means = row(s, 2, n + 2), row(a, 2, n + 2)
-    for i in range(n):
+    for i in range(q.size):
         away = wide(wide(wide(q[i]) << wide(7)) - level[i])
         found = small(min(max(away, wide(-_LOUD)), wide(_LOUD)))
         size = max(found, small(-found))
@@ -330,10 +404,6 @@ def new_innovation(q: AnyArray, level: AnyArray, decay: Any, s: AnyArray, a: Any
         old = sums[i]
         sums[i] = small(small(old - small(old >> small(decay & small(15)))) + found)
         means[i] = small(small(size + small(means[i] * small(3))) >> small(2))
-    s[0] = s[1] = s[2]
-    s[n + 2] = s[n + 3] = s[n + 1]
-    a[0] = a[1] = a[2]
-    a[n + 2] = a[n + 3] = a[n + 1]
 
 
 @inner
@@ -352,16 +422,14 @@ def take_ranks(
 
 
 @inner
-def restore(
-    symbols: AnyArray, place: AnyArray, base: AnyArray, table: AnyArray, index: AnyArray, q: AnyArray
-) -> Any:
-    """Codes of a row of symbols; returns the largest of these."""
+def restore(symbols: AnyArray, place: AnyArray, base: AnyArray, table: AnyArray, q: AnyArray) -> Any:
+    """Codes of a row of symbols; returns the largest of these. `place` is then where each is in the table."""
     share_nothing()
     value = q.dtype.type
     most = np.uint8(0)
     for i in range(q.size):
-        index[i] = np.uint16(place[i] | np.uint16(symbols[i]))
+        place[i] = np.uint16(place[i] | np.uint16(symbols[i]))
         most = max(most, symbols[i])
     for i in range(q.size):
-        q[i] = value(value(table[np.uint64(index[i])]) + base[i])
+        q[i] = value(value(table[np.uint64(place[i])]) + base[i])
     return most

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -12,10 +12,12 @@ from anscombe_transform._contexts_kernels import ACTIVITIES
 from anscombe_transform._fitted_levels_kernels import (
     CONSTANT,
     GAINS,
+    LEVEL,
     QUIET,
     TAPS,
     TEMPORAL,
     WEIGHTS,
+    Work,
     new_innovation,
     quiet_rows,
 )
@@ -31,8 +33,9 @@ FEATURES = TEMPORAL + 2
 SEGMENT = 32
 BLOCK = 1024
 # What earlier frames count in the fit of the next, and how much less a set may cost to be worth it.
-MEMORY = 0.8
-RIDGE = 1e-4
+_MEMORY = 0.8
+_RIDGE = 1e-4
+_LONGEST = 256
 
 
 @compiled
@@ -84,15 +87,15 @@ def _features_of_segment(
 
 
 @inner
-def scale(by: float, out: AnyArray) -> None:
+def _scale(by: float, out: AnyArray) -> None:
     """Multiply a table by a number."""
     for i in range(len(out)):
         for j in range(out.shape[1]):
-            out[i, j] = out[i, j] * by if by else 0.0
+            out[i, j] *= by
 
 
 @inner
-def products(
+def _products(
     state: AnyArray,
     difference: AnyArray,
     q: AnyArray,
@@ -100,20 +103,17 @@ def products(
     level: Any,
     table: AnyArray,
     out: AnyArray,
-) -> int:
-    """Products of the features at the places with each other; the number of pixels looked at."""
-    scale(0.0, out)
-    at = 0
+) -> None:
+    """Products of the features at the places with each other."""
+    _scale(0.0, out)
     for i in range(BLOCK):
         table[FEATURES - 1, i] = np.float32(1)
     for s in range(len(places)):
         plane, y, x = places[s, 0], places[s, 1], places[s, 2]
+        at = s * SEGMENT % BLOCK
         _features_of_segment(state, difference, q, plane, y, x, level, table, at)
-        at += SEGMENT
-        if at == BLOCK or s == len(places) - 1:
-            _add_products(table, FEATURES, at, out)
-            at = 0
-    return len(places) * SEGMENT
+        if at == BLOCK - SEGMENT or s == len(places) - 1:
+            _add_products(table, at + SEGMENT, out)
 
 
 @njit(nogil=True, cache=True, fastmath=True, **INNER)  # type: ignore[untyped-decorator]
@@ -141,10 +141,10 @@ def _nine_dots(
 
 
 @inner
-def _add_products(table: AnyArray, used: int, size: int, out: AnyArray) -> None:
-    """Add the products of features with each other; their number is a multiple of three."""
+def _add_products(table: AnyArray, size: int, out: AnyArray) -> None:
+    """Add the products of the first features with each other; their number is a multiple of three."""
     found = np.empty(9, np.float32)
-    for i in range(0, used, 3):
+    for i in range(0, len(out), 3):
         a, b, c = row(table, i, 0, size), row(table, i + 1, 0, size), row(table, i + 2, 0, size)
         for j in range(0, i + 1, 3):
             x, y, z = row(table, j, 0, size), row(table, j + 1, 0, size), row(table, j + 2, 0, size)
@@ -156,7 +156,16 @@ def _add_products(table: AnyArray, used: int, size: int, out: AnyArray) -> None:
 
 
 @inner
-def whole(gram: AnyArray, found: AnyArray, pixels: float, size: int, tried: AnyArray, out: AnyArray) -> float:
+def _solve(gram: AnyArray, ridge: float, out: AnyArray) -> None:
+    """Weights of the features for the first of them."""
+    # Nothing is literal here: `least_squares` would be compiled for it once more.
+    _still_kernels.least_squares(gram, len(gram), len(gram) > 0, ridge, out)
+
+
+@inner
+def _whole(
+    gram: AnyArray, found: AnyArray, pixels: float, size: int, tried: AnyArray, out: AnyArray
+) -> float:
     """Weights of a set of those found for the features, as coarse as pays; what they cost, in bits.
 
     The first number of `out` beyond the set is the precision. Infinite if none are allowed.
@@ -180,7 +189,7 @@ def whole(gram: AnyArray, found: AnyArray, pixels: float, size: int, tried: AnyA
         tried[FEATURES - 1] = np.floor(mean / pixels * 65536 + 0.5) / 65536
         if magnitude > 3.9 or largest > 1.95 or abs(tried[FEATURES - 1]) > 8000:
             continue
-        bits = 0.5 * size * np.log2(_still_kernels.loss(gram, FEATURES, tried, pixels)) + cost
+        bits = 0.5 * size * np.log2(_still_kernels.loss(gram, len(gram), tried, pixels)) + cost
         if bits < least:
             least = bits
             for f in range(1, FEATURES - 1):
@@ -192,77 +201,160 @@ def whole(gram: AnyArray, found: AnyArray, pixels: float, size: int, tried: AnyA
 
 
 @inner
-def in_force(gram: AnyArray, w: AnyArray, pixels: float, size: int, tried: AnyArray) -> float:
+def _in_force(gram: AnyArray, w: AnyArray, pixels: float, size: int, tried: AnyArray) -> float:
     """What the weights of a set cost, in bits."""
     for f in range(1, FEATURES - 1):
         tried[f] = w[f - 1] / 4096
     tried[FEATURES - 1] = (w[CONSTANT] - (17 << 13)) / 65536
-    bits: float = 0.5 * size * np.log2(_still_kernels.loss(gram, FEATURES, tried, pixels))
+    bits: float = 0.5 * size * np.log2(_still_kernels.loss(gram, len(gram), tried, pixels))
     return bits
 
 
+class Fit(NamedTuple):
+    """What the fit of a frame works with, and remembers of the frames before."""
+
+    table: AnyArray
+    """Features of some pixels."""
+    gram: AnyArray
+    """Their products in this frame."""
+    known: AnyArray
+    """Those of the frames before as well, the last ones most of all."""
+    above: AnyArray
+    """The same of the innovations above."""
+    gains: AnyArray
+    """And of what all these show with what is left to show, and with itself, by activity."""
+    found: AnyArray
+    tried: AnyArray
+    sets: AnyArray
+    """Two sets of weights to choose from, each with its precision behind it."""
+
+
+def fit_for() -> Fit:
+    """What the fit of a chunk works with."""
+    return Fit(
+        table=np.empty((FEATURES, BLOCK), np.float32),
+        gram=np.zeros((FEATURES, FEATURES)),
+        known=np.zeros((FEATURES, FEATURES)),
+        above=np.zeros((6, 6)),
+        gains=np.zeros((ACTIVITIES, 2)),
+        found=np.zeros(FEATURES),
+        tried=np.zeros(FEATURES),
+        sets=np.zeros((2, WEIGHTS + 1), np.int32),
+    )
+
+
 @inner
-def fit_taps(
+def fit_past(
     q: AnyArray,
-    level: AnyArray,
-    change: AnyArray,
-    decay: int,
-    limits: AnyArray,
-    table: AnyArray,
-    gram: AnyArray,
-    gains: AnyArray,
-    found: AnyArray,
-    w: AnyArray,
-) -> None:
-    """Weights of the innovations above and gains of the activities of a plane, on strips of rows of it."""
-    height, width = q.shape
-    s, a = np.zeros(width + 4, np.int16), np.zeros(width + 4, np.int16)
-    apart = max(16, height // 6)
-    size = min(width, BLOCK)
-    unit = 1 << (12 - w[WEIGHTS])
-    scale(MEMORY, gram)
-    scale(MEMORY, gains)
+    state: AnyArray,
+    difference: AnyArray,
+    places: AnyArray,
+    middle: Any,
+    fit: Fit,
+    sets: AnyArray,
+    count: int,
+    used: int,
+) -> bool:
+    """Fit weights to the frame (plane, y, x); whether they pay for becoming the set `count`.
+
+    The last one is for `used` frames already.
+    """
+    gram, known, ours = fit.gram, fit.known, fit.sets
+    size, pixels = q.size, np.float64(len(places) * SEGMENT)
+    _products(state, difference, q, places, middle, fit.table, gram)
+    _scale(_MEMORY, known)
+    for i in range(FEATURES):
+        for j in range(FEATURES):
+            known[i, j] += gram[i, j]
+    for n in range(2):
+        for k in range(WEIGHTS):
+            ours[n, k] = sets[max(count - 1, 0), k]
+        ours[n, LEVEL] = middle
+    together, alone = row(ours, 0, 0, WEIGHTS + 1), row(ours, 1, 0, WEIGHTS + 1)
+    _solve(known, _RIDGE, fit.found)
+    cost = _whole(gram, fit.found, pixels, size, fit.tried, together)
+    _solve(gram, _RIDGE, fit.found)
+    # Weights of one frame alone fit its noise as well.
+    less = _whole(gram, fit.found, pixels, size, fit.tried, alone) + size * FEATURES / pixels * 1.4427
+    if less < cost:
+        cost, together = less, alone
+    if count > 0 and used < _LONGEST:
+        last = row(sets, count - 1, 0, WEIGHTS + 1)
+        if cost >= _in_force(gram, last, pixels, size, fit.tried):
+            return False
+    for k in range(WEIGHTS + 1):
+        sets[count, k] = together[k] if np.isfinite(cost) else 0
+    sets[count, LEVEL] = middle
+    return True
+
+
+@inner
+def fit_above(q: AnyArray, decay: Any, limits: AnyArray, work: Work, fit: Fit, w: AnyArray) -> None:
+    """Fit the weights of the innovations above, then the gains, to strips of rows of a plane (y, x)."""
+    _scale(_MEMORY, fit.above)
+    _scale(_MEMORY, fit.gains)
     for second in range(2):
-        for first in range(0, height, apart):
-            quiet_rows(s, a, limits)
-            for y in range(first, min(first + 14, height)):
-                if y >= first + 6:
-                    line = row(q, y, 0, width)
-                    past = row(level, y, 0, width)
-                    if second:
-                        _add_gains(line, past, s, a, row(change, y, 0, width), w, limits, gains)
-                    else:
-                        for i in range(size):
-                            table[0, i] = np.float32(
-                                (np.int32(line[i]) << 7) - np.int32(past[i])
-                            ) / np.float32(128)
-                        for k in range(5):
-                            for i in range(size):
-                                table[k + 1, i] = np.float32(s[i + k]) / np.float32(128)
-                        _add_products(table, 6, size, gram)
-                new_innovation(row(q, y, 0, width), row(level, y, 0, width), np.int16(decay), s, a)
+        _look_at_strips(q, decay, limits, second > 0, work, fit, w)
         if second:
-            for k in range(ACTIVITIES):
-                gain = (gains[k, 0] + 200.0) / (gains[k, 1] + 200.0)
-                gain = np.floor(min(max(gain, 0.0), 2.0) * 4096 / unit + 0.5)
-                w[GAINS + k] = np.int32(min(gain * unit, 8192 - unit))
+            _round_gains(fit.gains, w)
         else:
-            _still_kernels.least_squares(gram, 6, True, 1e-3, found)
-            total = 0.0
-            for k in range(5):
-                total += abs(found[k + 1])
-            shrink = 1.9 / total if total > 1.9 else 1.0
-            for k in range(5):
-                w[TAPS + k] = np.int32(
-                    min(
-                        max(
-                            np.trunc(found[k + 1] * shrink * 4096 / unit + np.copysign(0.5, found[k + 1]))
-                            * unit,
-                            -8128,
-                        ),
-                        8128,
-                    )
-                )
+            _solve(fit.above, 1e-3, fit.found)
+            _round_taps(fit.found, w)
+
+
+@inner
+def _look_at_strips(
+    q: AnyArray, decay: Any, limits: AnyArray, gains: bool, work: Work, fit: Fit, w: AnyArray
+) -> None:
+    """Add up the products for the gains, or for the weights: of eight rows each, with six before them."""
+    height, width = q.shape
+    for first in range(0, height, max(16, height // 6)):
+        quiet_rows(work.seen, limits)
+        for y in range(first, min(first + 14, height)):
+            line, past = row(q, y, 0, width), row(work.level, y, 0, width)
+            if y >= first + 6:
+                if gains:
+                    s, a = row(work.seen, 0, 0, width + 4), row(work.seen, 1, 0, width + 4)
+                    _add_gains(line, past, s, a, row(work.change, y, 0, width), w, limits, fit.gains)
+                else:
+                    size = min(width, BLOCK)
+                    _features_above(line, past, work.seen, size, fit.table)
+                    _add_products(fit.table, size, fit.above)
+            new_innovation(line, past, decay, work.seen)
+
+
+@inner
+def _features_above(q: AnyArray, level: AnyArray, seen: AnyArray, size: int, out: AnyArray) -> None:
+    """What is left of the codes of a row, and the innovations above, in codes."""
+    part = np.float32(1 / 128)
+    for i in range(size):
+        out[0, i] = np.float32((np.int32(q[i]) << 7) - np.int32(level[i])) * part
+    for k in range(5):
+        for i in range(size):
+            out[k + 1, i] = np.float32(seen[0, i + k]) * part
+
+
+@inner
+def _round_taps(found: AnyArray, w: AnyArray) -> None:
+    """Put weights of the innovations above into a set, at its precision and within the format's limits."""
+    unit = 1 << (12 - w[WEIGHTS])
+    total = 0.0
+    for k in range(5):
+        total += abs(found[k + 1])
+    shrink = 1.9 / total if total > 1.9 else 1.0
+    for k in range(5):
+        steps = np.trunc(found[k + 1] * shrink * 4096 / unit + np.copysign(0.5, found[k + 1]))
+        w[TAPS + k] = np.int32(min(max(steps * unit, -8128), 8128))
+
+
+@inner
+def _round_gains(gains: AnyArray, w: AnyArray) -> None:
+    """The same of gains, which without evidence are one."""
+    unit = 1 << (12 - w[WEIGHTS])
+    for k in range(ACTIVITIES):
+        gain = (gains[k, 0] + 200.0) / (gains[k, 1] + 200.0)
+        gain = np.floor(min(max(gain, 0.0), 2.0) * 4096 / unit + 0.5)
+        w[GAINS + k] = np.int32(min(gain * unit, 8192 - unit))
 
 
 @njit(nogil=True, cache=True, fastmath=True, **INNER)  # type: ignore[untyped-decorator]

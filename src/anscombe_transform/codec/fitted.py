@@ -81,7 +81,12 @@ def applies(q: AnyArray) -> bool:
 
 def encode(q: AnyArray, model: FrameModel) -> bytes:
     """The zstd frame of frames (time, plane, y, x), to which weights can be fitted."""
-    from anscombe_transform import _contexts_kernels, _fitted_kernels
+    from anscombe_transform import (
+        _contexts_kernels,
+        _fitted_kernels,
+        _fitted_levels_kernels,
+        _fitted_weights_kernels,
+    )
 
     size, own, width = q.size, q[0].size, q.shape[3]
     low = scratch("fitted-ranks", size)
@@ -112,6 +117,8 @@ def encode(q: AnyArray, model: FrameModel) -> bytes:
         found,
         set_of,
         state,
+        _fitted_levels_kernels.work_for(q),
+        _fitted_weights_kernels.fit_for(),
     )
     class_of, frequency = _classes(low, high, contexts, width, own)
     head = [_front(start), _head(limits, found[:count], set_of)]
@@ -223,7 +230,7 @@ def decode(frame: memoryview, q: AnyArray, model: FrameModel) -> None:
     DamagedChunkError
         If the bytes are no such chunk.
     """
-    from anscombe_transform import _contexts_kernels, _fitted_kernels
+    from anscombe_transform import _contexts_kernels, _fitted_kernels, _fitted_levels_kernels
 
     if not applies(q):
         raise DamagedChunkError("the chunk is damaged: frames of its shape are not stored so")
@@ -272,6 +279,7 @@ def decode(frame: memoryview, q: AnyArray, model: FrameModel) -> None:
         taken,
         more,
         _state(q),
+        _fitted_levels_kernels.work_for(q),
     )
     if not fits:
         raise DamagedChunkError(

@@ -427,10 +427,10 @@ def _fitted(frame: AnyArray, state: AnyArray, places: AnyArray) -> tuple[int, An
         _still_kernels.gram(table, used, gram)
         _still_kernels.least_squares(gram, used, True, _RIDGE, found[0])
     _still_kernels.least_squares(gram, used, False, _RIDGE, found[1])
-    ours, others = (_still_kernels.loss(gram, used, found[k], pixels) for k in range(2))
+    ours, others = (_still_kernels.loss(gram, used, found[k], float(pixels)) for k in range(2))
     chosen = found[0 if others >= _WORTHWHILE * ours else 1]
     weights = np.zeros(WEIGHTS, np.int32)
-    precision = _still_kernels.rounded(gram, used, chosen, pixels, frame.size, found[2], weights)
+    precision = _still_kernels.rounded(gram, used, chosen, float(pixels), frame.size, found[2], weights)
     if precision < 0:
         precision, weights[3] = 0, 0 if known else _ONE
     weights[-2] = level
