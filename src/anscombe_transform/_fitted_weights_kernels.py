@@ -36,6 +36,7 @@ BLOCK = 1024
 _MEMORY = 0.8
 _RIDGE = 1e-4
 _LONGEST = 256
+_PRECISIONS = (5, 6, 7, 8, 10)
 
 
 @compiled
@@ -172,7 +173,7 @@ def _whole(
     """
     least = np.inf
     tried[0] = 0.0
-    for precision in (5, 6, 7, 8, 10):
+    for precision in _PRECISIONS:
         unit = 1.0 / (1 << precision)
         cost = 8.0 * 16
         magnitude = largest = 0.0
@@ -285,6 +286,9 @@ def fit_past(
     for k in range(WEIGHTS + 1):
         sets[count, k] = together[k] if np.isfinite(cost) else 0
     sets[count, LEVEL] = middle
+    if not np.isfinite(cost):
+        # What is fitted later has to be rounded finely enough to stay within the format's limits.
+        sets[count, WEIGHTS] = _PRECISIONS[0]
     return True
 
 
