@@ -489,6 +489,28 @@ def test_noisy_pixels_do_not_raise_the_gain(seed):
     assert of_noisy_pixels(samples, strict, np.ones(rows, bool))[1].gain <= strict.gain
 
 
+def test_what_passes_for_noise_is_told_from_what_does_not(seed):
+    """Disturbances of all sizes hint, by those that are left out by little, at those that pass."""
+    rng = np.random.default_rng([seed, 14])
+    rows, residuals, gain = 60_000, 160, 2.0
+    mean = rng.uniform(10, 100, rows)
+    excess = (rng.random(rows) < 0.1) * np.exp(rng.uniform(-4, 2, rows)) * gain * mean
+    for disturbed in (0.0, 1.0):
+        samples = Samples(
+            x=mean,
+            y=gain * mean * rng.gamma(residuals / 4, 4 / residuals, rows) + disturbed * excess,
+            q=mean,
+            n=np.full(rows, float(residuals)),
+            tile=np.arange(rows),
+            place=np.arange(rows),
+            segment=np.zeros(rows, int),
+            correlation=2.0,
+        )
+        line = fit_line(samples, np.ones(rows, bool))
+        left = np.mean((disturbed * excess / (gain * mean))[line.used])
+        assert line.passed == pytest.approx(left, rel=0.5, abs=0.001)
+
+
 def test_fixed_offsets_of_the_pixels_do_not_lower_the_gain(seed):
     """Offsets that differ by a quarter of an electron from pixel to pixel leave the gain within 4 %."""
     movie, truth = simulate_movie(

@@ -720,8 +720,9 @@ def _mostly_moving(lines: dict[Filter, Line], chosen: Filter) -> bool:
 def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> float:
     """Relative systematic error of the gain, from the structure that the filter may have left.
 
-    That is judged by what a stronger filter would still take away, and by what the chosen one took, which may
-    be no structure where chance explains it.
+    That is judged by what a stronger filter would still take away, by what the chosen one took, which may
+    be no structure where chance explains it, and by half of what likely passed for noise: what is where it is
+    bright tilts the line, what is everywhere does not.
     """
     gain = abs(line.gain)
     weaker = [lines[f] for f in lines if chosen in _STRONGER[f] or (f == "t" and chosen != "t")]
@@ -732,7 +733,12 @@ def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> flo
             chance = max(chance, more)
     left = max([0.0, *(line.gain - lines[f].gain for f in _STRONGER[chosen] if f in lines)])
     taken = max(0.0, lines["t"].gain - line.gain) if "t" in lines else 0.0
-    return math.hypot(_BIAS, min(0.5 * left / gain, 0.02), min(max(0.1 * taken, 0.5 * chance) / gain, 0.02))
+    return math.hypot(
+        _BIAS,
+        min(0.5 * line.passed, 0.02),
+        min(0.5 * left / gain, 0.02),
+        min(max(0.1 * taken, 0.5 * chance) / gain, 0.02),
+    )
 
 
 def _samples(statistics: NoiseStatistics, table: Table, name: Filter, kept: float = 1.0) -> Samples:

@@ -17,6 +17,7 @@ Statistics 11 (1940) 284-300.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +108,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Line:
-    """A fitted line, the rows it rests on, and its delete-one-group jackknife."""
+    """A fitted line, the rows it rests on, and its delete-one-group jackknife.
+
+    `passed` is the part of the variance that is likely no noise, in rows that passed for noise.
+    """
 
     gain: float
     x0: float
@@ -118,6 +122,7 @@ class Line:
     weight: Floats
     gains: Floats
     x0s: Floats
+    passed: float = 0.0
 
     @property
     def gain_error(self) -> float:
@@ -184,7 +189,26 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
         weight=weight,
         gains=gains,
         x0s=x0s,
+        passed=_passed(samples, usable, gain, x0, variance, excess),
     )
+
+
+def _passed(
+    samples: Samples, usable: Bools, gain: float, x0: float, variance: Floats, excess: Floats
+) -> float:
+    """Mean relative variance that is likely no noise, below the limit at which a row is left out.
+
+    What adds variance does so in all sizes. If as many rows have 1 to e times the limit L as have 1/e to 1
+    times it, and so on, a share s of rows there means that those below hold s ∫ exp(u) L du, u from -∞ to 0.
+    """
+    if samples.even:
+        return 0.0
+    deviation = (samples.y - gain * (samples.x - x0)) / variance
+    law = samples.variance_of_variance(variance, gain, excess)
+    limit = _limits(np.sqrt(law / samples.n) / variance, _ROW_TAILS)[1]
+    weight = usable * samples.n / law
+    beyond = (deviation > limit) & (deviation < math.e * limit)
+    return float((weight * beyond * limit).sum() / weight.sum())
 
 
 def expected_mean(samples: Samples, usable: Bools) -> Floats:
