@@ -32,8 +32,9 @@ from anscombe_transform.calibration import (
     compute_sensitivity,
     estimate_sensitivity,
 )
-from anscombe_transform.calibration.estimate import of_noisy_pixels, q_of_own_light
+from anscombe_transform.calibration.disturbed import of_noisy_pixels
 from anscombe_transform.calibration.line import Samples, fit_line
+from anscombe_transform.calibration.rows import q_of_own_light
 from anscombe_transform.calibration.sampling import _values
 from anscombe_transform.calibration.statistics import _leave_still
 from anscombe_transform.simulation import simulate_movie

@@ -8,7 +8,10 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``sampling``     which frames are read, and how
 ``distributed``  the same for dask arrays
 ``statistics``   sums over the movie from which its noise is read
+``rows``         which of the sums are used, and as what
 ``line``         the robust photon transfer line
+``filters``      which filter to read it with
+``disturbed``    what to do about motion, noisy pixels, uneven gain, bent curves
 ``zero``         zero level and read noise, by the third cumulant
 ``censored``     the same where dark values were cut off at a floor
 ``checks``       numbers that speak for or against the line

@@ -1,0 +1,214 @@
+"""Which rows of the table a line is fitted to, and what they measure.
+
+Brightness groups that are cut off, and tiles with pixels that never change, are left out; the others are made
+samples of one filter, each with an instrument in the light of its own half segment.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from anscombe_transform.calibration.checks import clipped_groups
+from anscombe_transform.calibration.line import (
+    Bools,
+    Floats,
+    NoLine,
+    Samples,
+    equal_groups,
+    fit_line,
+)
+from anscombe_transform.calibration.sensitivity import Reason
+from anscombe_transform.calibration.statistics import (
+    CLASSES,
+    Filter,
+    NoiseStatistics,
+    Table,
+)
+
+# Largest share of a brightness group that may be cut off. Less at the bright end, where half a percent
+# takes more than 1 % of the variance and pulls at the end of the line.
+_MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
+# Least share of the rows that must be left where tiles with unchanging pixels are left out.
+_LEAST_KEPT = 0.05
+# Groups of brightness in each of which zeros must be as many as photon statistics say.
+_GROUPS_OF_ZEROS = 5
+# Tiles that are needed to tell how light changed between two half segments, and standard errors that make
+# sure that it did.
+_FEWEST_TILES, _SURE = 16, 4.0
+
+
+def floor_is_zero_photons(statistics: NoiseStatistics, table: Table) -> bool:
+    """Whether the samples piled up at the smallest value are pixels without a photon, not values cut off.
+
+    Then the variance vanishes at just that value, and a pixel of mean m takes it with the Poisson probability
+    of no photon, exp(−(m − floor)/gain).
+    """
+    if not math.isfinite(statistics.floor):
+        return False
+    samples = samples_of(statistics, table, "t")
+    try:
+        line = fit_line(samples, np.ones(len(table), bool))
+    except NoLine:
+        return False
+    if not (line.gain > 0 and abs(line.x0 - statistics.floor) < 0.5 * line.gain):
+        return False
+    photons = np.maximum(samples.x - statistics.floor, 0) / line.gain
+    group = equal_groups(line.instrument, _GROUPS_OF_ZEROS)
+    n = np.bincount(group, samples.n, _GROUPS_OF_ZEROS)
+    expected, found = (
+        np.bincount(group, samples.n * v, _GROUPS_OF_ZEROS) / n for v in (np.exp(-photons), table.mean("low"))
+    )
+    whole = (expected * n).sum() / max(float((found * n).sum()), 1e-30)
+    ratio = (expected / np.maximum(found, 1e-30))[expected > 0.02]
+    # A mean over bright and dark pixels may agree by chance.
+    return bool(0.85 < whole < 1.1 and np.all((ratio > 0.75) & (ratio < 1.25)))
+
+
+def usable_rows(
+    statistics: NoiseStatistics, table: Table, *, floor_is_zero: bool = False
+) -> tuple[Bools, list[Reason]]:
+    """Rows of brightness groups that are not cut off, told by the instrument, never by the value itself."""
+    usable = np.ones(len(table), bool)
+    reasons = []
+    groups = int(np.clip(len(table) // 50, 4, 100))
+    group = equal_groups(table.mean("q"), groups)
+    for column, cut, code, what, limit in (
+        ("high", statistics.ceiling, "clipped_high", "saturates at", _MOST_CUT_HIGH),
+        ("low", statistics.floor, "clipped_low", "is cut off at", _MOST_CUT_LOW),
+    ):
+        if not math.isfinite(cut) or (code == "clipped_low" and floor_is_zero):
+            continue
+        clipped = clipped_groups(table.mean(column) * table.n, table.n, group, groups, limit)
+        if np.count_nonzero(~clipped) >= max(3, 0.03 * groups):
+            usable &= ~clipped[group]
+            if clipped.any():
+                share = 100 * np.count_nonzero(clipped) / groups
+                reasons.append(
+                    Reason(
+                        code,
+                        f"the signal {what} {cut:g}; "
+                        f"the {share:.0f} % of pixels that reach it were left out.",
+                    )
+                )
+                if code == "clipped_low":
+                    reasons[-1] = replace(reasons[-1], severity="caution")
+        else:
+            severity: Literal["refusal", "caution"] = "refusal" if code == "clipped_high" else "caution"
+            reasons.append(
+                Reason(f"{code}_everywhere", f"the signal {what} {cut:g} all over the field.", severity)
+            )
+    return usable, reasons
+
+
+def blank_tiles(table: Table) -> Bools:
+    """Tiles with pixels that never change, or with such pixels beside them: masked, padded, dead.
+
+    A class without a photon in some half segments only is darkness.
+    """
+    place = table.label("tile") * CLASSES + table.label("brightness")
+    rows, blank = (np.bincount(place, w, table.tiles * CLASSES) for w in (None, table.mean("y_t") <= 0))
+    found = table.blank.copy()
+    found[np.flatnonzero((blank > 0) & (2 * blank >= rows)) // CLASSES] = True
+    return found
+
+
+def without_blank_tiles(table: Table, usable: Bools, blank: Bools) -> tuple[Bools, list[Reason]]:
+    """Leave out the blank tiles.
+
+    Pixels that never change have no variance at their level, wherever that is, and would tilt the dark end of
+    the line. The whole tile goes, since fewer of them than make a class lie among live pixels.
+    """
+    of_blank = blank[table.label("tile")]
+    kept = usable & ~of_blank
+    if not of_blank.any() or np.count_nonzero(kept) < _LEAST_KEPT * np.count_nonzero(usable):
+        return usable, []
+    share = 100 * np.count_nonzero(of_blank) / len(table)
+    return kept, [
+        Reason(
+            "blank_pixels",
+            f"some pixels never change, as masked or padded ones do; the {share:.0f} % of the field "
+            "that holds them was left out.",
+        )
+    ]
+
+
+def samples_of(statistics: NoiseStatistics, table: Table, name: Filter, kept: float = 1.0) -> Samples:
+    """Rows of one filter, which keeps the given part of the noise variance."""
+    tile, segment = table.label("tile"), np.unique(table.label("segment"), return_inverse=True)[1]
+    x = table.mean(f"x_{name}")
+    # Unhalved segments sort pixels by neighbours that the spatial filters use as well: there, the mean of the
+    # same samples is the better instrument, and unbiased as far as the noise is that of photons.
+    q = table.mean("q") if statistics.halved or name == "t" else x
+    if statistics.halved:
+        q = q_of_own_light(table)
+    return Samples(
+        x=x,
+        y=table.mean(f"y_{name}") / kept,
+        q=q,
+        n=table.n,
+        tile=tile,
+        place=tile * CLASSES + table.label("brightness"),
+        segment=segment,
+        correlation=_correlation_in_time(statistics) * 1.944 ** (len(name) - 1),
+    )
+
+
+def q_of_own_light(table: Table) -> Floats:
+    """Instrument of each row, in the light of the row's own half segment.
+
+    It was measured in the other half. Where the lamp was switched in between, or the zero level wandered, the
+    same place has another mean there; what the tiles' means have become, as a whole, is taken over, if it is
+    more than chance.
+    """
+    q, half, tile = table.mean("q"), table.label("segment"), table.label("tile")
+    halves = int(half.max()) // 2 * 2 + 2
+    cell = half * table.tiles + tile
+    n = np.bincount(cell, table.n, halves * table.tiles).reshape(-1, 2, table.tiles)
+    x = np.bincount(cell, table.n * table.mean("x_t"), halves * table.tiles).reshape(-1, 2, table.tiles)
+    slope, shift = np.ones(halves), np.zeros(halves)
+    for pair in range(len(n)):
+        both = (n[pair] > 0).all(axis=0)
+        if np.count_nonzero(both) < _FEWEST_TILES:
+            continue
+        first, second = x[pair][:, both] / n[pair][:, both]
+        for own, (here, there) in enumerate(((first, second), (second, first))):
+            slope[2 * pair + own], shift[2 * pair + own] = _change(here, there)
+    return slope[half] * q + shift[half]
+
+
+def _change(here: Floats, there: Floats) -> tuple[float, float]:
+    """Slope and shift from means of tiles `there` to those `here`; 1 and 0 where chance explains them."""
+    # Tiles in pairs of a brighter and a darker one, by both means, so that neither's noise counts more.
+    order = np.argsort(here + there)
+    half = len(order) // 2
+    dark, bright = order[:half], order[-half:]
+    run, rise = there[bright] - there[dark], here[bright] - here[dark]
+    good = (run > 0) & (rise > 0)
+    slope = 1.0
+    if np.count_nonzero(good) > half // 2:
+        ratio, error = _median_and_error(np.log(rise[good] / run[good]))
+        if abs(ratio) > _SURE * error:
+            slope = math.exp(ratio)
+    shift, error = _median_and_error(here - slope * there)
+    return slope, shift if slope != 1 or abs(shift) > _SURE * error else 0.0
+
+
+def _median_and_error(values: Floats) -> tuple[float, float]:
+    """Median and its standard error, told from the spread."""
+    median = float(np.median(values))
+    return median, 1.25 * 1.4826 * float(np.median(np.abs(values - median))) / math.sqrt(len(values))
+
+
+def _correlation_in_time(statistics: NoiseStatistics) -> float:
+    """Sum of squared autocorrelations of the temporal residuals of one half segment."""
+    length = statistics.segment_frames // (2 if statistics.halved else 1)
+    residuals = length - statistics.order
+    correlations = (-2 / 3, 1 / 6) if statistics.order == 2 else (-1 / 2,)
+    return 1 + 2 * sum(
+        max(0.0, 1 - lag / residuals) * correlation**2
+        for lag, correlation in enumerate(correlations, start=1)
+    )
