@@ -147,16 +147,17 @@ def test_rows_are_the_sums_they_are_defined_as(rng, length, order, halves, shape
     """The compiled sums equal the filters' definition, to float32's rounding."""
     frames = rng.gamma(2.0, 50.0, (length, *shape)).astype(np.float32)
     tiles = ((shape[0] - 2) // TILE) * ((shape[1] - 2) // TILE)
-    rows = np.zeros((halves, tiles * CLASSES, len(COLUMNS)))
+    rows = np.full((halves, tiles * CLASSES, len(COLUMNS)), np.nan)
     words = np.zeros((0, 0, 0), np.uint16)
     space = scratch(np.zeros(scratch_size(length), np.float32), order)
-    segment_rows(
-        words, frames, 0, 0, 0, (shape[0] - 2) // TILE, order, 10.0, 300.0, space, space.view(np.int32), rows
-    )
+    bits, end = space.view(np.int32), (shape[0] - 2) // TILE
+    # A small field that is cut off nowhere, and a large one that is.
+    floor, ceiling = (-np.inf, np.inf) if end == 1 else (10.0, 300.0)
+    segment_rows(words, frames, 0, 0, 0, end, order, floor, ceiling, space, bits, rows)
     parts = [frames] if halves == 1 else [frames[: length // 2], frames[length // 2 :]]
     expected = np.stack(
         [
-            numpy_rows(part, instrument(frames, halves, half), order, halves == 1, 10.0, 300.0)
+            numpy_rows(part, instrument(frames, halves, half), order, halves == 1, floor, ceiling)
             for half, part in enumerate(parts)
         ]
     )

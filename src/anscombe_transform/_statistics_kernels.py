@@ -400,13 +400,18 @@ def _residuals(frames: Singles, order: int, d: Singles, dy: Singles, sums: Singl
 
 
 @_compile
-def _class_rows(space: Singles, tiles: int, share: np.float32, residuals: int, out: Doubles) -> None:
-    """Fill the rows of some tiles, all but the numbers of tile and segment, from the columns in `space`."""
+def _class_rows(
+    space: Singles, tiles: int, share: np.float32, residuals: int, measures: int, out: Doubles
+) -> None:
+    """Fill the rows of some tiles, all but the numbers of tile and segment, from the columns in `space`.
+
+    From the first `measures` columns: the others are 0.
+    """
     stay_apart()
     line, factors = row(space, _LINE, _LINE + tiles * TILE), row(space, _FACTORS, _FACTORS + _MEASURES)
     factors[_HIGH // _AREA] = share
     factors[_LOW // _AREA] = share
-    for m in range(_MEASURES):
+    for m in range(measures):
         for c in range(CLASSES):
             weights = row(space, _WEIGHTS + c * _AREA, _WEIGHTS + (c + 1) * _AREA)
             _class_line(row(space, m * _AREA, (m + 1) * _AREA), weights, line)
@@ -414,6 +419,8 @@ def _class_rows(space: Singles, tiles: int, share: np.float32, residuals: int, o
     for r in range(tiles * CLASSES):
         out[r, 2] = r % CLASSES
         out[r, 3] = (_PIXELS // CLASSES) * residuals
+        for m in range(measures, _MEASURES):
+            out[r, _LABELS + m] = 0
 
 
 def scratch_size(length: int) -> int:
@@ -469,6 +476,7 @@ def segment_rows(
     middle = length // halves
     tiles_x = (width - 2) // TILE
     counting = floor > -np.inf or ceiling < np.inf
+    measures = _MEASURES if counting else _HIGH // _AREA
     strip, weights = row(space, _FRAMES, _FRAMES + length * _STRIP), row(space, _WEIGHTS, _LINE)
     x2, x3 = row(space, _X2, _X2 + _STRIP), row(space, _X3, _X3 + _STRIP)
     for ty in range(first_row, end_row):
@@ -501,7 +509,8 @@ def segment_rows(
                 tile = ty * tiles_x + first
                 table = row(rows, half, tile * CLASSES, (tile + count) * CLASSES)
                 residuals = end - begin - order
-                _class_rows(space, count, np.float32(residuals / (end - begin)), residuals, table)
+                share = np.float32(residuals / (end - begin))
+                _class_rows(space, count, share, residuals, measures, table)
                 for r in range(count * CLASSES):
                     table[r, 0] = tile + r // CLASSES
 

@@ -1,14 +1,16 @@
 """Speed and memory of the calibration on files of any size, in one process and on Dask workers.
 
-    python tests/benchmarks/calibration_scale.py [--megabytes 5 500 5000] [--workers 1 2] [--folder FOLDER]
+    python tests/benchmarks/calibration_scale.py [--megabytes 5 500 5000] [--workers 1 2] [--keep-memory]
+        [--folder FOLDER]
 
 Simulated movies of uint16 are written to a folder, as a NumPy file and as a Zarr array of uncompressed
 chunks, and deleted afterwards. Every line is one calibration: the seconds it took; megabytes of the movie a
 second; how many times as long one thread takes to read the same file with numpy or zarr, and do nothing else;
 seconds of processor in all processes; and how much memory, at its peak, the calling process and the busiest
 worker took beyond what they had before. What workers take to read the array, chunk by chunk, and do nothing
-else has a line of its own. Pages of a mapped file are not counted: they are the system's to
-drop. All processes have calibrated something small before, so that nothing is compiled while the clock runs.
+else has a line of its own. Pages of a mapped file are not counted: they are the system's to drop. With
+`--keep-memory`, workers keep memory for the next chunk, as the documentation advises. All processes have
+calibrated something small before, so that nothing is compiled while the clock runs.
 Linux only.
 """
 
@@ -31,6 +33,8 @@ from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.simulation import simulate_movie
 
 CHUNK = 24
+# Bytes from which on the system gets memory back at once, and from which on a piece comes from it directly.
+KEPT = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
 
 
 def anonymous_megabytes() -> float:
@@ -198,8 +202,13 @@ def main() -> None:
     )
     parser.add_argument("--megabytes", type=int, nargs="+", default=[5, 500, 5000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--keep-memory", action="store_true")
     parser.add_argument("--folder", type=Path, help="where the files are written; a temporary folder else")
     arguments = parser.parse_args()
+    if arguments.keep_memory:
+        import dask
+
+        dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": size for name, size in KEPT.items()})
     small, _ = simulate_movie((48, 64, 64), rng=0, dtype="uint16")
     compute_sensitivity(small)
     heads = (f"{'time':>9s} {'rate':>12s} {'/ read':>8s}", f"{'CPU':>9s} {'memory':>9s} {'worker':>9s}")
