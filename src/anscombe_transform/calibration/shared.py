@@ -59,6 +59,8 @@ _COMMON_COURSES = 6
 _CORRELATED = 1.944
 # A frame's variance over its mean square that rounding to float32 makes.
 _ROUNDED = 1e-6
+# Multiplications that are done by one thread: OpenBLAS begins others at 2^18.
+_ALONE = 1 << 17
 # Values of which squared differences, added up, stay within float32.
 _LARGEST = 1e16
 # Patches in which too few pixels hold the noise have no lower edge to compare with.
@@ -340,9 +342,20 @@ def _products(images: Singles, patches: Singles) -> Floats:
     means = patches.reshape(*patches.shape[:2], blocks, _BLOCK, blocks, _BLOCK).mean(axis=(3, 5))
     means = means.reshape(*patches.shape[:2], -1)
     found = np.empty((len(patches), 5, patches.shape[1], patches.shape[1]))
-    found[:, 0] = means @ means.transpose(0, 2, 1) / np.float32(means.shape[2])
-    found[:, 1:] = images[:, 4:] @ images[:, 1:].transpose(0, 1, 3, 2) / np.float32(images.shape[3])
+    found[:, 0] = _dot(means, means) / np.float32(means.shape[2])
+    found[:, 1:] = _dot(images[:, 4:], images[:, 1:]) / np.float32(images.shape[3])
     return found
+
+
+def _dot(a: Singles, b: Singles) -> Singles:
+    """Products of rows (…, row, pixel) of two stacks of matrices, over the pixels.
+
+    In pieces for which a linear algebra library begins no threads: on a busy machine they wait for one
+    another ten times as long as they work.
+    """
+    step = max(1, _ALONE // (a.shape[-2] * b.shape[-2]))
+    parts = (slice(k, k + step) for k in range(0, a.shape[-1], step))
+    return np.asarray(sum(a[..., part] @ b[..., part].swapaxes(-1, -2) for part in parts), np.float32)
 
 
 def _without_common_courses(products: Floats, sets: NDArray[np.intp]) -> Floats:
@@ -354,18 +367,18 @@ def _without_common_courses(products: Floats, sets: NDArray[np.intp]) -> Floats:
     that are left make each half.
     """
     basis = _directions(products.shape[-1])
-    total = np.tensordot(products[:, 0], basis @ basis.T, 2)
+    total = np.einsum("pij,ij->p", products[:, 0], basis @ basis.T)
     weight = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0)
     found = np.zeros((2, len(sets), 4))
     for own in (sets == 0, sets == 1):
         left = basis
-        common = basis.T @ np.tensordot(weight[~own], products[~own, 0], 1) @ basis
+        common = basis.T @ np.einsum("p,pij->ij", weight[~own], products[~own, 0]) @ basis
         if own.any() and common.any():
             count = min(_COMMON_COURSES, basis.shape[1] // 3)
             left = basis @ np.linalg.eigh(common)[1][:, : basis.shape[1] - count]
         for half in range(2):
             some = left[:, half::2]
-            along_x, along_y, across, square = np.tensordot(products[own, 1:], some @ some.T, 2).T
+            along_x, along_y, across, square = np.einsum("pkij,ij->kp", products[own, 1:], some @ some.T)
             found[half, own] = np.stack([square, along_x, along_y, across], axis=-1)
     return found
 
@@ -395,7 +408,7 @@ class _OfOneNoise:
     def __init__(self, residuals: Singles) -> None:
         self._residuals = residuals
         self._times, pixels = residuals.shape[1:]
-        products = (residuals @ residuals.transpose(0, 2, 1)).astype(np.float64) / pixels
+        products = _dot(residuals, residuals).astype(np.float64) / pixels
         square = np.diagonal(products, axis1=1, axis2=2)
         variance = square - residuals.mean(axis=2, dtype=np.float64) ** 2
         # What rounding leaves of one value is none.
