@@ -49,7 +49,7 @@ _RATES, _DECAY, _SHARE = (1, 5), 1, 3
 _LIMITS = (1.05, 1.4, 2.0)
 _MOST_CLASSES = 40
 _PRICE = 140.0
-_SAMPLED, _FEWEST = 16, 1 << 12
+_SAMPLED, _FEWEST = 16, 1 << 13
 _COUNTED = 1 << 20
 # Sums of the arithmetic stay in 16 and 32 bits within these.
 _MOST_PAST, _MOST_TAPS, _MOST_ONE, _MOST_CONSTANT = 16000, 8192, 8191, 1 << 29
