@@ -33,8 +33,9 @@ from anscombe_transform.calibration import (
     estimate_sensitivity,
 )
 from anscombe_transform.calibration.disturbed import of_noisy_pixels
+from anscombe_transform.calibration.filters import is_active
 from anscombe_transform.calibration.line import Samples, fit_line
-from anscombe_transform.calibration.rows import q_of_own_light
+from anscombe_transform.calibration.rows import q_of_own_light, samples_of
 from anscombe_transform.calibration.sampling import _values
 from anscombe_transform.calibration.statistics import _leave_still
 from anscombe_transform.simulation import simulate_movie
@@ -511,6 +512,21 @@ def test_what_passes_for_noise_is_told_from_what_does_not(seed):
         line = fit_line(samples, np.ones(rows, bool))
         left = np.mean((disturbed * excess / (gain * mean))[line.used])
         assert line.passed == pytest.approx(left, rel=0.5, abs=0.001)
+
+
+@pytest.mark.parametrize("activity", [0.0, 0.3])
+def test_activity_is_what_stands_out_at_times(seed, activity):
+    """Active cells lie above the line at some moments only, hot pixels at all; chance puts no row there."""
+    movie, _ = simulate_movie(
+        (96, 160, 160), conversion_gain=2, activity=activity, hot_pixels=0.001, mean_photons=50, rng=seed
+    )
+    statistics = NoiseStatistics((160, 160))
+    statistics.update(movie, start=0)
+    table = statistics.table()
+    samples, usable = samples_of(statistics, table, "t"), np.ones(len(table), bool)
+    line = fit_line(samples, usable)
+    assert line.used_fraction < 1
+    assert is_active(samples, line, usable) == (activity > 0)
 
 
 def test_fixed_offsets_of_the_pixels_do_not_lower_the_gain(seed):

@@ -33,6 +33,7 @@ from anscombe_transform.calibration.filters import (
     error_of_offset,
     fit_filters,
     for_whole_variance,
+    is_active,
     kept_along,
     kept_variance,
     mostly_moving,
@@ -101,7 +102,8 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     kept = kept_along(lines, white)
     lines = {name: for_whole_variance(line, kept_variance(name, kept)) for name, line in lines.items()}
     doubtful = doubtful_axis(lines, white, kept)
-    chosen = choose_filter(lines, doubtful)
+    active = "t" in lines and is_active(samples_of(statistics, table, "t"), lines["t"], usable)
+    chosen = choose_filter(lines, doubtful, active=active)
     samples = samples_of(statistics, table, chosen, kept_variance(chosen, kept))
     quiet = quiet_rows(statistics, table, lines, kept, chosen, rows_for(chosen, lines, usable))
     line = fit_quiet(samples, lines[chosen], quiet)

@@ -16,6 +16,7 @@ from anscombe_transform.calibration.line import (
     Bools,
     Line,
     NoLine,
+    Samples,
     fit_line,
     jackknife_error,
 )
@@ -29,6 +30,8 @@ _WHITE, _HINT = 0.97, 1.5
 # with a filter that leaves structure costs more than the precision that the stronger one loses.
 _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
 _DOUBT_STRONGEST, _DOUBT_LEVEL, _DOUBT_ONE_AXIS = 3.0, 8.0, 3.0
+# Share of rows left out that shows activity, and what is then left of these standard errors.
+_ACTIVE, _DOUBT_IF_ACTIVE = 0.0005, 0.5
 # A filter taken for a difference of fewer standard errors than this may have been taken for chance.
 MARGINAL = 4.0
 # Standard error of a mean over frames by their weights in a half segment, in standard errors of a plain mean.
@@ -173,16 +176,37 @@ def _covers_most(line: Line, usable: Bools) -> bool:
     return bool(used > 0.6 * whole)
 
 
-def choose_filter(lines: dict[Filter, Line], doubtful: str = "") -> Filter:
+def is_active(samples: Samples, line: Line, usable: Bools) -> bool:
+    """Whether rows lie above the line at some moments and not at others, as where cells are active.
+
+    What is above it most of the time, as hot pixels are, stays the same, and what is so all over the field
+    at once, as in a jolt, is left out whole. Chance leaves out none.
+    """
+    out = usable & ~line.used & (samples.y > line.gain * (samples.x - line.x0))
+    moments = int(samples.segment.max()) + 1
+    cell = samples.tile * moments + samples.segment
+    rows, left_out = (
+        np.bincount(cell, some, (int(samples.tile.max()) + 1) * moments).reshape(-1, moments)
+        for some in (usable, out)
+    )
+    often = 2 * np.count_nonzero(left_out, axis=1) >= np.count_nonzero(rows, axis=1)
+    jolt = 2 * np.bincount(samples.segment, usable & line.used, moments) < rows.sum(axis=0)
+    found = out & ~often[samples.tile] & ~jolt[samples.segment]
+    return bool(np.count_nonzero(found) > _ACTIVE * np.count_nonzero(usable))
+
+
+def choose_filter(lines: dict[Filter, Line], doubtful: str = "", *, active: bool = False) -> Filter:
     """Take the weakest filter that leaves no structure.
 
     Structure adds variance, and does so where there is light: a filter is given up where a stronger one finds
-    a gain lower by more than chance. Filters along a `doubtful` axis are taken only if the others fail.
+    a gain lower by more than chance, or than half of that where there is `active` structure. Filters along a
+    `doubtful` axis are taken only if the others fail.
     """
+    part = _DOUBT_IF_ACTIVE if active else 1.0
     if doubtful:
         sure: dict[Filter, Line] = {name: line for name, line in lines.items() if doubtful not in name}
         if len(sure) > 1:
-            best = choose_filter(sure)
+            best = choose_filter(sure, active=active)
             if not any(name in lines and _is_spoilt(lines[best], lines[name]) for name in _STRONGER[best]):
                 return best
     chosen: Filter = "t" if "t" in lines else next(iter(lines))
@@ -190,21 +214,25 @@ def choose_filter(lines: dict[Filter, Line], doubtful: str = "") -> Filter:
     if not axes:
         return chosen
     best = axes[0]
-    if len(axes) == 2 and _exceeds(lines[axes[0]], lines[axes[1]], _DOUBT_FIRST):
+    if len(axes) == 2 and _exceeds(lines[axes[0]], lines[axes[1]], part * _DOUBT_FIRST):
         best = axes[1]
     # Most structure shows along both axes: together they tell it from chance better than either alone.
-    single = _DOUBT_ONE_AXIS if len(axes) == 2 else _DOUBT_FIRST
+    single = part * (_DOUBT_ONE_AXIS if len(axes) == 2 else _DOUBT_FIRST)
     doubted = (
         _gives_way(lines[chosen], lines[best], single)
-        or (len(axes) == 2 and chosen == "t" and _exceeds_both(lines["t"], lines["ty"], lines["tx"]))
-        or ("txy" in lines and _gives_way(lines[chosen], lines["txy"], _DOUBT_STRONGEST))
+        or (
+            len(axes) == 2
+            and chosen == "t"
+            and _exceeds_both(lines["t"], lines["ty"], lines["tx"], part * _DOUBT_FIRST)
+        )
+        or ("txy" in lines and _gives_way(lines[chosen], lines["txy"], part * _DOUBT_STRONGEST))
     )
     if chosen != best and doubted:
         # Where structure is proven, what the second filter leaves of it likely explains a difference.
         proven = _exceeds(lines[chosen], lines[best], _PROVEN)
         chosen = best
         if "txy" in lines and _gives_way(
-            lines[best], lines["txy"], _DOUBT_IF_PROVEN if proven else _DOUBT_SECOND
+            lines[best], lines["txy"], _DOUBT_IF_PROVEN if proven else part * _DOUBT_SECOND
         ):
             chosen = "txy"
     return chosen
@@ -254,10 +282,10 @@ def _exceeds(weak: Line, strong: Line, errors: float) -> bool:
     )
 
 
-def _exceeds_both(weak: Line, first: Line, second: Line) -> bool:
+def _exceeds_both(weak: Line, first: Line, second: Line, errors: float) -> bool:
     """Whether the weaker filter's gain is higher than the mean of two stronger ones by more than chance."""
     mean = replace(first, gain=(first.gain + second.gain) / 2, gains=(first.gains + second.gains) / 2)
-    return _exceeds(weak, mean, _DOUBT_FIRST)
+    return _exceeds(weak, mean, errors)
 
 
 def mostly_moving(lines: dict[Filter, Line], chosen: Filter) -> bool:
