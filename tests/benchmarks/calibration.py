@@ -170,15 +170,14 @@ def totals(runs: list[Run]) -> str:
     return "\n".join(lines)
 
 
-def intervals_table(runs: list[Run], seeds: range) -> str:
+def intervals_table(runs: list[Run], seeds: range, kind: str | None) -> str:
     """Markdown table of how errors compare with the intervals."""
     count = len(seeds)
     rows = [
-        f"Errors against 95 % intervals, over {count} simulated movies a scenario: share of the intervals "
-        "that hold the truth, and spread of the errors in the standard deviations that the intervals stand "
-        "for, 1 if they are right and less if they are wide (`tests/benchmarks/calibration.py --seeds "
-        f"{count} --first-seed {seeds[0]} --intervals FILE` writes this table). Of intervals that are right, "
-        f"chance lets {_by_chance(count)} or more of {count} hold it in 95 % of the rows.",
+        f"{(kind or 'all').capitalize()} scenarios, {count} simulated movies each (`tests/benchmarks/"
+        f"calibration.py --seeds {count} --first-seed {seeds[0]}{f' --kind {kind}' if kind else ''} "
+        "--intervals FILE` writes this table). Of intervals that are right, chance lets "
+        f"{_by_chance(count)} or more of {count} hold the truth in 95 % of the rows.",
         "",
         "| scenario | median error of the gain | half its interval | holds it | spread "
         "| zero level: holds it | spread |",
@@ -310,7 +309,7 @@ def main() -> None:
     print(totals(everything))
     if arguments.intervals:
         usable = [r for r in everything if r.scenario in USABLE]
-        arguments.intervals.write_text(intervals_table(usable, seeds), encoding="utf-8")
+        arguments.intervals.write_text(intervals_table(usable, seeds, arguments.kind), encoding="utf-8")
 
 
 if __name__ == "__main__":
