@@ -410,6 +410,98 @@ def rows_levelled(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
     return _stored(m.astype(np.float32) - np.median(m, axis=2, keepdims=True) + 200, m.dtype)
 
 
+def video_coded(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Blocks of what changed since the frame before, in steps of one and a half photons, as in video."""
+    from scipy.fft import dctn, idctn
+
+    step, before, out = 1.5 * truth.conversion_gain, np.zeros(m.shape[1:]), []
+    for frame in m.astype(np.float64):
+        blocks = (frame - before).reshape(m.shape[1] // 8, 8, m.shape[2] // 8, 8)
+        changed = dctn(blocks, axes=(1, 3), norm="ortho") / step
+        rounded = step * np.sign(changed) * np.floor(np.abs(changed) + 1 / 3)
+        before = before + idctn(rounded, axes=(1, 3), norm="ortho").reshape(frame.shape)
+        out.append(before)
+    return _stored(np.stack(out), m.dtype)
+
+
+def weakly_blended_frames(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """A twentieth of the frame before mixed into each."""
+    return 0.95 * m[1:].astype(np.float32) + 0.05 * m[:-1]
+
+
+def stitched(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Every frame moved by the same part of a pixel, with interpolation, as to stitch fields of view."""
+    from scipy.ndimage import shift
+
+    return _stored(shift(m.astype(np.float32), (0, 0.3, 0.45), order=1, mode="nearest"), m.dtype)
+
+
+def scan_lines_aligned(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Every second line moved by a sixth of a pixel, with interpolation, as to align a bidirectional scan."""
+    m = m.astype(np.float32)
+    m[:, 1::2] = 0.85 * m[:, 1::2] + 0.15 * np.roll(m[:, 1::2], 1, axis=2)
+    return m
+
+
+def median_over_time(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Median of five frames."""
+    from scipy.ndimage import median_filter
+
+    return median_filter(m, (5, 1, 1))
+
+
+def low_rank_and_noise(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Twelve components and new noise, as of a simulated detector."""
+    return low_rank(m, truth, rng) + np.rint(rng.normal(0, 0.7 * truth.conversion_gain, m.shape))
+
+
+def background_of_frames(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """The median of each frame taken off, and what is below set to zero."""
+    m = m.astype(np.float32)
+    return _stored(np.maximum(m - np.median(m, axis=(1, 2), keepdims=True), 0), np.dtype(np.uint16))
+
+
+def nearly_linear(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Gamma of 0.8."""
+    signal = np.maximum(m.astype(np.float64), 0)
+    return _stored(30000 * (signal / signal.max()) ** 0.8, np.dtype(np.uint16))
+
+
+# What looks odd and is not
+
+
+def blanked(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Every twentieth frame dark, as while a shutter is closed."""
+    m = m.copy()
+    m[10::20] = np.rint(rng.normal(truth.zero_level, truth.read_noise, m[10::20].shape))
+    return m
+
+
+def with_flyback(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Columns in which the scanner turns: dark on one side, blank on the other."""
+    m = m.copy()
+    m[:, :, :12] = np.rint(rng.normal(truth.zero_level, truth.read_noise, m[:, :, :12].shape))
+    m[:, :, -6:] = 0
+    return m
+
+
+def dying_pixels(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Pixels that go blank half way, and others that hold anything."""
+    m = m.copy()
+    m[len(m) // 2 :, rng.random(m.shape[1:]) < 0.004] = round(truth.zero_level)
+    wild = rng.random(m.shape[1:]) < 0.002
+    m[:, wild] = rng.integers(round(truth.zero_level), int(m.max()), (len(m), int(wild.sum())))
+    return m
+
+
+def planes_in_turn(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Four focal planes in turn."""
+    m = m.copy()
+    for plane, moved in ((1, m[1::4, ::-1]), (2, m[2::4, :, ::-1]), (3, m[3::4, ::-1, ::-1])):
+        m[plane::4] = moved.copy()
+    return m
+
+
 def _s(
     kind: Kind, shape: tuple[int, int, int] = SHAPE, /, change: Change | None = None, **options: Any
 ) -> Scenario:
@@ -484,6 +576,9 @@ USABLE: dict[str, Scenario] = {
     "black frames": _ORDINARY(zero_level=500, change=black_frames),
     "gaps of NaN": _ORDINARY(dtype="float32", change=gaps_of_nan),
     "negative zero level": _ORDINARY(zero_level=-200, read_noise=20),
+    "blanked frames": _ORDINARY(read_noise=10, change=blanked),
+    "flyback of the scanner": _ORDINARY(read_noise=10, change=with_flyback),
+    "dying pixels, sCMOS": _ORDINARY(**SCMOS, mean_photons=40, zero_bar=1.2, change=dying_pixels),
     "jolts": _ORDINARY(change=stripe_of_bursts),
     "activity everywhere": _HARD(activity=1.0, **_MOTION),
     "activity everywhere, sCMOS": _HARD(
@@ -495,6 +590,7 @@ USABLE: dict[str, Scenario] = {
     "jitter 3 px": _HARD(jitter=3.0, **_MOTION),
     "jitter 2 px, low light": _HARD(jitter=2.0, mean_photons=1, **_MOTION),
     "jitter 1.5 px, sCMOS": _HARD(**SCMOS, jitter=1.5, mean_photons=(10, 60), gain_bar=0.03, zero_bar=1.2),
+    "four planes in turn": _HARD(change=planes_in_turn, **_MOTION),
     "line jitter": _HARD(change=line_jitter, **_MOTION),
     "all of it": _HARD(**RESTLESS, hot_pixels=5e-4, read_noise=20, **_MOTION),
     "clipped at zero": _HARD(**_CUT, gain_bar=0.04, zero_bar=0.6),
@@ -555,6 +651,14 @@ UNUSABLE: dict[str, Scenario] = {
     "gain control": _UNUSABLE(change=gain_control),
     "dark values replaced": _UNUSABLE(zero_level=300, change=dark_values_replaced),
     "rows levelled": _UNUSABLE(change=rows_levelled),
+    "coded as video": _UNUSABLE(change=video_coded),
+    "frames blended weakly": _UNUSABLE(change=weakly_blended_frames),
+    "stitched": _UNUSABLE(change=stitched),
+    "scan lines aligned": _UNUSABLE(change=scan_lines_aligned),
+    "median over time": _UNUSABLE(change=median_over_time),
+    "low rank and new noise": _UNUSABLE(change=low_rank_and_noise),
+    "background of frames": _UNUSABLE(change=background_of_frames),
+    "gamma of 0.8": _UNUSABLE(change=nearly_linear),
     "one frame": _UNUSABLE((1, 160, 160)),
 }
 SCENARIOS = USABLE | UNUSABLE
