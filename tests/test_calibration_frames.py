@@ -102,6 +102,15 @@ def test_frames_stretched_between_quantiles_are_told(seed):
     assert "autoscaled" in codes(stretched)
 
 
+def test_photons_that_are_cut_off_at_the_top_are_told(seed):
+    """A movie of whole photons that ends at 16 of them says so, and gives the gain within 4 %."""
+    movie, truth = simulate_movie((96, 128, 128), conversion_gain=90, zero_level=0, mean_photons=4, rng=seed)
+    assert "clipped_high" not in codes(movie)
+    found = compute_sensitivity(np.minimum(movie, 1500), on_refusal="return")
+    assert "clipped_high" in {reason.code for reason in found.reasons}
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04
+
+
 def test_sharpened_frames_are_told(seed):
     """An unsharp mask and a median make neighbours' noise opposed, which no detector does."""
     movie, _ = simulate_movie(SHAPE, mean_photons=20, rng=seed, dtype="float32")

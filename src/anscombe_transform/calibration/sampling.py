@@ -163,9 +163,13 @@ def _counted(
 
 
 def _ceiling(levels: _Levels) -> float:
-    """Return the largest value if samples pile up there, else infinity."""
+    """Return the largest value if samples pile up there, else infinity.
+
+    A tail falls up to its end. Where photons are counted its values are few and frequent.
+    """
     most, beside = levels.highest_counts[-1], levels.highest_counts[-9:-1]
-    piled = most > max(8, 1e-5 * levels.total) and most > 4 * beside.mean()
+    rises = most > 1.1 * beside[-1] + 6 * math.sqrt(beside[-1])
+    piled = most > max(8, 1e-5 * levels.total) and (most > 4 * beside.mean() or rises)
     return float(levels.highest[-1]) if piled else math.inf
 
 
