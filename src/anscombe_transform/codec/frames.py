@@ -536,7 +536,7 @@ def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
         payload, least = _ranks(q, model)
         # What takes less than its noise is more regular than noise, such as codes with gaps.
         noise = still.noise_bits(q[-1])
-        if q.size <= _FEW and noise <= least <= _NEAR_NOISE * noise:
+        if q.size <= _FEW and least <= _NEAR_NOISE * noise:
             modelled = _smallest(q, payload, _MODEL, model.check, least)
             if noise * q.size <= 8 * len(modelled) <= _NEAR_NOISE * noise * q.size:
                 return modelled
