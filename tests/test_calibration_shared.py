@@ -205,7 +205,8 @@ def test_sums_of_patches_are_what_they_are_defined_as(rng, dtype, length):
     images = [images_of(patch) for patch in patches]
     for patch, own in enumerate(images):
         residuals = own[0, :24] / own[0, :24].std(axis=1, keepdims=True)
-        np.testing.assert_allclose(shared._in_time[:, patch], in_time(residuals), rtol=1e-4)
+        # A product may be near 0, while float32 rounds squares.
+        np.testing.assert_allclose(shared._in_time[:, patch], in_time(residuals), rtol=1e-4, atol=1e-4)
         one, two, three = (own[0, k : length // 3 * 3 : 3] for k in range(3))
         variance = np.square(two - (one + three) / 2).mean(axis=1) / 54
         np.testing.assert_allclose(shared._moments[0][:, patch, 1], variance, rtol=1e-5)
