@@ -6,7 +6,7 @@
     The frame coder with a prediction fitted to a sample of the movie: smaller, at half the speed.
 ``smallest``
     The frame coder with a prediction fitted to every frame, and an arithmetic coder: for archives, at a
-    quarter to a third of the speed of ``compact``.
+    third of the speed of ``compact``.
 ``portable``
     The transform and stock codecs: a third larger, and readable without the frame coder.
 """

@@ -601,12 +601,14 @@ def plot(report: Report, path: Path, name: str = "static 8") -> None:
             if row.coder in BESIDE:
                 # The same bytes as another, or all but.
                 continue
+            # The one that is as large as portable has its name on the left.
+            aside = row.coder == "PYMECompress"
             ax.annotate(
                 row.coder,
                 (x, row.bits),
-                (0, 6),
+                (-6, -3) if aside else (0, 6),
                 textcoords="offset points",
-                ha="center",
+                ha="right" if aside else "center",
                 fontsize=8,
                 color="C3" if mine else "0.25",
             )
