@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 def _encode_loop(narrow: bool) -> Callable[..., Any]:
     """The loop that fits a prediction to all frames but the first and takes the ranks."""
+    levels = levels_of_bytes if narrow else levels_of_words
 
     @compiled
     def run(
@@ -73,10 +74,7 @@ def _encode_loop(narrow: bool) -> Callable[..., Any]:
             w = row(sets, count - 1, 0, WEIGHTS + 1)
             small_weights(w, work.small)
             for plane in range(planes):
-                if narrow:
-                    levels_of_bytes(state, plane, w, work)
-                else:
-                    levels_of_words(state, plane, w, work)
+                levels(state, plane, w, work)
                 if fresh and plane == 0:
                     fit_above(row(q, t, plane, 0, height), np.int16(decay), limits, work, fit, w)
                     small_weights(w, work.small)
@@ -96,6 +94,7 @@ def _encode_loop(narrow: bool) -> Callable[..., Any]:
 
 def _decode_loop(narrow: bool) -> Callable[..., Any]:
     """The loop that restores all frames but the first: the levels of each, then row by row."""
+    levels = levels_of_bytes if narrow else levels_of_words
 
     @compiled
     def run(
@@ -125,10 +124,7 @@ def _decode_loop(narrow: bool) -> Callable[..., Any]:
             small_weights(w, work.small)
             differences(state, work.difference)
             for plane in range(planes):
-                if narrow:
-                    levels_of_bytes(state, plane, w, work)
-                else:
-                    levels_of_words(state, plane, w, work)
+                levels(state, plane, w, work)
                 quiet_rows(work.seen, limits)
                 for y in range(height):
                     past, line = row(work.level, y, 0, width), row(q, t, plane, y, 0, width)

@@ -154,6 +154,7 @@ def _away_wide(value: Any, own: Any) -> Any:
 
 def _surroundings_loop(narrow: bool) -> Callable[..., Any]:
     """The loop over a plane."""
+    away = _away_narrow if narrow else _away_wide
 
     @compiled
     def _run(difference: AnyArray, state: AnyArray, plane: int, w: AnyArray, out: AnyArray) -> None:
@@ -175,24 +176,14 @@ def _surroundings_loop(narrow: bool) -> Callable[..., Any]:
                 found = small(found + small(_part(d1[i + 1], w4) + _part(d1[i + 2], w5)))
                 found = small(found + small(_part(d2[i], w6) + _part(d2[i + 1], w7)))
                 found = small(found + _part(d2[i + 2], w8))
-                if narrow:
-                    found = small(found + _part(_away_narrow(b0[i], own), v0))
-                    found = small(found + _part(_away_narrow(b0[i + 1], own), v1))
-                    found = small(found + _part(_away_narrow(b0[i + 2], own), v2))
-                    found = small(found + _part(_away_narrow(b1[i], own), v3))
-                    found = small(found + _part(_away_narrow(b1[i + 2], own), v5))
-                    found = small(found + _part(_away_narrow(b2[i], own), v6))
-                    found = small(found + _part(_away_narrow(b2[i + 1], own), v7))
-                    total[i] = small(found + _part(_away_narrow(b2[i + 2], own), v8))
-                else:
-                    found = small(found + _part(_away_wide(b0[i], own), v0))
-                    found = small(found + _part(_away_wide(b0[i + 1], own), v1))
-                    found = small(found + _part(_away_wide(b0[i + 2], own), v2))
-                    found = small(found + _part(_away_wide(b1[i], own), v3))
-                    found = small(found + _part(_away_wide(b1[i + 2], own), v5))
-                    found = small(found + _part(_away_wide(b2[i], own), v6))
-                    found = small(found + _part(_away_wide(b2[i + 1], own), v7))
-                    total[i] = small(found + _part(_away_wide(b2[i + 2], own), v8))
+                found = small(found + _part(away(b0[i], own), v0))
+                found = small(found + _part(away(b0[i + 1], own), v1))
+                found = small(found + _part(away(b0[i + 2], own), v2))
+                found = small(found + _part(away(b1[i], own), v3))
+                found = small(found + _part(away(b1[i + 2], own), v5))
+                found = small(found + _part(away(b2[i], own), v6))
+                found = small(found + _part(away(b2[i + 1], own), v7))
+                total[i] = small(found + _part(away(b2[i + 2], own), v8))
 
     return _run
 

@@ -502,13 +502,14 @@ def _encode_fast(q: AnyArray, choice: _Choice) -> bytes:
     return _smallest(q, _bytes_of(residuals, _CENTRED), _RUNNING, rate, bits)
 
 
-def _encode_compact(q: AnyArray, model: FrameModel, enough: float = 0.0) -> bytes:
-    """The chunk under the model, or as ``fast`` would store it where that has the smaller entropy.
+def _encode_compact(q: AnyArray, model: FrameModel) -> bytes:
+    """The chunk under the model, or as ``fast`` would store it where that has the smaller entropy."""
+    return _encode_ranks(q, model, *_ranks(q, model))
 
-    Of `enough` bits a code or fewer, ``fast`` is not asked.
-    """
-    payload, found = _ranks(q, model)
-    if found > enough and (choice := _best_rate(q)).bits < found:
+
+def _encode_ranks(q: AnyArray, model: FrameModel, payload: npt.NDArray[np.uint8], found: float) -> bytes:
+    """The same, once `_ranks` has told the ranks and the bits that one takes."""
+    if (choice := _best_rate(q)).bits < found:
         return _encode_fast(q, choice)
     return _smallest(q, payload, _MODEL, model.check, found)
 
@@ -531,7 +532,7 @@ def _ranks(q: AnyArray, model: FrameModel) -> tuple[npt.NDArray[np.uint8], float
 def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
     """Few frames under a prediction of their own, unless they are smaller as many would be stored."""
     small = q.size <= 2 * _PIECE
-    least = noise = 0.0
+    noise = 0.0
     if model is not None:
         payload, least = _ranks(q, model)
         # What takes less than its noise is more regular than noise, such as codes with gaps.
@@ -542,7 +543,7 @@ def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
                 return modelled
     prediction, symbols = still.symbols_of(q)
     if model is None and not small:
-        plain = _entropy(np.ascontiguousarray(q.reshape(-1)[:: odd_step(q.size)]), 0)
+        plain = _plain_bits(q)
         if plain <= still.entropy(symbols):
             return _encode_fast(q, _best_rate(q))
     below = None if q.size > _FEW else _SHORT
@@ -551,11 +552,11 @@ def _encode_few(q: AnyArray, model: FrameModel | None) -> bytes:
     )
     first = _chunk(_LINEAR | stage, parameter, frame)
     if model is not None:
-        least = min(least, _entropy(np.ascontiguousarray(q.reshape(-1)[:: odd_step(q.size)]), 0))
+        fewest = min(least, _plain_bits(q))
         # In noise nothing repeats: then another chunk takes no less than its ranks or codes do one by one.
         own = still.entropy(symbols) * q.size + 8 * prediction.weights.size
-        if 8 * len(first) < noise * q.size or least * q.size < min(own, 8 * len(first)):
-            first = min(first, _encode_compact(q, model), key=len)
+        if 8 * len(first) < noise * q.size or fewest * q.size < min(own, 8 * len(first)):
+            first = min(first, _encode_ranks(q, model, payload, least), key=len)
         look = _repeats(q)
     else:
         short = 8 * len(first) < _REPEATING * q.size
@@ -613,6 +614,11 @@ def _entropy(values: AnyArray, bias: int) -> float:
     return byte_entropy(payload[: values.size]) + byte_entropy(payload[values.size :])
 
 
+def _plain_bits(q: AnyArray) -> float:
+    """Bits that a code takes at least without prediction, told by some of them."""
+    return _entropy(np.ascontiguousarray(q.reshape(-1)[:: odd_step(q.size)]), 0)
+
+
 def _best_rate(q: AnyArray) -> _Choice:
     """The rate of least entropy on pixels from all over the chunk."""
     from anscombe_transform import _frame_kernels
@@ -622,7 +628,7 @@ def _best_rate(q: AnyArray) -> _Choice:
         # Rates differ from the third frame on.
         residuals = running_residuals(q, 1)
         step = odd_step(q.size)
-        plain = _entropy(np.ascontiguousarray(q.reshape(-1)[::step]), 0)
+        plain = _plain_bits(q)
         found = _entropy(np.ascontiguousarray(residuals.reshape(-1)[::step]), _CENTRED)
         return _Choice(1, found, residuals) if found < plain else _Choice(0, plain)
     sample = _sampled_pixels(q)
