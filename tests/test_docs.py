@@ -69,7 +69,17 @@ def test_every_page_is_in_the_menu() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".batch", ".calibration", ".compression", ".decompression", ".simulation", ".speed"]
+    "name",
+    [
+        "",
+        ".batch",
+        ".calibration",
+        ".compression",
+        ".decompression",
+        ".simulated_camera",
+        ".simulation",
+        ".speed",
+    ],
 )
 def test_every_public_class_has_an_example(name: str) -> None:
     """What a user is given or gives shows how it is used, in an example that runs."""

@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "decode_table": {"transform"},
     "limit": {"transform", "decode_table"},
     "movies": set(),
-    "simulation": {"transform"},
+    "simulated_camera": set(),
+    "simulation": {"simulated_camera"},
     "codec": {
         "transform",
         "decode_table",

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from anscombe_transform.movies import open_movie
     from anscombe_transform.presets import codec_pipeline
     from anscombe_transform.report import write_calibration_report, write_report
+    from anscombe_transform.simulated_camera import Camera
     from anscombe_transform.simulation import simulate_movie
     from anscombe_transform.speed import measure_speed
 
 _HOME = {
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
     "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
+    "Camera": "anscombe_transform.simulated_camera",
     "DamagedChunkError": "anscombe_transform.codec.entropy",
     "FrameCoder": "anscombe_transform.codec.frames_zarr_v3",
     "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
@@ -68,6 +70,7 @@ _MODULES = ("codec", "diagnostics")
 __all__ = [
     "AnscombeTransformV2",
     "AnscombeTransformV3",
+    "Camera",
     "DamagedChunkError",
     "FrameCoder",
     "FrameCoderV2",

@@ -1,14 +1,8 @@
 """Movies of a photon-limited detector with known truth.
 
-One frame is made as light makes it:
-
-    photons      n ~ Poisson(scene, moved, bleached, flickering, with active cells)
-    response     a(n) = n, or a gamma sum with E[a] = n and Var[a] = excess_noise · n
-    electronics  x = zero_level + conversion_gain · a + Normal(0, read_noise)
-    converter    round, saturate at the ends of its range
-
-so one pixel's variance is a straight line of its mean, of slope ``excess_noise · conversion_gain``: the
-*effective* gain, which is all that the noise of a movie can reveal.
+The scene gives the mean photons of every frame: moved, bleached, flickering, with active cells. A `Camera`
+(`simulated_camera`) turns them into samples. One pixel's variance is a straight line of its mean, of slope
+``excess_noise · conversion_gain``: the *effective* gain, which is all that the noise of a movie can reveal.
 
 Frames are made one by one in float32, so a movie costs little more memory than its own samples.
 """
@@ -17,13 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Truth", "expected_photons", "simulate_frames", "simulate_movie"]
+from anscombe_transform.simulated_camera import Camera, Detector, check_number
+
+__all__ = ["Camera", "Truth", "expected_photons", "simulate_frames", "simulate_movie"]
 
 FloatImage = NDArray[np.float32]
 Shape = tuple[int, int, int]
@@ -37,16 +33,22 @@ _TRANSIENT_INTERVAL = 40.0
 class Truth:
     """What a simulated movie was made with.
 
+    The constants hold for the field: averages over the pixels that are not `defective`, over the whole movie.
+
     Attributes
     ----------
     conversion_gain : float
-        Slope of variance against mean, in signal units per photon: ``excess_noise · signal_per_photon``.
+        Slope of the field's mean variance against its mean, signal units per photon. Without a spread of the
+        gain between pixels ``excess_noise · signal_per_photon``; with one F² E[gain²] / E[gain].
     signal_per_photon : float
-        Mean signal of one detected photon; equal to `conversion_gain` without excess noise.
+        Mean signal of one detected photon, E[gain]; equal to `conversion_gain` without excess noise or
+        spread.
     zero_level : float
-        Mean signal without light.
+        Mean signal without light: fixed offsets, dark current and the mean drift included.
     read_noise : float
-        Standard deviation of the signal without light, before rounding, in signal units.
+        Standard deviation over time of the signal without light, before rounding, in signal units; root mean
+        square over pixels. Dark current and the noise of rows and columns are included, that of whole frames
+        is not.
     variance_intercept : float
         Mean at which the variance line reaches zero, ``zero_level − read_noise² / conversion_gain``.
     excess_noise : float
@@ -61,6 +63,16 @@ class Truth:
         Factor of bleaching and flicker of each frame.
     hot_pixels : ndarray of bool, shape (y, x)
         Pixels with a false offset and false noise.
+    defective : ndarray of bool, shape (y, x)
+        Pixels that are hot, dead, saturated, or have random telegraph noise.
+    zero_levels, gains, read_noises : ndarray of float32, shape (y, x)
+        Constants of every pixel: signal, signal per photon, signal. Without dark current and drift.
+    rts_amplitudes : ndarray of float32, shape (y, x)
+        Distance between the two levels of pixels with random telegraph noise, signal; 0 elsewhere.
+    frame_offsets : ndarray of float64, shape (time,)
+        Offset of all pixels of each frame, signal.
+    camera : Camera
+        What the detector was asked to be.
     lowest, highest : float
         Ends of the converter's range.
     clipped_low, clipped_high : int
@@ -86,6 +98,13 @@ class Truth:
     shifts: NDArray[np.float64]
     brightness: NDArray[np.float64]
     hot_pixels: NDArray[np.bool_]
+    defective: NDArray[np.bool_]
+    zero_levels: FloatImage
+    gains: FloatImage
+    read_noises: FloatImage
+    rts_amplitudes: FloatImage
+    frame_offsets: NDArray[np.float64]
+    camera: Camera
     lowest: float
     highest: float
     clipped_low: int
@@ -148,20 +167,21 @@ def structured_scene(
 def simulate_movie(
     shape: Shape = (100, 256, 256),
     *,
-    conversion_gain: float = 90.0,
-    zero_level: float = 50.0,
-    read_noise: float = 0.0,
+    camera: Camera | None = None,
+    conversion_gain: float | None = None,
+    zero_level: float | None = None,
+    read_noise: float | None = None,
     mean_photons: float = 4.0,
     scene: Literal["structured", "uniform"] | ArrayLike = "structured",
-    excess_noise: float = 1.0,
+    excess_noise: float | None = None,
     activity: float = 0.0,
     jitter: float = 0.0,
     drift: float = 0.0,
     bleaching: float = 0.0,
     flicker: float = 0.0,
-    hot_pixels: float = 0.0,
+    hot_pixels: float | None = None,
     adc_bits: int | None = None,
-    dtype: DTypeLike = "int16",
+    dtype: DTypeLike | None = None,
     rng: np.random.Generator | int | None = None,
 ) -> tuple[NDArray[Any], Truth]:
     """Simulate a movie of a photon-limited detector and say what it was made with.
@@ -170,18 +190,16 @@ def simulate_movie(
     ----------
     shape : (int, int, int)
         Movie shape ``(time, y, x)``.
-    conversion_gain : float
-        Mean signal of one detected photon, in signal units, > 0.
-    zero_level : float
-        Mean signal without light.
-    read_noise : float
-        Standard deviation of the electronics' noise in signal units, ≥ 0.
+    camera : Camera, optional
+        The detector: constants, imperfections and range. By default ``Camera()``, without read noise,
+        that gives 90 units per photon on top of 50, as int16.
+    conversion_gain, zero_level, read_noise, excess_noise, hot_pixels, adc_bits, dtype : optional
+        Replace this constant of the camera, see `Camera`.
     mean_photons : float
         Mean photons per pixel and frame, > 0. Not used when `scene` is an array.
-    scene : {"structured", "uniform"} or array_like, shape (y, x)
-        What is looked at. An array holds mean photons per pixel and frame, ≥ 0.
-    excess_noise : float
-        Excess noise factor F² ≥ 1: 1 for a detector without multiplication noise, about 2 for an EMCCD.
+    scene : {"structured", "uniform"} or array_like, shape (y, x) or (time, y, x)
+        What is looked at. An array holds mean photons per pixel and frame, ≥ 0; with a time axis they change
+        from frame to frame, as those of flashes and blinking molecules.
     activity : float
         Fraction of the cells (of blocks of 8 × 8 pixels if the scene has no cells) that show calcium-like
         transients, in [0, 1].
@@ -193,19 +211,13 @@ def simulate_movie(
         Fraction of the light that is lost, exponentially, until the last frame, in [0, 1).
     flicker : float
         Relative standard deviation of the light source between frames, ≥ 0.
-    hot_pixels : float
-        Fraction of pixels with a false offset and strong noise, in [0, 1].
-    adc_bits : int, optional
-        The converter gives 0 .. 2^bits − 1; without it the range of an integer `dtype` is used.
-    dtype : dtype
-        Integer, or float32/float64 (then nothing is rounded, nor clipped unless `adc_bits` is given).
     rng : numpy.random.Generator or int, optional
         Generator or seed.
 
     Returns
     -------
-    movie : ndarray of `dtype`, shape `shape`
-        Samples. Beyond the converter's range they saturate, as a converter does; `Truth` counts how many.
+    movie : ndarray, shape `shape`
+        Samples, of the camera's dtype, clipped to the converter's range; `Truth` counts how many were.
     truth : Truth
         The constants and the hidden images.
 
@@ -219,26 +231,39 @@ def simulate_movie(
     >>> movie, truth = simulate_movie((10, 64, 64), conversion_gain=2.2, dtype="uint16", rng=1)
     >>> movie.shape, movie.dtype.name, truth.conversion_gain, truth.clipped_high
     ((10, 64, 64), 'uint16', 2.2, 0)
+
+    A scientific CMOS camera at low light, with fixed offsets of 2 electrons and telegraph noise:
+
+    >>> scmos = Camera(
+    ...     conversion_gain=2.2, zero_level=100, read_noise=3.5, offset_spread=4.4, column_noise=0.5,
+    ...     rts_pixels=0.01, rts_amplitude=10, dtype="uint16",
+    ... )
+    >>> movie, truth = simulate_movie((10, 64, 64), camera=scmos, mean_photons=5, rng=1)
+    >>> bool(abs(truth.zero_levels.std() / 4.4 - 1) < 0.1), round(truth.read_noise, 2)
+    (True, 3.54)
     """
+    detector = {
+        "conversion_gain": conversion_gain,
+        "zero_level": zero_level,
+        "read_noise": read_noise,
+        "excess_noise": excess_noise,
+        "hot_pixels": hot_pixels,
+        "adc_bits": adc_bits,
+        "dtype": dtype,
+    }
     simulation = _Simulation(
         shape,
-        conversion_gain=conversion_gain,
-        zero_level=zero_level,
-        read_noise=read_noise,
+        camera=_camera_with(camera, detector),
         mean_photons=mean_photons,
         scene=scene,
-        excess_noise=excess_noise,
         activity=activity,
         jitter=jitter,
         drift=drift,
         bleaching=bleaching,
         flicker=flicker,
-        hot_pixels=hot_pixels,
-        adc_bits=adc_bits,
-        dtype=np.dtype(dtype),
         rng=np.random.default_rng(rng),
     )
-    movie = np.empty(shape, dtype)
+    movie = np.empty(shape, simulation.detector.dtype)
     for time, frame in enumerate(simulation):
         movie[time] = frame
     return movie, simulation.truth()
@@ -303,55 +328,61 @@ def _simulation(caller: str, shape: Shape, options: dict[str, Any]) -> _Simulati
     if unknown:
         raise TypeError(f"{caller} got unknown options {sorted(unknown)}; it takes {sorted(defaults)}")
     settings = defaults | options
-    settings["dtype"] = np.dtype(settings["dtype"])
+    detector = {name: settings.pop(name) for name in _OF_THE_CAMERA}
+    settings["camera"] = _camera_with(settings["camera"], detector)
     settings["rng"] = np.random.default_rng(settings["rng"])
     return _Simulation(shape, **settings)
 
 
+_OF_THE_CAMERA = (
+    "conversion_gain",
+    "zero_level",
+    "read_noise",
+    "excess_noise",
+    "hot_pixels",
+    "adc_bits",
+    "dtype",
+)
+
+
+def _camera_with(camera: Camera | None, constants: dict[str, Any]) -> Camera:
+    """The camera, with those constants replaced that are not None."""
+    if camera is not None and not isinstance(camera, Camera):
+        raise TypeError(f"camera must be a Camera, got {type(camera).__name__}")
+    given = {name: value for name, value in constants.items() if value is not None}
+    return replace(camera or Camera(), **given)
+
+
 class _Simulation:
-    """The frames of one movie, drawn in order; owns the scene, the schedule and the counts of clipping."""
+    """The frames of one movie, drawn in order; owns the scene and its schedule."""
 
     def __init__(
         self,
         shape: Shape,
         *,
-        conversion_gain: float,
-        zero_level: float,
-        read_noise: float,
+        camera: Camera,
         mean_photons: float,
         scene: str | ArrayLike,
-        excess_noise: float,
         activity: float,
         jitter: float,
         drift: float,
         bleaching: float,
         flicker: float,
-        hot_pixels: float,
-        adc_bits: int | None,
-        dtype: np.dtype[Any],
         rng: np.random.Generator,
     ) -> None:
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"shape must be (time, y, x) with positive lengths, got {shape!r}")
-        _check("conversion_gain", conversion_gain, low=0.0, open_low=True)
-        _check("zero_level", zero_level)
-        _check("read_noise", read_noise, low=0.0)
-        _check("mean_photons", mean_photons, low=0.0, open_low=True)
-        _check("excess_noise", excess_noise, low=1.0)
-        _check("activity", activity, low=0.0, high=1.0)
-        _check("jitter", jitter, low=0.0)
-        _check("drift", drift)
-        _check("bleaching", bleaching, low=0.0, high=1.0, open_high=True)
-        _check("flicker", flicker, low=0.0)
-        _check("hot_pixels", hot_pixels, low=0.0, high=1.0)
-        self.lowest, self.highest = _converter_range(dtype, adc_bits)
-
-        self.shape, self.dtype, self.rng = shape, dtype, rng
-        self.gain, self.zero, self.read, self.excess = conversion_gain, zero_level, read_noise, excess_noise
-        frames, height, width = shape
+        check_number("mean_photons", mean_photons, low=0.0, open_low=True)
+        check_number("activity", activity, low=0.0, high=1.0)
+        check_number("jitter", jitter, low=0.0)
+        check_number("drift", drift)
+        check_number("bleaching", bleaching, low=0.0, high=1.0, open_high=True)
+        check_number("flicker", flicker, low=0.0)
+        self.shape = shape
+        frames = shape[0]
 
         margin = math.ceil(4 * jitter + abs(drift) + 4) if jitter or drift else 0
-        canvas, labels = _scene_on_canvas(scene, (height, width), margin, mean_photons, rng)
+        canvas, labels = _scene_on_canvas(scene, shape, margin, mean_photons, rng)
         self.margin, self.canvas = margin, canvas
         cells = rng.permutation(np.arange(1, int(labels.max()) + 1))
         firing = cells[: round(activity * len(cells))]
@@ -367,19 +398,15 @@ class _Simulation:
         self.shifts = drift * np.linspace(0, 1, frames)[:, None] + jitter * np.clip(
             rng.standard_normal((frames, 2)), -4, 4
         )
-        self.hot = rng.random((height, width)) < hot_pixels
-        brightest = self.gain * max(float(canvas.max()), 1.0)
-        self.hot_offset = np.where(self.hot, rng.uniform(0.5, 2.0, self.hot.shape) * brightest, 0.0)
-        self.hot_noise = np.where(self.hot, rng.uniform(0.1, 0.5, self.hot.shape) * brightest, 0.0)
-        self.clipped_low = self.clipped_high = 0
+        self.detector = Detector(camera, shape, float(canvas.max()), rng)
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         for time in range(self.shape[0]):
-            yield self._convert(self._detect(self.expected(time)))
+            yield self.detector.expose(self.expected(time), time)
 
     def expected(self, time: int) -> FloatImage:
         """Mean photons of one frame."""
-        image = self.canvas
+        image = self.canvas if self.canvas.ndim == 2 else self.canvas[time]
         if len(self.transients):
             image = image * (1 + np.concatenate(([0.0], self.transients[:, time])))[self.trace_index]
         if self.margin:
@@ -390,99 +417,43 @@ class _Simulation:
             image = image[self.margin : -self.margin, self.margin : -self.margin]
         return np.asarray(image * self.brightness[time], np.float32)
 
-    def _detect(self, photons: FloatImage) -> FloatImage:
-        """Signal of one frame before conversion."""
-        count = self.rng.poisson(photons).astype(np.float32)
-        if self.excess > 1:
-            # A gamma response of shape k has E[a²]/E[a]² = 1 + 1/k; k = 1 is the exponential of an EMCCD.
-            k = 1 / (self.excess - 1)
-            count = (self.rng.standard_gamma(count * k) / k).astype(np.float32)
-        signal = self.zero + self.gain * count
-        if self.read > 0:
-            signal = signal + self.read * self.rng.standard_normal(count.shape, dtype=np.float32)
-        if self.hot.any():
-            noise = self.rng.standard_normal(count.shape, dtype=np.float32)
-            signal = signal + self.hot_offset + self.hot_noise * noise
-        return np.asarray(signal, np.float32)
-
-    def _convert(self, signal: FloatImage) -> NDArray[Any]:
-        """Round and saturate one frame, counting what was clipped."""
-        if self.dtype.kind in "iu":
-            signal = np.rint(signal)
-        self.clipped_low += int(np.count_nonzero(signal < self.lowest))
-        self.clipped_high += int(np.count_nonzero(signal > self.highest))
-        # In float64, since float32 rounds the ends of 32-bit integers to values beyond them.
-        return np.clip(signal.astype(np.float64), self.lowest, self.highest).astype(self.dtype)
-
     def truth(self) -> Truth:
-        effective = self.excess * self.gain
+        detector, camera = self.detector, self.detector.camera
+        gain, zero, read = detector.effective_gain(), detector.mean_zero_level(), detector.mean_read_noise()
         inner = slice(self.margin, -self.margin) if self.margin else slice(None)
+        photons = self.canvas[..., inner, inner]
         return Truth(
-            conversion_gain=effective,
-            signal_per_photon=self.gain,
-            zero_level=self.zero,
-            read_noise=self.read,
-            variance_intercept=self.zero - self.read**2 / effective,
-            excess_noise=self.excess,
-            photons=self.canvas[inner, inner],
+            conversion_gain=gain,
+            signal_per_photon=detector.mean_gain(),
+            zero_level=zero,
+            read_noise=read,
+            variance_intercept=zero - read**2 / gain,
+            excess_noise=camera.excess_noise,
+            photons=photons if photons.ndim == 2 else photons.mean(axis=0, dtype=np.float32),
             active=self.trace_index[inner, inner] > 0,
             shifts=self.shifts,
             brightness=self.brightness,
-            hot_pixels=self.hot,
-            lowest=self.lowest,
-            highest=self.highest,
-            clipped_low=self.clipped_low,
-            clipped_high=self.clipped_high,
+            hot_pixels=detector.hot,
+            defective=detector.defective,
+            zero_levels=detector.zero_levels,
+            gains=detector.gains,
+            read_noises=detector.read_noises,
+            rts_amplitudes=detector.rts_amplitudes,
+            frame_offsets=detector.frame_offsets,
+            camera=camera,
+            lowest=detector.lowest,
+            highest=detector.highest,
+            clipped_low=detector.clipped_low,
+            clipped_high=detector.clipped_high,
         )
-
-
-def _check(
-    name: str,
-    value: float,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> None:
-    """Refuse a number outside its range, in words."""
-    inside = (value > low if open_low else value >= low) and (value < high if open_high else value <= high)
-    if not (math.isfinite(value) and inside):
-        left, right = (
-            "(" if open_low or low == -math.inf else "[",
-            ")" if open_high or high == math.inf else "]",
-        )
-        raise ValueError(f"{name} must be a finite number in {left}{low:g}, {high:g}{right}, got {value!r}")
-
-
-def _converter_range(dtype: np.dtype[Any], adc_bits: int | None) -> tuple[float, float]:
-    """Smallest and largest value that the converter gives."""
-    if dtype.kind not in "iuf" or dtype.itemsize < (4 if dtype.kind == "f" else 1):
-        raise ValueError(f"dtype must be an integer, float32 or float64, got {dtype}")
-    if dtype.kind in "iu" and dtype.itemsize > 4:
-        raise ValueError(f"dtype must be an integer of at most 32 bits, float32 or float64, got {dtype}")
-    lowest, highest = (
-        (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
-        if dtype.kind in "iu"
-        else (-math.inf, math.inf)
-    )
-    if adc_bits is None:
-        return lowest, highest
-    if not 1 <= adc_bits <= 32:
-        raise ValueError(f"adc_bits must be in 1..32, got {adc_bits!r}")
-    if 2.0**adc_bits - 1 > highest:
-        raise ValueError(
-            f"adc_bits={adc_bits} needs values up to {2**adc_bits - 1}, which {dtype} cannot hold"
-        )
-    return 0.0, 2.0**adc_bits - 1
 
 
 def _scene_on_canvas(
-    scene: str | ArrayLike, shape: tuple[int, int], margin: int, mean_photons: float, rng: np.random.Generator
+    scene: str | ArrayLike, shape: Shape, margin: int, mean_photons: float, rng: np.random.Generator
 ) -> tuple[FloatImage, NDArray[np.int32]]:
     """Mean photons, and cell numbers, on the field of view with `margin` pixels more on every side."""
-    height, width = shape
-    size = (height + 2 * margin, width + 2 * margin)
+    frame = shape[1:]
+    size = (frame[0] + 2 * margin, frame[1] + 2 * margin)
     if isinstance(scene, str):
         if scene == "structured":
             image, labels = structured_scene(size, rng)
@@ -491,11 +462,16 @@ def _scene_on_canvas(
             return np.full(size, mean_photons, np.float32), _blocks(size)
         raise ValueError(f"scene must be 'structured', 'uniform' or an array of photons, got {scene!r}")
     image = np.asarray(scene, np.float32)
-    if image.shape != shape:
-        raise ValueError(f"scene must have the shape of a frame, {shape}, got {image.shape}")
+    if image.shape not in (frame, shape):
+        raise ValueError(
+            f"scene must have the shape of a frame, {frame}, or of the movie, {shape}, got {image.shape}"
+        )
     if not (np.isfinite(image).all() and (image >= 0).all()):
         raise ValueError("scene must hold finite mean photons >= 0")
-    return np.pad(image, margin, mode="reflect") if margin else image, _blocks(size)
+    if not margin:
+        return image, _blocks(size)
+    widths = [(0, 0)] * (image.ndim - 2) + [(margin, margin)] * 2
+    return np.pad(image, widths, mode="reflect"), _blocks(size)
 
 
 def _blocks(shape: tuple[int, int]) -> NDArray[np.int32]:

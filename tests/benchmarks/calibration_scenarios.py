@@ -1,7 +1,7 @@
 """Simulated movies to calibrate: what a microscope does, to be got right, and what spoils it, to be refused.
 
 A scenario is a recipe that turns a seed into a movie and its truth, with the bars it is measured against.
-Constants given as (low, high) are drawn per seed on a logarithmic scale.
+Constants given as (low, high) are drawn per seed on a logarithmic scale; scenes are drawn by functions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anscombe_transform.simulation import Truth, simulate_movie
+from anscombe_transform.simulated_camera import Camera
+from anscombe_transform.simulation import Truth, simulate_movie, structured_scene
 
 Movie = np.ndarray
 Change = Callable[[Movie, Truth, np.random.Generator], "Movie | tuple[Movie, Truth]"]
@@ -44,10 +45,12 @@ class Scenario:
     def make(self, seed: int) -> tuple[Movie, Truth]:
         """Movie and truth of a seed."""
         rng = np.random.default_rng([seed, 77])
-        drawn = {
-            name: float(np.exp(rng.uniform(*np.log(value)))) if isinstance(value, tuple) else value
-            for name, value in self.options.items()
-        }
+        drawn = {}
+        for name, value in self.options.items():
+            if isinstance(value, tuple):
+                drawn[name] = float(np.exp(rng.uniform(*np.log(value))))
+            else:
+                drawn[name] = value(self.shape, rng) if callable(value) else value
         movie, truth = simulate_movie(self.shape, rng=rng, **drawn)
         if self.change is None:
             return movie, truth
@@ -502,6 +505,69 @@ def planes_in_turn(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
     return m
 
 
+# What cameras and scenes do that are not a change of the finished movie
+
+
+def scmos(**imperfections: Any) -> Camera:
+    """A scientific CMOS camera; offsets and noise of rows and columns in electrons."""
+    in_electrons = {
+        name: SCMOS["conversion_gain"] * value
+        for name, value in imperfections.items()
+        if name.endswith(("offset_spread", "noise", "drift", "amplitude"))
+    }
+    return Camera(**SCMOS | imperfections | in_electrons)
+
+
+def flashes(shape: tuple[int, int, int], rng: np.random.Generator) -> Movie:
+    """A scene of 4 photons, and every 15 frames one that is four times as bright in half of the field."""
+    image, _ = structured_scene(shape[1:], rng)
+    light = np.ones(shape, np.float32)
+    light[rng.integers(0, 15) :: 15, : shape[1] // 2] = 4
+    return 4 * image * light
+
+
+def blinking(shape: tuple[int, int, int], rng: np.random.Generator) -> Movie:
+    """Single molecules: dots of 300 photons on a background, each alight for two frames or so."""
+    frames, height, width = shape
+    y, x = np.mgrid[:height, :width]
+    scene = np.full(shape, 3.0, np.float32)
+    scene *= (0.4 + 1.2 * np.exp(-((y - height / 2) ** 2 + (x - width / 2) ** 2) / (height / 3) ** 2)).astype(
+        "f4"
+    )
+    for _ in range(frames * height * width // 20_000):
+        cy, cx, start = rng.uniform(0, height), rng.uniform(0, width), int(rng.integers(0, frames))
+        rows, columns = (slice(max(0, int(c) - 5), int(c) + 6) for c in (cy, cx))
+        dot = np.exp(-((y[rows, columns] - cy) ** 2 + (x[rows, columns] - cx) ** 2) / (2 * 1.3**2))
+        scene[start : start + int(rng.geometric(0.5)), rows, columns] += 300 / (2 * np.pi * 1.3**2) * dot
+    return scene
+
+
+def traces(shape: tuple[int, int, int], rng: np.random.Generator, *, photons: float = 20.0) -> Movie:
+    """Light of few pixels that differ, and that changes slowly over time, as of fluorescent cells."""
+    frames, pixels = shape[0], shape[1] * shape[2]
+    pixel = rng.lognormal(0, 0.7, (1, pixels))
+    times = np.arange(frames)[:, None] / frames
+    slow = 1 + 0.6 * np.sin(
+        2 * np.pi * (rng.uniform(1, 4, (1, pixels)) * times + rng.uniform(0, 1, (1, pixels)))
+    )
+    return (photons * pixel * slow / pixel.mean()).reshape(shape).astype(np.float32)
+
+
+def interleaved_planes(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """Two focal planes in turn, of different scenes."""
+    m = m.copy()
+    m[1::2] = m[1::2, ::-1, ::-1].copy()
+    return m
+
+
+def border_of_nan(m: Movie, truth: Truth, rng: np.random.Generator) -> Movie:
+    """A border without data, as registration leaves it, that changes from frame to frame."""
+    m = m.astype(np.float32)
+    for frame, (top, left) in zip(m, rng.integers(0, 6, (len(m), 2)), strict=True):
+        frame[:top], frame[:, :left], frame[-6 + top :], frame[:, -6 + left :] = (np.nan,) * 4
+    return m
+
+
 def _s(
     kind: Kind, shape: tuple[int, int, int] = SHAPE, /, change: Change | None = None, **options: Any
 ) -> Scenario:
@@ -517,6 +583,9 @@ _MOTION = {"gain_bar": 0.03, "zero_bar": 0.5}
 _ORDINARY = partial(_s, "ordinary")
 _HARD = partial(_s, "hard")
 _UNUSABLE = partial(_s, "unusable")
+_DIM = {"mean_photons": 5}
+_SMALL = {"gain_bar": 0.04, "zero_bar": 0.6}
+_LINE = {"gain_bar": 0.05, "zero_bar": 1.0}
 _TOP = {"conversion_gain": 30, "adc_bits": 10, "dtype": "uint16", "mean_photons": 8}
 _CUT = {"conversion_gain": 20, "zero_level": 5, "read_noise": 20, "change": cut_negative}
 
@@ -606,6 +675,72 @@ USABLE: dict[str, Scenario] = {
     "T = 5, sCMOS": _HARD((5, 512, 512), **SCMOS, mean_photons=(5, 50), gain_bar=0.05, zero_bar=2.6),
     "64 x 64": _HARD((640, 64, 64), gain_bar=0.04, zero_bar=0.8),
     "64 x 64, 100 frames": _HARD((100, 64, 64), gain_bar=0.04, zero_bar=0.8),
+    "offsets of 1 e": _ORDINARY(camera=scmos(offset_spread=1), **_DIM),
+    "offsets of 2 e": _ORDINARY(camera=scmos(offset_spread=2), **_DIM),
+    "offsets of 3 e": _ORDINARY(camera=scmos(offset_spread=3), **_DIM),
+    "offsets of 2 e, moving": _HARD(camera=scmos(offset_spread=2), jitter=1.0, gain_bar=0.04, **_DIM),
+    "column offsets of 1 e": _ORDINARY(camera=scmos(column_offset_spread=1), **_DIM),
+    "column offsets of 2 e": _HARD(camera=scmos(column_offset_spread=2), gain_bar=0.04, **_DIM),
+    "row and column offsets of 1 e": _ORDINARY(
+        camera=scmos(row_offset_spread=1, column_offset_spread=1), **_DIM
+    ),
+    "offset that varies over the field by 3 e": _ORDINARY(camera=scmos(smooth_offset_spread=3), **_DIM),
+    "offset that varies over the field by 3 e, pixels by 2 e": _ORDINARY(
+        camera=scmos(smooth_offset_spread=3, offset_spread=2), **_DIM
+    ),
+    "telegraph pixels": _ORDINARY(camera=scmos(rts_pixels=0.02, rts_amplitude=5), **_DIM),
+    "read noise of every pixel": _ORDINARY(camera=scmos(read_noise_spread=0.35), **_DIM),
+    "column and row noise, sCMOS": _ORDINARY(camera=scmos(column_noise=0.3, row_noise=0.3), **_DIM),
+    "drifting zero, sCMOS": _ORDINARY(camera=scmos(zero_drift=3, frame_noise=0.3), **_DIM),
+    "dark current": _ORDINARY(camera=scmos(dark_current=0.1), **_DIM),
+    "two amplifiers": _ORDINARY(
+        camera=Camera(**SCMOS, tap_gains=(0.97, 1.03), tap_offsets=(0, 6)), mean_photons=20, zero_bar=1.2
+    ),
+    "all imperfections of an sCMOS": _HARD(
+        camera=scmos(
+            offset_spread=1.5,
+            column_offset_spread=0.5,
+            smooth_offset_spread=1,
+            gain_spread=0.01,
+            read_noise_spread=0.35,
+            rts_pixels=0.02,
+            rts_amplitude=5,
+            column_noise=0.2,
+            row_noise=0.2,
+            dark_current=0.05,
+            hot_pixels=1e-3,
+        ),
+        mean_photons=8,
+        gain_bar=0.04,
+        zero_bar=0.6,
+    ),
+    "dead and saturated pixels": _ORDINARY(
+        camera=scmos(dead_pixels=2e-3, saturated_pixels=2e-3), mean_photons=20, zero_bar=1.2
+    ),
+    "cut at both ends": _HARD(
+        camera=Camera(conversion_gain=350, zero_level=100, read_noise=105, adc_bits=12, dtype="uint16"),
+        mean_photons=2,
+        gain_bar=0.04,
+        zero_bar=0.6,
+    ),
+    "flashes": _HARD(scene=flashes, gain_bar=0.04, zero_bar=0.6),
+    "blinking molecules": _HARD(camera=scmos(offset_spread=0.5), scene=blinking, gain_bar=0.04, zero_bar=0.6),
+    "T = 2, sCMOS": _HARD((2, 512, 512), **SCMOS, mean_photons=10, gain_bar=0.05, zero_bar=0.6),
+    "T = 3, sCMOS": _HARD((3, 512, 512), **SCMOS, mean_photons=10, gain_bar=0.05, zero_bar=0.6),
+    "T = 4, sCMOS": _HARD((4, 512, 512), **SCMOS, mean_photons=10, gain_bar=0.05, zero_bar=0.6),
+    "T = 6, sCMOS": _HARD((6, 512, 512), **SCMOS, mean_photons=10, gain_bar=0.05, zero_bar=0.6),
+    "two planes in turn": _HARD(change=interleaved_planes, **_MOTION),
+    "border of NaN": _ORDINARY(change=border_of_nan),
+    "16 x 16": _HARD((3000, 16, 16), **SCMOS, mean_photons=8, **_SMALL),
+    "16 x 16, moving": _HARD((3000, 16, 16), **SCMOS, mean_photons=8, jitter=0.3, **_SMALL),
+    "10 x 10": _HARD((4000, 10, 10), **SCMOS, mean_photons=8, **_SMALL),
+    "4 x 4": _HARD((8000, 4, 4), **SCMOS, scene=traces, **_SMALL),
+    "line scan along x": _HARD((5000, 1, 64), **SCMOS, scene=traces, **_LINE),
+    "line scan along y": _HARD((5000, 64, 1), **SCMOS, scene=traces, **_LINE),
+    "line scan, photon counts": _HARD((2000, 1, 128), **COUNTS, scene=partial(traces, photons=2), **_LINE),
+    "line scan, 1000 frames": _HARD((1000, 1, 256), scene=partial(traces, photons=3), **_LINE),
+    "single pixel": _HARD((20_000, 1, 1), **SCMOS, scene=traces, **_LINE),
+    "single pixel, EMCCD": _HARD((20_000, 1, 1), **EMCCD, scene=traces, **_LINE),
 }
 UNUSABLE: dict[str, Scenario] = {
     "uniform scene": _UNUSABLE(scene="uniform"),
@@ -660,5 +795,7 @@ UNUSABLE: dict[str, Scenario] = {
     "background of frames": _UNUSABLE(change=background_of_frames),
     "gamma of 0.8": _UNUSABLE(change=nearly_linear),
     "one frame": _UNUSABLE((1, 160, 160)),
+    "single pixel of constant light": _UNUSABLE((20_000, 1, 1), **SCMOS, scene="uniform", mean_photons=20),
+    "line of constant light": _UNUSABLE((5000, 1, 64), **SCMOS, scene="uniform", mean_photons=20),
 }
 SCENARIOS = USABLE | UNUSABLE
