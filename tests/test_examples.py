@@ -39,6 +39,18 @@ def test_nwb(
     assert "all 737,280 values are within the bound" in said
 
 
+def test_denoising_gains_from_stable_noise(tmp_path: Path) -> None:
+    """Stabilising first makes a denoised movie better, and the unbiased inverse removes most of the bias."""
+    pytest.importorskip("skimage", reason="needs scikit-image")
+    main = runpy.run_path(str(EXAMPLES / "denoise" / "denoise.py"))["main"]
+    errors = main(str(tmp_path / "denoise.png"), frames=2)
+    assert errors["stabilised, unbiased inverse"][0] < 0.7 * errors["denoised as it is"][0]
+    assert abs(errors["stabilised, unbiased inverse"][1]) < 0.5 * abs(
+        errors["stabilised, algebraic inverse"][1]
+    )
+    assert (tmp_path / "denoise.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("zarr_format", [3, 2])
 def test_napari_opens_an_image(zarr_format: int, tmp_path: Path, seed: int) -> None:
     """Napari shows an OME-Zarr image as one layer of all levels, with units, and the values are ours."""

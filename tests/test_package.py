@@ -28,6 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "movies": set(),
     "simulated_camera": set(),
     "simulation": {"simulated_camera"},
+    "analysis": {"transform"},
+    "transformer": {"analysis"},
     "codec": {
         "transform",
         "decode_table",
@@ -65,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "_contexts_kernels": {"_frame_kernels", "_model_kernels", "_parts_of_kernels"},
     "_still_kernels": {"_frame_kernels", "_model_kernels", "_parts_of_kernels"},
     "presets": {"codec", "calibration"},
-    "calibration": {"transform", "_statistics_kernels", "codec", "movies"},
+    "calibration": {"transform", "analysis", "_statistics_kernels", "codec", "movies"},
     "_parts_of_kernels": set(),
     "_lanes_of_kernels": set(),
     "_statistics_kernels": {"_parts_of_kernels"},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anscombe_transform import codec as codec
     from anscombe_transform import diagnostics as diagnostics
+    from anscombe_transform.analysis import destabilize, stabilize
     from anscombe_transform.batch import compress_all, find_recordings
     from anscombe_transform.calibration import (
         NoiseStatistics,
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
     from anscombe_transform.simulated_camera import Camera
     from anscombe_transform.simulation import simulate_movie
     from anscombe_transform.speed import measure_speed
+    from anscombe_transform.transformer import AnscombeTransformer
 
 _HOME = {
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
     "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
     "Camera": "anscombe_transform.simulated_camera",
+    "AnscombeTransformer": "anscombe_transform.transformer",
     "DamagedChunkError": "anscombe_transform.codec.entropy",
     "FrameCoder": "anscombe_transform.codec.frames_zarr_v3",
     "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
@@ -55,11 +58,13 @@ _HOME = {
     "compute_sensitivity_from_flats": "anscombe_transform.calibration",
     "decode": "anscombe_transform.codec.anscombe",
     "decompress": "anscombe_transform.decompression",
+    "destabilize": "anscombe_transform.analysis",
     "encode": "anscombe_transform.codec.anscombe",
     "find_recordings": "anscombe_transform.batch",
     "measure_speed": "anscombe_transform.speed",
     "open_movie": "anscombe_transform.movies",
     "simulate_movie": "anscombe_transform.simulation",
+    "stabilize": "anscombe_transform.analysis",
     "verify": "anscombe_transform.compression",
     "write_calibration_report": "anscombe_transform.report",
     "write_ome_zarr": "anscombe_transform.layouts",
@@ -70,6 +75,7 @@ _MODULES = ("codec", "diagnostics")
 __all__ = [
     "AnscombeTransformV2",
     "AnscombeTransformV3",
+    "AnscombeTransformer",
     "Camera",
     "DamagedChunkError",
     "FrameCoder",
@@ -87,12 +93,14 @@ __all__ = [
     "compute_sensitivity_from_flats",
     "decode",
     "decompress",
+    "destabilize",
     "diagnostics",
     "encode",
     "find_recordings",
     "measure_speed",
     "open_movie",
     "simulate_movie",
+    "stabilize",
     "verify",
     "write_calibration_report",
     "write_ome_zarr",

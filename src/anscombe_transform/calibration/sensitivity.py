@@ -419,6 +419,84 @@ class Sensitivity:
 
         return Codec3(**fields_of(configuration))
 
+    def usable_constants(self) -> tuple[float, float, float]:
+        """Return conversion gain, zero level and read noise.
+
+        Raises
+        ------
+        UntrustworthyCalibration
+            The calibration was refused.
+        """
+        if self.verdict == "refused":
+            raise UntrustworthyCalibration(self)
+        return self.conversion_gain, self.zero_level, self.read_noise
+
+    def to_photons(self, signal: Any) -> Any:
+        """Photons for a signal: ``(signal − zero_level) / conversion_gain``.
+
+        With excess noise these are effective photons, as many as would make the noise that is seen.
+
+        Parameters
+        ----------
+        signal : array_like of int or float, any shape
+            Signal units. numpy, dask, xarray and torch arrays keep their kind.
+
+        Returns
+        -------
+        array of float32
+            The shape of `signal`; negative below the zero level.
+
+        Examples
+        --------
+        >>> detector = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)
+        >>> detector.to_photons([50, 140, 950]).tolist()
+        [0.0, 1.0, 10.0]
+        """
+        from anscombe_transform.analysis import to_photons
+
+        return to_photons(signal, self)
+
+    def from_photons(self, photons: Any) -> Any:
+        """Signal for a photon number, ``zero_level + conversion_gain · photons``; undoes `to_photons`.
+
+        Parameters
+        ----------
+        photons : array_like of int or float, any shape
+
+        Returns
+        -------
+        array of float32
+            Signal units.
+        """
+        from anscombe_transform.analysis import from_photons
+
+        return from_photons(photons, self)
+
+    def noise_std(self, signal: Any) -> Any:
+        """Standard deviation of the noise of a pixel, from its mean signal.
+
+        ``sqrt(conversion_gain · (signal − zero_level) + read_noise²)``; below the zero level the read noise.
+
+        Parameters
+        ----------
+        signal : array_like of int or float, any shape
+            Mean signal, signal units.
+
+        Returns
+        -------
+        array of float32
+            Signal units.
+
+        Examples
+        --------
+        >>> detector = Sensitivity.from_known(conversion_gain=2.0, zero_level=100.0, read_noise=3.0)
+        >>> detector.noise_std([100, 108]).tolist()
+        [3.0, 5.0]
+        """
+        from anscombe_transform.analysis import noise_std
+
+        return noise_std(signal, self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the calibration as plain JSON values; NaN becomes None."""
         values = asdict(replace(self, evidence=None, maps=None))
