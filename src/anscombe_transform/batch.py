@@ -255,6 +255,7 @@ def compress_recording(
     *,
     layout: Layout = "array",
     calibration: Mapping[str, Any] | None = None,
+    partial: bool = False,
     progress: Callable[[int, int, str], object] | None = None,
     **options: Any,
 ) -> CompressionResult:
@@ -270,6 +271,8 @@ def compress_recording(
         An array (`compress`) or an image (`write_ome_zarr`).
     calibration : mapping, optional
         Options of `compute_sensitivity`: `dark`, `zero_level`, …
+    partial : bool, optional
+        Store what there is of a recording that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)``.
     **options
@@ -291,9 +294,9 @@ def compress_recording(
             if progress is not None:
                 progress(done, total, "calibrate")
 
-        options["sensitivity"] = compute_sensitivity(source, progress=report, **calibration)
+        options["sensitivity"] = compute_sensitivity(source, partial=partial, progress=report, **calibration)
     write = write_ome_zarr if layout == "ome-zarr" else compress
-    return write(source, store, progress=progress, **options)
+    return write(source, store, partial=partial, progress=progress, **options)
 
 
 def _check_layout(layout: str) -> None:

@@ -119,6 +119,7 @@ def decompress(
     compression: str | None = None,
     overwrite: bool = False,
     verify: bool = True,
+    partial: bool = False,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> DecompressionResult:
@@ -144,6 +145,8 @@ def decompress(
     verify : bool, optional
         Read back every frame and compare it with what was read from the store. Without it, only the first and
         the last block are.
+    partial : bool, optional
+        Write what there is of a store that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)`` in frames, from the calling thread.
     threads : int, optional
@@ -183,7 +186,7 @@ def decompress(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     _check_place(path, overwrite)
-    with open_movie(store, channel=channel, plane=plane, dataset=dataset) as movie:
+    with open_movie(store, channel=channel, plane=plane, dataset=dataset, partial=partial) as movie:
         if hasattr(movie.origin, "nchunks_initialized"):
             check_chunks(movie.origin, movie.source)
         _check_source(movie, path)

@@ -60,6 +60,7 @@ def write_ome_zarr(
     name: str | None = None,
     zarr_format: Literal[2, 3] = 3,
     overwrite: bool = False,
+    partial: bool = False,
     progress: Callable[[int, int, str], object] | None = None,
     **options: Any,
 ) -> CompressionResult:
@@ -85,6 +86,8 @@ def write_ome_zarr(
         3 writes OME-Zarr 0.5, 2 writes OME-Zarr 0.4.
     overwrite : bool, optional
         Replace an image that is there. It stays until the new one is finished.
+    partial : bool, optional
+        Store what there is of a recording that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)``; the stages of a level end with its number.
     **options
@@ -123,25 +126,25 @@ def write_ome_zarr(
     if isinstance(pyramid, bool) or not isinstance(pyramid, int) or pyramid < 0:
         raise ValueError(f"pyramid must be a number of levels, 0 or more, got {pyramid!r}")
     path = Path(store)
-    partial = path.with_name(path.name + _PARTIAL)
+    unfinished = path.with_name(path.name + _PARTIAL)
     resume = bool(options.get("resume"))
     if not (resume and path.exists()):
-        _check_place(path, partial, overwrite, resume)
-    with open_movie(source) as movie:
+        _check_place(path, unfinished, overwrite, resume)
+    with open_movie(source, partial=partial) as movie:
         check_apart(movie, path)
         scales = _scales(movie, pixel_size, frame_interval)
         shared = options | {"zarr_format": zarr_format, "dimension_names": AXES}
         if resume and path.exists():
             return _whole(compress(movie, path / "0", progress=progress, **shared), path)
         try:
-            full = compress(movie, partial / "0", progress=progress, **shared)
-            shapes = _write_pyramid(full, partial, pyramid, movie.source, progress, shared)
+            full = compress(movie, unfinished / "0", progress=progress, **shared)
+            shapes = _write_pyramid(full, unfinished, pyramid, movie.source, progress, shared)
         except BaseException:
-            if partial.is_dir() and not any(partial.iterdir()):
-                partial.rmdir()
+            if unfinished.is_dir() and not any(unfinished.iterdir()):
+                unfinished.rmdir()
             raise
-    _write_group(partial, zarr_format, _multiscale(name or path.name, shapes, scales))
-    _put_in_place(partial, path)
+    _write_group(unfinished, zarr_format, _multiscale(name or path.name, shapes, scales))
+    _put_in_place(unfinished, path)
     return _whole(full, path)
 
 

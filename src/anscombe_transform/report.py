@@ -67,6 +67,7 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     against: str | os.PathLike[str] | SupportsMovie | Movie | None = None,
+    partial: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write one HTML page about a stored movie, from what was noted when it was compressed.
@@ -80,6 +81,8 @@ def write_report(
     against : path or array, optional
         The movie that was stored. Every value is then compared again, and the page shows what storing
         changed.
+    partial : bool, optional
+        Compare with what there is of a recording that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)``.
 
@@ -115,14 +118,14 @@ def write_report(
         raise ValueError(
             f"{found.path} has no Anscombe codec, so there is nothing to report: compress the movie first"
         )
-    verification = None if against is None else verify(stored, against, progress=progress)
+    verification = None if against is None else verify(stored, against, partial=partial, progress=progress)
     sensitivity = _noted_sensitivity(found.provenance)
     pictures = _Drawing(progress)
     sections = [
         _Section("What is stored", rows=_stored_rows(found)),
         _detector(found, sensitivity, pictures),
         _kept(found, verification),
-        _views(stored, against, pictures),
+        _views(stored, against, partial, pictures),
     ]
     page = render(
         title=Path(found.path).name or found.path,
@@ -139,6 +142,7 @@ def write_calibration_report(
     path: str | os.PathLike[str],
     *,
     movie: str | os.PathLike[str] | SupportsMovie | Movie | None = None,
+    partial: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write one HTML page about a calibration: constants, verdict, reasons and plots.
@@ -152,6 +156,8 @@ def write_calibration_report(
     movie : path or array, optional
         The movie that was calibrated. The page then shows how the transform stabilises its noise, unless the
         calibration was refused.
+    partial : bool, optional
+        Take what there is of a recording that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)``.
 
@@ -191,7 +197,7 @@ def write_calibration_report(
         sections.append(_Section("The pixels", text=_PIXELS, figures=(pictures.pixels(sensitivity),)))
     title = "Calibration"
     if movie is not None:
-        with open_movie(movie) as opened:
+        with open_movie(movie, partial=partial) as opened:
             title = f"Calibration of {Path(opened.source).name or opened.source}"
             rows = (("shape (time, y, x)", _times(opened.shape)), ("values", opened.dtype.name))
             figures: tuple[_Picture, ...] = ()
@@ -341,12 +347,12 @@ def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
     )
 
 
-def _views(stored: Any, against: Any, pictures: _Drawing) -> _Section:
+def _views(stored: Any, against: Any, partial: bool, pictures: _Drawing) -> _Section:
     from anscombe_transform.compression.arrays import codec_of, open_array
 
     array = open_array(stored)
     codec = codec_of(array)
-    with open_movie(array if against is None else against) as movie:
+    with open_movie(array if against is None else against, partial=partial) as movie:
         figures = [pictures.codes(movie, codec)]
         if movie.shape[0] > 1:
             figures.insert(0, pictures.stabilization(movie, codec))

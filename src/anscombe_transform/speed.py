@@ -123,6 +123,7 @@ def measure_speed(
     sensitivity: Sensitivity | None = None,
     megabytes: float = 128,
     repeats: int = 3,
+    partial: bool = False,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> Speed:
     """Measure how fast this machine writes and reads the first frames of a movie, with each preset.
@@ -137,6 +138,8 @@ def measure_speed(
         Most bytes of movie to use, > 0. They are held in memory, with copies.
     repeats : int, optional
         How often each is done, >= 1; the fastest counts, since others only disturb.
+    partial : bool, optional
+        Take what there is of a recording that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)``.
 
@@ -166,7 +169,7 @@ def measure_speed(
     report = progress or (lambda done, total, stage: None)
     steps = 3 + len(PRESETS)
     report(0, steps, "read")
-    with open_movie(source) as movie:
+    with open_movie(source, partial=partial) as movie:
         frame_bytes = movie.nbytes // movie.shape[0]
         count = min(movie.shape[0], max(2, int(megabytes * 1e6) // frame_bytes))
         begun = time.perf_counter()

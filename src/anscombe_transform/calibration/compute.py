@@ -49,6 +49,7 @@ def compute_sensitivity(
     max_frames: int | None = None,
     full: bool = False,
     per_pixel: bool = False,
+    partial: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
     on_refusal: OnRefusal = "raise",
@@ -69,6 +70,7 @@ def compute_sensitivity(
     max_frames: int | None = None,
     full: bool = False,
     per_pixel: bool = False,
+    partial: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
     on_refusal: OnRefusal = "raise",
@@ -88,6 +90,7 @@ def compute_sensitivity(
     max_frames: int | None = None,
     full: bool = False,
     per_pixel: bool = False,
+    partial: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
     on_refusal: OnRefusal = "raise",
@@ -128,6 +131,8 @@ def compute_sensitivity(
     per_pixel : bool
         Also map zero level and read noise of every pixel, from dark frames, and its gain, from a movie in
         which nothing moves: `Sensitivity.maps`. The gain map reads 1024 frames by default.
+    partial : bool
+        Of a file: take what there is of a recording that isn't whole, see `open_movie`.
     seed : int, optional
         Draw the segments at random, one from each of equal parts of the movie; by default they are spaced
         evenly.
@@ -176,7 +181,7 @@ def compute_sensitivity(
             )
         from anscombe_transform.movies import open_movie
 
-        with open_movie(movie) as opened:
+        with open_movie(movie, partial=partial) as opened:
             return compute_sensitivity(
                 opened,
                 dark=dark,

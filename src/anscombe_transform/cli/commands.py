@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import partial as with_arguments
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,6 +59,12 @@ _Stored = Annotated[str, typer.Argument(metavar="OUT.zarr", help=_StoredName)]
 _AllStored = Annotated[list[str], typer.Argument(metavar="OUT.zarr...", help=_StoredName, show_default=False)]
 _Against = Annotated[
     str | None, typer.Option("--against", metavar="FILE", help="The movie that was stored: compare again.")
+]
+_Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial", help="Take what there is of a recording that was stopped, cut short or lost a part."
+    ),
 ]
 _Gain = Annotated[
     float | None,
@@ -205,6 +211,7 @@ def calibrate(
             "which nothing moves. A page of --report shows them.",
         ),
     ] = None,
+    partial: _Partial = False,
     as_json: _Json = False,
 ) -> None:
     """Read gain, zero level and read noise from a movie, with 95 % intervals and a verdict.
@@ -228,7 +235,7 @@ def calibrate(
         else:
             with bar() as progress:
                 sensitivity = anscombe_transform.compute_sensitivity(
-                    file, on_refusal="return", progress=partial(progress, stage="calibrate"), **options
+                    file, on_refusal="return", progress=with_arguments(progress, stage="calibrate"), **options
                 )
         if maps is not None and sensitivity.maps is not None:
             sensitivity.maps.save(maps)
@@ -238,7 +245,9 @@ def calibrate(
             figure: Any = plot_noise_transfer(sensitivity).figure
             figure.savefig(plot, dpi=150)
         if page is not None and page.suffix.lower() in _PAGES:
-            anscombe_transform.write_calibration_report(sensitivity, page, movie=None if flats else file)
+            anscombe_transform.write_calibration_report(
+                sensitivity, page, movie=None if flats else file, partial=partial
+            )
         elif page is not None:
             from anscombe_transform.diagnostics import plot_calibration_report
 
@@ -275,6 +284,7 @@ def calibrate(
             seed=seed,
             mask=mask,
             per_pixel=maps is not None,
+            partial=partial,
         )
     inputs = [", ".join(files)] if flats else files
     code = each(inputs, work)
@@ -340,6 +350,7 @@ def compress(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Read back and compare every value.")
     ] = True,
+    partial: _Partial = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Blocks in work at once.")] = None,
     scheduler: _Scheduler = None,
     as_json: _Json = False,
@@ -371,6 +382,7 @@ def compress(
             overwrite=overwrite,
             resume=resume,
             pyramid=pyramid or None,
+            partial=partial,
             threads=threads,
             sensitivity=_known(gain, zero_level, read_noise, excess_noise, dark, calibration),
         )
@@ -498,7 +510,11 @@ def info(stored: _AllStored, as_json: _Json = False) -> None:
 
 @app.command()
 def verify(
-    stored: _AllStored, against: _Against = None, scheduler: _Scheduler = None, as_json: _Json = False
+    stored: _AllStored,
+    against: _Against = None,
+    partial: _Partial = False,
+    scheduler: _Scheduler = None,
+    as_json: _Json = False,
 ) -> None:
     """Compare every value of stored arrays with the source, or with the checksums that were noted.
 
@@ -513,7 +529,7 @@ def verify(
 
     def work(name: str) -> None:
         with bar() as progress:
-            found = anscombe_transform.verify(name, against, progress=progress)
+            found = anscombe_transform.verify(name, against, partial=partial, progress=progress)
         if as_json:
             documents[name] = found.to_dict()
         if not found.ok:
@@ -538,6 +554,7 @@ def decompress(
         typer.Option(help="Lossless compression: zlib, zstd, lzw for TIFF; gzip for HDF5."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    partial: _Partial = False,
     as_json: _Json = False,
 ) -> None:
     """Write a stored movie as a file that any program opens.
@@ -546,7 +563,12 @@ def decompress(
     """
     with one_line_errors(), bar() as progress:
         result = anscombe_transform.decompress(
-            stored, destination, compression=compression, overwrite=overwrite, progress=progress
+            stored,
+            destination,
+            compression=compression,
+            overwrite=overwrite,
+            partial=partial,
+            progress=progress,
         )
     print_json(result.to_dict()) if as_json else typer.echo(result)
 
@@ -558,6 +580,7 @@ def report(
         Path, typer.Option("--output", "-o", metavar="FILE.html", help="The page to write.")
     ] = Path("report.html"),
     against: _Against = None,
+    partial: _Partial = False,
     as_json: _Json = False,
 ) -> None:
     """Write one HTML page about a stored array: calibration, sizes, bound, verification and plots.
@@ -567,7 +590,9 @@ def report(
     Example: anscombe report movie.zarr -o report.html
     """
     with one_line_errors(), bar() as progress:
-        path = anscombe_transform.write_report(stored, page, against=against, progress=progress)
+        path = anscombe_transform.write_report(
+            stored, page, against=against, partial=partial, progress=progress
+        )
     print_json({"report": str(path)}) if as_json else typer.echo(f"written to {path}")
 
 
@@ -579,6 +604,7 @@ def bench(
     zero_level: _ZeroLevel = None,
     read_noise: _ReadNoise = None,
     calibration: _Calibration = None,
+    partial: _Partial = False,
     as_json: _Json = False,
 ) -> None:
     """Measure how fast this machine stores this movie, and how small, with each preset.
@@ -591,5 +617,7 @@ def bench(
         from anscombe_transform.speed import measure_speed
 
         known = _known(gain, zero_level, read_noise, calibration=calibration)
-        speed = measure_speed(file, sensitivity=known, megabytes=megabytes, progress=progress)
+        speed = measure_speed(
+            file, sensitivity=known, megabytes=megabytes, partial=partial, progress=progress
+        )
     print_json(speed.to_dict()) if as_json else typer.echo(speed)

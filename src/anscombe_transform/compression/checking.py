@@ -34,6 +34,7 @@ def verify(
     against: str | os.PathLike[str] | SupportsMovie | Movie | None = None,
     *,
     codec: Codec | None = None,
+    partial: bool = False,
     progress: Progress | bool | None = None,
     threads: int | None = None,
     client: Any = None,
@@ -51,6 +52,8 @@ def verify(
     codec : AnscombeTransformV2 or AnscombeTransformV3, optional
         The codec that decoded the values, where they are not an array that names it; `against` is needed
         then.
+    partial : bool, optional
+        Compare with what there is of a recording that isn't whole, see `open_movie`.
     progress : callable or bool, optional
         Called as ``progress(done, total, "verify")`` in frames; True draws a bar.
     threads : int, optional
@@ -93,13 +96,13 @@ def verify(
                 raise ValueError(
                     "decoded values carry no checksums: give the original too, verify(values, movie)"
                 )
-            return _against_decoded(stored, against, codec, workers, report)
+            return _against_decoded(stored, against, codec, partial, workers, report)
         array = open_array(stored, storage_options)
         name = name_of(array, stored)
         place = _Place(cluster_for(array.store, name, client), workers, report)
         if against is None:
             return _against_checksums(array, name, place)
-        return _against_source(array, name, against, place)
+        return _against_source(array, name, against, partial, place)
 
 
 class _Place(NamedTuple):
@@ -177,14 +180,14 @@ class _WithChecksums:
         return merged(parts)
 
 
-def _against_source(array: Any, name: str, original: Any, place: _Place) -> Verification:
+def _against_source(array: Any, name: str, original: Any, partial: bool, place: _Place) -> Verification:
     codec = codec_of(array)
     if codec is None:
         raise ValueError(
             f"{name} has no Anscombe codec, so nothing says how far its values may be off: compare it with "
             "numpy.array_equal"
         )
-    with open_movie(original) as movie:
+    with open_movie(original, partial=partial) as movie:
         if tuple(array.shape) != movie.shape:
             raise ValueError(f"the original has shape {movie.shape}, the stored array {tuple(array.shape)}")
         dtype = array.dtype.newbyteorder("=")
@@ -221,10 +224,10 @@ def _parts(values: tuple[int, ...], length: int) -> list[tuple[int, ...]]:
 
 
 def _against_decoded(
-    decoded: Any, original: Any, codec: Codec, workers: int, report: Progress | None
+    decoded: Any, original: Any, codec: Codec, partial: bool, workers: int, report: Progress | None
 ) -> Verification:
     """Compare decoded values that lie elsewhere than in an array with the codec."""
-    with open_movie(original) as movie, open_movie(decoded) as values:
+    with open_movie(original, partial=partial) as movie, open_movie(decoded) as values:
         if values.shape != movie.shape:
             raise ValueError(f"the original has shape {movie.shape}, the decoded values {values.shape}")
         comparison = Comparison(codec.plan)

@@ -62,6 +62,7 @@ def compress(
     overwrite: bool = False,
     resume: bool = False,
     verify: bool = True,
+    partial: bool = False,
     progress: Progress | bool | None = None,
     threads: int | None = None,
     client: Any = None,
@@ -116,6 +117,8 @@ def compress(
         first. Without one it begins; an array that is finished already is returned as it is.
     verify : bool, optional
         Read back what was written and compare it with the source.
+    partial : bool, optional
+        Store what there is of a recording that isn't whole, see `open_movie`; the array's attributes say so.
     progress : callable or bool, optional
         Called as ``progress(done, total, stage)`` in frames, from the calling thread; True draws a bar, in a
         terminal or a notebook.
@@ -176,7 +179,7 @@ def compress(
     destination = destination_of(store, storage_options)
     destination.check(overwrite=overwrite, resume=resume)
     _check_sensitivity(sensitivity)
-    with open_movie(source) as movie, reporting(progress) as report:
+    with open_movie(source, partial=partial) as movie, reporting(progress) as report:
         destination.check_source(movie)
         layout = Layout.of(movie.shape, movie.dtype, chunks, shards)
         job = _Job(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def plot_code_histogram(
-    movie: Source, codec: Any, *, max_frames: int | None = None, ax: Axes | None = None
+    movie: Source, codec: Any, *, max_frames: int | None = None, partial: bool = False, ax: Axes | None = None
 ) -> Axes:
     """Plot how often each code is used, and how many bits a pixel needs at least.
 
@@ -51,6 +51,8 @@ def plot_code_histogram(
     max_frames : int, optional
         Most frames to read, in runs spread evenly over the movie; by default as many as give about 8
         million values.
+    partial : bool, optional
+        Take what there is of a recording that isn't whole, see `open_movie`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new Figure.
 
@@ -84,7 +86,7 @@ def plot_code_histogram(
     """
     plan = check_codec(codec)
     use = CodeUse(plan)
-    with open_movie(movie) as source:
+    with open_movie(movie, partial=partial) as source:
         for block in runs(source, max_frames):
             use.update(block, plan.encode(block))
     ax = new_axes(ax)

@@ -45,7 +45,12 @@ _STEP_BINS = 41
 
 
 def plot_residuals(
-    movie: Source, codec: Any, *, max_frames: int | None = None, figure: Figure | None = None
+    movie: Source,
+    codec: Any,
+    *,
+    max_frames: int | None = None,
+    partial: bool = False,
+    figure: Figure | None = None,
 ) -> Figure:
     """Plot what storing changes: decoded minus original, in standard deviations σ of the noise.
 
@@ -58,6 +63,8 @@ def plot_residuals(
     max_frames : int, optional
         Most frames to read, in runs spread evenly over the movie; by default as many as give about 8
         million values.
+    partial : bool, optional
+        Take what there is of a recording that isn't whole, see `open_movie`.
     figure : matplotlib.figure.Figure, optional
         Where to draw; by default a new one.
 
@@ -85,7 +92,7 @@ def plot_residuals(
     ['Mean residual of 20 frames', 'Residuals', 'Correlation of residuals']
     """
     plan = check_codec(codec)
-    with open_movie(movie) as source:
+    with open_movie(movie, partial=partial) as source:
         residuals = Residuals(plan, source.shape)
         for block in runs(source, max_frames):
             residuals.update(block, plan.encode(block))

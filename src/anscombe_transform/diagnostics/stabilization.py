@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def plot_stabilization(
-    movie: Source, codec: Any, *, max_frames: int | None = None, ax: Axes | None = None
+    movie: Source, codec: Any, *, max_frames: int | None = None, partial: bool = False, ax: Axes | None = None
 ) -> Axes:
     """Plot the noise variance of a movie against its mean, before and after the transform.
 
@@ -43,6 +43,8 @@ def plot_stabilization(
     max_frames : int, optional
         Most frames to read, in runs spread evenly over the movie; by default as many as give about 8
         million values.
+    partial : bool, optional
+        Take what there is of a recording that isn't whole, see `open_movie`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new Figure.
 
@@ -73,7 +75,7 @@ def plot_stabilization(
     """
     plan = check_codec(codec)
     noise = NoiseRows(plan)
-    with open_movie(movie) as source:
+    with open_movie(movie, partial=partial) as source:
         for block in runs(source, max_frames):
             noise.update(block, plan.encode(block))
         if noise.empty:

@@ -61,6 +61,7 @@ def plot_summary(
     figure: Figure | None = None,
     stored_bytes: int | None = None,
     max_frames: int | None = None,
+    partial: bool = False,
 ) -> Figure:
     """Plot calibration, transform and sizes of a movie on one page.
 
@@ -80,6 +81,8 @@ def plot_summary(
     max_frames : int, optional
         Most frames to read, in runs spread evenly over the movie; by default as many as give about 8
         million values.
+    partial : bool, optional
+        Take what there is of a recording that isn't whole, see `open_movie`.
 
     Returns
     -------
@@ -108,7 +111,7 @@ def plot_summary(
     if stored_bytes is not None and not stored_bytes > 0:
         raise ValueError(f"stored_bytes must be the stored size in bytes, > 0, got {stored_bytes!r}")
     plan = None if codec is None else check_codec(codec)
-    with open_movie(movie) as source:
+    with open_movie(movie, partial=partial) as source:
         if codec is None and sensitivity.verdict != "refused":
             plan = chosen_plan(source, sensitivity, max_frames)
         mean = MeanImage(source.shape)

@@ -11,7 +11,8 @@ which, what the caller chose), `plain_frames` (reading frames that lie uncompres
 (metadata worth keeping) and `errors`.
 """
 
+from anscombe_transform.movies.errors import IncompleteRecordingError
 from anscombe_transform.movies.movie import Movie, SupportsMovie
 from anscombe_transform.movies.opening import open_movie
 
-__all__ = ["Movie", "SupportsMovie", "open_movie"]
+__all__ = ["IncompleteRecordingError", "Movie", "SupportsMovie", "open_movie"]

@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class IncompleteRecordingError(ValueError):
+    """A recording that isn't whole: stopped, cut short, with a part missing, or still being written."""
+
+
 @contextmanager
 def errors_named(what: str) -> Iterator[None]:
     """Give whatever a format's library raises about a damaged file as one ValueError that names the file."""
     try:
         yield
-    except (MemoryError, ImportError):
+    except (MemoryError, ImportError, IncompleteRecordingError):
         raise
     except Exception as error:
         reason = str(error) or type(error).__name__

@@ -73,7 +73,8 @@ class Movie:
     metadata : dict
         What the source tells that is worth keeping, in types of JSON: ``format``, and where it is known
         ``frame_rate`` (Hz), ``pixel_size`` (``{"y": …, "x": …}``, µm), ``acquired`` (ISO 8601),
-        ``channel_names``, ``software``, and the essentials of the format under its own name.
+        ``channel_names``, ``software``, and the essentials of the format under its own name. ``partial`` is
+        there where a recording that isn't whole was opened on request: a list of what was found.
 
     Examples
     --------
@@ -327,6 +328,7 @@ class Movie:
 
     def __repr__(self) -> str:
         state = "" if self._read is not None else "closed "
+        state += "partial " if "partial" in self.metadata else ""
         return f"<{state}Movie {self.shape} {self.dtype} from {self.source}>"
 
 

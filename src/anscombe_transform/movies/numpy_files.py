@@ -37,7 +37,7 @@ def _open_values(
     metadata = {"format": "numpy"}
     view = select(None, shape, choice, source)
     if not fortran:
-        return open_plain(path, offset, dtype, view, source, metadata)
+        return open_plain(path, offset, dtype, view, source, metadata, choice)
     # Time varies fastest: every frame is spread over the whole file, which only a mapping reads in parts.
     with errors_named(source):
         mapped = np.memmap(path, dtype, "r", offset, shape, order="F")

@@ -52,6 +52,7 @@ def open_movie(
     shape: Sequence[int] | None = None,
     dtype: DTypeLike | None = None,
     offset: int | None = None,
+    partial: bool = False,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Movie:
     """Open a recording without loading it.
@@ -99,6 +100,10 @@ def open_movie(
         Type of the values of a raw file, with byte order: ``"<u2"``.
     offset : int, optional
         Bytes before the first value of a raw file; by default 0.
+    partial : bool, optional
+        Open what there is of a recording that was stopped, cut short, lost a part, or is still being written.
+        Without it such a recording is refused. ``Movie.metadata["partial"]`` says what is missing, and so
+        does the record of an array that is written from it.
     storage_options : dict, optional
         For fsspec, when the source is a URL.
 
@@ -111,8 +116,10 @@ def open_movie(
     ------
     FileNotFoundError
         There is no such file.
+    IncompleteRecordingError
+        A `ValueError`: the source announces more, or other frames, than it holds.
     ValueError
-        The file's kind is unknown, it is damaged or cut short, what it holds is not a movie, or it holds
+        The file's kind is unknown, it is damaged, what it holds is not a movie, or it holds
         several and the options don't say which.
     TypeError
         `source` is neither a path nor an array.
@@ -142,10 +149,12 @@ def open_movie(
         "shape": shape,
         "dtype": dtype,
         "offset": offset,
+        "partial": partial or None,
         "storage_options": storage_options,
     }
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(source, Movie):
+        given.pop("partial", None)  # it is open already, whole or not
         return _second_handle(source, given)
     choice = Choice(
         channel=channel,
@@ -156,9 +165,12 @@ def open_movie(
         dtype=None if dtype is None else np.dtype(dtype),
         axes=None if axes is None else parse_axes(axes),
         offset=offset,
+        partial=partial,
         storage_options=storage_options,
     )
     movie = _open(source, choice)
+    if choice.findings:
+        movie.metadata["partial"] = list(choice.findings)
     movie._origin = (source, given)
     return movie
 
@@ -273,7 +285,7 @@ def _lift(inner: str, choice: Choice) -> tuple[str | None, Choice]:
         if not (equals and option in _WRITTEN):
             rest.append(part)
             continue
-        if getattr(choice, option) is not None:
+        if getattr(choice, option) is not None and getattr(choice, option) is not False:
             raise ValueError(f"{option} is given twice: after :: and as an option")
         try:
             value = _WRITTEN[option](text)
@@ -281,6 +293,12 @@ def _lift(inner: str, choice: Choice) -> tuple[str | None, Choice]:
             raise ValueError(f"cannot understand {part!r} after ::: {error}") from error
         choice = replace(choice, **{option: value})
     return ",".join(rest) or None, choice
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("true", "yes", "1", "false", "no", "0"):
+        raise ValueError("it is true or false")
+    return text.lower() in ("true", "yes", "1")
 
 
 def _number_or_name(text: str) -> int | str:
@@ -297,6 +315,7 @@ _WRITTEN: dict[str, Callable[[str], Any]] = {
     "shape": lambda text: tuple(int(n) for n in text.split("x")),
     "dtype": np.dtype,
     "offset": int,
+    "partial": _yes_or_no,
 }
 
 

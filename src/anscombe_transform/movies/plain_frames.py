@@ -13,7 +13,33 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.movies.selection import Box
+from anscombe_transform.movies.selection import Box, Choice
+
+
+def whole_numbers(path: Path, offset: int, frame_bytes: int, numbers: range, choice: Choice) -> range:
+    """The images among `numbers` that lie whole in the file.
+
+    Raises
+    ------
+    IncompleteRecordingError
+        The file ends before the last of them, and no partial recording was asked for.
+    ValueError
+        It holds none of them.
+    """
+    size = path.stat().st_size
+    held = max(0, size - offset) // frame_bytes
+    last = max(numbers)
+    if last < held:
+        return numbers
+    problem = (
+        f"{path} is cut short: it announces {last + 1} frames, which end at byte "
+        f"{offset + (last + 1) * frame_bytes}, but it has {size} bytes and holds {held} whole frames"
+    )
+    there = range(numbers.start, min(numbers.stop, held), numbers.step)
+    if not there:
+        raise ValueError(problem)
+    choice.incomplete(problem)
+    return there
 
 
 class PlainFrames:
@@ -30,11 +56,6 @@ class PlainFrames:
         With the byte order of the file.
     numbers : range
         Which images are the frames of the movie.
-
-    Raises
-    ------
-    ValueError
-        The file ends before the last of them.
     """
 
     def __init__(
@@ -46,14 +67,6 @@ class PlainFrames:
         self._numbers = numbers
         self._row = self._width * dtype.itemsize
         self._frame = self._height * self._row
-        needed = offset + (max(numbers) + 1) * self._frame
-        size = path.stat().st_size
-        if size < needed:
-            held = max(0, size - offset) // self._frame
-            raise ValueError(
-                f"{path} is cut short: it announces {max(numbers) + 1} frames, which end at byte {needed}, "
-                f"but it has {size} bytes and holds {held} whole frames"
-            )
         # One position is shared by all threads, so a seek and its read must not be parted.
         self._lock = threading.Lock()
         self._file: BinaryIO = path.open("rb", buffering=0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.movie import Movie, checked_dtype, checked_shape, file_movie
-from anscombe_transform.movies.plain_frames import PlainFrames
+from anscombe_transform.movies.plain_frames import PlainFrames, whole_numbers
 from anscombe_transform.movies.recording import facts
 from anscombe_transform.movies.selection import Box, Choice, View, described, select
 
@@ -39,23 +39,33 @@ def open_raw(path: Path, choice: Choice) -> Movie:
     checked_dtype(dtype, str(path))
     if not 0 <= offset <= size:
         raise ValueError(f"offset must be 0 to the size of the file, {size} bytes, got {offset}")
-    shape = _whole_shape(path, shape, dtype, offset, size)
+    shape = _whole_shape(path, shape, dtype, offset, size, choice)
     view = select(None, shape, choice, str(path))
-    return open_plain(path, offset, dtype, view, str(path), metadata)
+    return open_plain(path, offset, dtype, view, str(path), metadata, choice)
 
 
 def open_plain(
-    path: Path, offset: int, dtype: np.dtype[Any], view: View, source: str, metadata: dict[str, Any]
+    path: Path,
+    offset: int,
+    dtype: np.dtype[Any],
+    view: View,
+    source: str,
+    metadata: dict[str, Any],
+    choice: Choice,
 ) -> Movie:
     """A movie of values that lie in a file in C order, from `offset` on."""
     checked_shape(view.shape, source)
     checked_dtype(dtype, source)
+    if view.axes[-2:] in ("yx", "xy"):
+        frame_bytes = math.prod(view.shape[1:]) * dtype.itemsize
+        numbers = whole_numbers(path, offset, frame_bytes, view.frame_numbers(), choice)
+        view = view.with_frames(len(numbers))
     read: Callable[[Box], NDArray[Any]]
     if view.axes[-2:] == "yx":
-        frames = PlainFrames(path, offset, view.shape[1:], dtype, view.frame_numbers())
+        frames = PlainFrames(path, offset, view.shape[1:], dtype, numbers)
         read, close = frames, frames.close
     elif view.axes[-2:] == "xy":
-        frames = PlainFrames(path, offset, (view.shape[2], view.shape[1]), dtype, view.frame_numbers())
+        frames = PlainFrames(path, offset, (view.shape[2], view.shape[1]), dtype, numbers)
         close = frames.close
 
         def read(box: Box) -> NDArray[Any]:
@@ -69,25 +79,47 @@ def open_plain(
 
 
 def _whole_shape(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, size: int
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, size: int, choice: Choice
 ) -> tuple[int, ...]:
-    """The shape with its -1 filled in, if the file holds exactly that."""
+    """The shape with its -1 filled in, if the file holds exactly that.
+
+    A file that ends within a frame opens by the number of its whole frames, as explicit as `partial`.
+    """
     if any(n < 1 for n in shape[1:]) or len(shape) < 2 or not (shape[0] == -1 or shape[0] >= 1):
         raise ValueError(f"shape must be lengths of at least 1, the first may be -1, got {shape}")
     one = math.prod(shape[1:]) * dtype.itemsize
     count, rest = divmod(size - offset, one)
+    whole = (count, *shape[1:])
+    left_over = (
+        f"{path} ends within a frame: after {count} whole frames it holds {rest} bytes of the {one} of the "
+        "next"
+    )
     held = f"{path} has {size} bytes" + (f", {size - offset} after the offset" if offset else "")
     if shape[0] == -1:
-        if rest or not count:
-            raise ValueError(
-                f"{held}, which is {count} times {shape[1:]} values of {dtype} and {rest} bytes more: it is "
-                "cut short, or shape, dtype or offset are others"
+        problem = (
+            f"{held}, which is {count} times {shape[1:]} values of {dtype} and {rest} bytes more: it is cut "
+            "short, or shape, dtype or offset are others"
+        )
+        if not count:
+            raise ValueError(problem)
+        if rest:
+            if choice.partial:
+                problem = left_over
+            choice.incomplete(
+                problem, f"If it is cut short, shape={whole} or partial=True (--partial) opens it"
             )
-        return (count, *shape[1:])
-    if (count, rest) != (shape[0], 0):
+        return whole
+    if count == shape[0] and rest:
+        choice.note(left_over)
+    elif count != shape[0]:
         state = "is cut short" if count < shape[0] else "is longer than that"
-        raise ValueError(f"{path} {state}: {shape} values of {dtype} take {shape[0] * one} bytes, but {held}")
-    return shape
+        problem = f"{path} {state}: {shape} values of {dtype} take {shape[0] * one} bytes, but {held}"
+        if not count:
+            raise ValueError(problem)
+        choice.incomplete(
+            problem, f"shape={whole} or partial=True (--partial) opens the {count} whole frames"
+        )
+    return whole
 
 
 def _suite2p(operations: Path) -> tuple[tuple[int, ...], np.dtype[Any], dict[str, Any]]:
@@ -115,17 +147,33 @@ def _suite2p(operations: Path) -> tuple[tuple[int, ...], np.dtype[Any], dict[str
     return (frames, height, width), np.dtype("<i2"), metadata
 
 
-class _Inert:
-    """Stands for every object of a pickle that is no number, text or array; it does nothing."""
+class _Inert(dict[Any, Any]):
+    """Stands for every object of a pickle that is no number, text or array.
+
+    It takes whatever a pickle does to an object (items, elements, a state, a call) and does nothing else, so
+    that no object of a pipeline hides the few numbers that are wanted.
+    """
 
     def __init__(self, *_arguments: Any, **_options: Any) -> None:
-        pass
+        super().__init__()
 
     def __setstate__(self, _state: Any) -> None:
         pass
 
     def __call__(self, *_arguments: Any, **_options: Any) -> _Inert:
         return self
+
+    def __hash__(self) -> int:  # type: ignore[override]  # it may be the key of a dictionary
+        return id(self)
+
+    def append(self, _item: Any) -> None:
+        """Take an element, as lists and deques do."""
+
+    def extend(self, _items: Any) -> None:
+        """Take elements."""
+
+    def add(self, _item: Any) -> None:
+        """Take an element, as sets do."""
 
 
 class _Settings(pickle.Unpickler):

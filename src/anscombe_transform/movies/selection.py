@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from anscombe_transform.movies.errors import IncompleteRecordingError
 
 # Bounds of one read, already resolved: three slices with 0 <= start <= stop <= length and step >= 1.
 Box = tuple[slice, slice, slice]
@@ -26,6 +28,9 @@ _NAMES = {
     **dict.fromkeys(("y", "row", "rows", "height"), "y"),
     **dict.fromkeys(("x", "col", "cols", "column", "columns", "width"), "x"),
 }
+PARTIAL = "To open what is there, ask for a partial recording: partial=True (--partial)"
+"""The way to open a recording that isn't whole."""
+
 # Stands for an axis whose name says nothing.
 _UNNAMED = "q"
 
@@ -36,6 +41,9 @@ class Choice:
 
     `indices` are those of the ``::`` spelling of TIFF: the index along an axis, or None for the axis that is
     time. With `one_image` an image without a time axis is taken, as a movie of one frame.
+
+    `findings` collects what differs between what a source announces and what it holds. Every reader reports
+    such a difference to `incomplete` or `note`, so that it either refuses the source or ends in the record.
     """
 
     channel: int | str | None = None
@@ -49,14 +57,41 @@ class Choice:
     storage_options: Mapping[str, Any] | None = None
     indices: Mapping[str, int | None] = field(default_factory=dict)
     one_image: bool = False
+    partial: bool = False
+    findings: list[str] = field(default_factory=list)
+
+    def incomplete(self, finding: str, remedy: str = PARTIAL) -> None:
+        """Refuse a recording that isn't whole, or note why where a partial one was asked for.
+
+        Parameters
+        ----------
+        finding : str
+            What is announced and what is there, with the name of the source.
+        remedy : str, optional
+            What opens what is there.
+
+        Raises
+        ------
+        IncompleteRecordingError
+            No partial recording was asked for.
+        """
+        if not self.partial:
+            raise IncompleteRecordingError(f"{finding}. {remedy}")
+        self.note(finding)
+
+    def note(self, finding: str) -> None:
+        """Keep a finding for the record of the movie."""
+        if finding not in self.findings:
+            self.findings.append(finding)
 
     def allow(self, source: str, *options: str) -> None:
         """Refuse the options that mean nothing for this source; those that choose along axes always do."""
-        allowed = {"channel", "plane", "axes", "indices", "one_image", *options}
+        silent = {"indices", "one_image", "partial", "findings"}
+        allowed = {"channel", "plane", "axes", *silent, *options}
         for entry in fields(self):
             value = getattr(self, entry.name)
             if value is not None and entry.name not in allowed:
-                takes = ", ".join(sorted(allowed - {"indices", "one_image"}))
+                takes = ", ".join(sorted(allowed - silent))
                 raise ValueError(
                     f"{entry.name}={value!r} means nothing for {source}; the options for it are {takes}"
                 )
@@ -152,6 +187,12 @@ class View:
         """Read a box of the movie from an array that slices."""
         block: NDArray[Any] = self.arrange(np.asarray(array[self.index(box)]))
         return block
+
+    def with_frames(self, frames: int) -> View:
+        """The same view of a recording of another length."""
+        if self.time is None:
+            return self
+        return replace(self, lengths=(*self.lengths[: self.time], frames, *self.lengths[self.time + 1 :]))
 
     def frame_numbers(self) -> range:
         """Numbers of the movie's frames among all images of an array whose two last axes are an image."""
