@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anscombe_transform import AnscombeTransformV2, UnrepresentableError
+from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec import (
     decode,
     encode,
@@ -22,6 +23,7 @@ from anscombe_transform.codec import (
 from anscombe_transform.codec.anscombe import (
     Configuration,
     choose_configuration,
+    fields_of,
     fit,
     plan,
 )
@@ -546,3 +548,43 @@ def test_a_table_that_is_none_is_refused(table: list[Any]) -> None:
     """Only a line of codes that does not decrease can be inverted."""
     with pytest.raises(ValueError, match="lookup_table must"):
         make_inverse_lookup(np.array(table))
+
+
+@pytest.mark.parametrize("decoded_dtype", ["int16", "float32"])
+def test_a_table_outside_its_bins_is_refused(decoded_dtype: str, rng: np.random.Generator) -> None:
+    """A decoded value may be anywhere in the bin of its code, and nowhere else."""
+    movie = (50 + 90 * rng.poisson(8, (40, 32, 32))).astype("int16")
+    known = Sensitivity.from_known(conversion_gain=90, zero_level=50)
+    codec = known.codec(sample=movie, decoded_dtype=decoded_dtype)
+    low, high = codec.plan.bins
+    fields = fields_of(codec.plan.configuration)
+    table = list(codec.decode_table)
+    for code in (3, len(table) // 2, len(table) - 2):
+        width = high[code] - low[code]
+        for value, inside in (
+            (low[code], True),
+            (high[code], True),
+            (low[code] - max(1, 0.01 * width), False),
+            (high[code] + max(1, 0.01 * width), False),
+        ):
+            moved = [*table[:code], float(value), *table[code + 1 :]]
+            if inside:
+                assert type(codec)(**fields | {"decode_table": tuple(moved)}).decode_table == tuple(moved)
+            else:
+                with pytest.raises(ValueError, match=f"code {code} the value"):
+                    type(codec)(**fields | {"decode_table": tuple(moved)})
+
+
+def test_parameters_that_leave_no_precision_are_refused() -> None:
+    """Gain, read noise, zero level and step are refused where float64 could not place the edges of codes."""
+    for gain, zero, noise, beta in (
+        (1e-300, 0, 0, 0.5),
+        (1e-20, 50, 0, 0.5),
+        (90, 0, 1e300, 0.5),
+        (90, 0, 0, 1e-300),
+        (1e-3, 1e12, 0, 0.5),
+    ):
+        with pytest.raises(ValueError, match="must be"):
+            Configuration(zero, gain, read_noise=noise, beta=beta)
+    # Signals in joules, whose photons are 1e-19, are in range.
+    assert Configuration(0, 3.6e-19, decoded_dtype="float64", beta=0.25).format == "anscombe-v2"

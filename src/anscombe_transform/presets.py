@@ -139,7 +139,9 @@ def pipeline_for(
     if chunks is not None:
         found["chunks"] = tuple(chunks)
     if preset == "portable":
-        return found | {"compressors": _stock_compressors(dtype.itemsize, zarr_format)}
+        if zarr_format == 2:
+            return found | _stock_pipeline_v2(codec, dtype.itemsize)
+        return found | {"compressors": _stock_compressors(dtype.itemsize)}
     if chunks is None and zarr_format == 2:
         raise ValueError(
             f'preset="{preset}" needs chunks= in Zarr format 2, whose arrays do not tell a compressor the '
@@ -170,18 +172,23 @@ def _fitted(codec: Any, sample: ArrayLike | None, time_axis: int | None, preset:
     return FrameConfiguration.fit(codec.plan.encode(np.asarray(sample)), time_axis=time_axis).model
 
 
-def _stock_compressors(bytes_per_code: int, zarr_format: int) -> list[Any]:
-    """The stock codecs that compress codes best, with a checksum where the format has room for one.
+def _stock_pipeline_v2(codec: Any, bytes_per_code: int) -> dict[str, Any]:
+    """Filters and compressor of Zarr format 2: zstd with its checksum, as Blosc has none that it checks.
+
+    The bytes of wider codes are sorted by a filter of their own, since their high bytes repeat.
+    """
+    import numcodecs
+
+    shuffle = [] if bytes_per_code == 1 else [numcodecs.Shuffle(bytes_per_code)]
+    return {"filters": [codec, *shuffle], "compressors": [numcodecs.Zstd(level=1, checksum=True)]}
+
+
+def _stock_compressors(bytes_per_code: int) -> list[Any]:
+    """The codecs of Zarr format 3 itself that compress codes best, with a checksum.
 
     Zstd at level 1: the matches that higher levels search cost time and bytes in noise. Codes of two bytes
-    are sorted by blosc first, as their high bytes repeat.
+    are sorted by Blosc first, as their high bytes repeat; the checksum is tested before Blosc sees a byte.
     """
-    if zarr_format == 2:
-        import numcodecs
-
-        if bytes_per_code == 1:
-            return [numcodecs.Zstd(level=1, checksum=True)]
-        return [numcodecs.Blosc("zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE)]
     from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
     if bytes_per_code == 1:

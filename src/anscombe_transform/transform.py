@@ -55,6 +55,19 @@ LARGEST_BETA = 4
 _EXACT = 2.0**52
 """Below this a float64 holds every integer and its neighbours."""
 
+_SMALLEST_GAIN, _LARGEST_GAIN = 1e-30, 1e30
+"""Gains of signals in any unit, joules of a photon (1e-19) included."""
+
+_SMALLEST_BETA = 1e-9
+"""A step that stores the noise itself to a billionth."""
+
+_LARGEST_OFFSET = 2.0**40
+"""Most codes between darkness and the vertex of the curve, or the signal 0: float64 then rounds a code by
+less than a thousandth."""
+
+_STEPS = 64
+"""Most neighbours that a rounded inverse is away from its exact place."""
+
 
 def check_number(name: str, value: Any, rule: str, holds: Callable[[float], bool], remedy: str = "") -> float:
     """Return `value` as a Python int or float, or say which rule the parameter `name` breaks.
@@ -80,6 +93,13 @@ def check_detector(
         lambda v: v > 0,
         "; camera sheets often give the reciprocal, electrons per unit",
     )
+    check_number(
+        "conversion_gain",
+        gain,
+        f"from {_SMALLEST_GAIN:g} to {_LARGEST_GAIN:g}",
+        lambda v: _SMALLEST_GAIN <= v <= _LARGEST_GAIN,
+        "; rescale the signal",
+    )
     zero = check_number(
         "zero_level",
         zero_level,
@@ -96,7 +116,34 @@ def check_detector(
         lambda v: 0 < v <= LARGEST_BETA,
         "; 0.5 adds 2 % to the noise variance",
     )
+    check_number("beta", step, f"at least {_SMALLEST_BETA:g}", lambda v: v >= _SMALLEST_BETA)
+    _check_precision(gain, zero, noise, step)
     return gain, zero, noise, step
+
+
+def _check_precision(gain: float, zero: float, noise: float, step: float) -> None:
+    """Refuse parameters that are each in range but leave float64 too few digits to place the edges of codes.
+
+    The root of the constant, in codes, is subtracted from every stabilised value, and the zero level, in
+    codes, from every signal.
+
+    Raises
+    ------
+    ValueError
+    """
+    vertex = 2 / step * math.hypot(math.sqrt(ANSCOMBE_CONSTANT), noise / gain)
+    if vertex > _LARGEST_OFFSET:
+        raise ValueError(
+            f"read_noise must be at most {_LARGEST_OFFSET:.0e} codes, got {noise!r}, which is {vertex:.3g} "
+            f"codes with conversion_gain={gain!r} and beta={step!r}; give noise and gain in signal units"
+        )
+    offset = abs(zero) / math.hypot(gain * math.sqrt(ANSCOMBE_CONSTANT), noise) / step
+    if offset > _LARGEST_OFFSET:
+        raise ValueError(
+            f"zero_level must be at most {_LARGEST_OFFSET:.0e} codes from the signal 0, got {zero!r}, which "
+            f"is {offset:.3g} codes with conversion_gain={gain!r}, read_noise={noise!r} and beta={step!r}; "
+            "subtract the background of the signal first"
+        )
 
 
 def noise_increase(beta: float) -> float:
@@ -215,7 +262,8 @@ class Curve:
 
     def code(self, signal: npt.ArrayLike) -> IntArray:
         """Integer code of a signal: its stabilised value rounded to nearest, ties to even."""
-        return np.rint(self.stabilize(signal)).astype(np.int64)
+        # Signals far from light have more codes than an int64 holds, which would wrap.
+        return np.clip(np.rint(self.stabilize(signal)), -_EXACT, _EXACT).astype(np.int64)
 
     def noise_std(self, signal: npt.ArrayLike) -> FloatArray:
         r"""Standard deviation of the noise at a mean signal, as the curve assumes it: :math:`g\sqrt{n + c}`.
@@ -235,8 +283,12 @@ class Curve:
         first = np.ceil(np.clip(self.invert(codes - 0.5), -_EXACT, _EXACT)).astype(np.int64)
         exact = np.abs(first) < _EXACT
         # The inverse is rounded, so that its neighbour may be the first: step until the definition agrees.
-        while (low := exact & (self.code(first) < codes)).any():
-            first = first + low
-        while (high := exact & (self.code(first - 1) >= codes)).any():
-            first = first - high
-        return first
+        for _ in range(_STEPS):
+            low = exact & (self.code(first) < codes)
+            high = exact & (self.code(first - 1) >= codes)
+            if not (low.any() or high.any()):
+                return first
+            first = first + low - high
+        raise ValueError(
+            f"codes can't be told apart with {self}: the gain is too small beside the rounding of signals"
+        )

@@ -27,7 +27,7 @@ from anscombe_transform.decode_table import BLUR, fitted, sample_blocks, unbiase
 from anscombe_transform.transform import LARGEST_BETA, Curve, check_detector, check_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -48,6 +48,7 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 FLOATS = ("float32", "float64")
 _TABLE_DECIMALS = 6
 _FEW_CODES = 255
+_MOST_STEPS = 128
 EXACT = 2**52
 _BLOCK_BYTES = 1 << 26
 
@@ -71,8 +72,8 @@ def _dtype_name(name: str, value: Any, known: tuple[str, ...], *, byte_order: bo
     """Canonical spelling of a dtype: its name, or ``'>i2'`` and the like where `byte_order` matters."""
     try:
         dtype = np.dtype(value)
-    except TypeError as error:
-        raise TypeError(f"{name} must be one of {', '.join(known)}, got {value!r}") from error
+    except (TypeError, ValueError, KeyError) as error:
+        raise TypeError(f"{name} must be one of {', '.join(known)}, got {value!r:.100}") from error
     if dtype.name not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     return spelling(dtype) if byte_order else str(dtype.name)
@@ -191,11 +192,13 @@ class Configuration:
         return int(np.iinfo(np.dtype(self.encoded_dtype)).max) - int(self.keeps_nan)
 
     def _checked_table(self, table: Any) -> tuple[float, ...]:
-        try:
-            values = np.asarray(table, np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"decode_table must be a sequence of numbers, got {table!r}") from error
         limit = self.last_code + 1
+        if not isinstance(table, list | tuple | np.ndarray):
+            raise TypeError(f"decode_table must be a sequence of numbers, got {table!r:.100}")
+        numbers = int, float, np.integer, np.floating
+        if any(isinstance(value, bool) or not isinstance(value, numbers) for value in table):
+            raise TypeError(f"decode_table must hold numbers only, got {table!r:.100}")
+        values = np.asarray(table, np.float64)
         if values.ndim != 1 or not 1 <= values.size <= limit:
             raise ValueError(
                 f"decode_table must list the values of 1 to {limit} codes ({self.encoded_dtype} codes of "
@@ -327,11 +330,64 @@ def _v2_extent(c: Configuration) -> Extent:
     low, high = curve.invert([-0.5, last + 0.5]).tolist()
     low, high = max(low, -EXACT), min(high, EXACT)
     # The inverse is rounded, so the edge itself may fall to the neighbouring code.
-    while curve.code(low) < 0:
-        low = math.nextafter(low, math.inf)
-    while curve.code(high) > last:
-        high = math.nextafter(high, -math.inf)
+    low = _moved(low, math.inf, lambda edge: bool(curve.code(edge) >= 0))
+    high = _moved(high, -math.inf, lambda edge: bool(curve.code(edge) <= last))
     return Extent(low, high, last)
+
+
+def _moved(edge: float, towards: float, holds_code: Callable[[float], bool]) -> float:
+    """The edge, moved by a few roundings until it has a code; steps double, as zero_level may round coarser.
+
+    Raises
+    ------
+    ValueError
+        No signal nearby has one.
+    """
+    step = math.nextafter(edge, towards) - edge
+    for _ in range(_MOST_STEPS):
+        if holds_code(edge):
+            return edge
+        edge, step = edge + step, 2 * step
+    raise ValueError(f"no signal near {edge:g} has a code: the parameters leave it no room")
+
+
+def check_inside_bins(configuration: Configuration, last: int) -> None:
+    """Refuse a stored table that decodes a code to a value outside the signals that the code stands for.
+
+    The bins follow from the curve alone, so that a table that was damaged or edited cannot widen the bound
+    that it is verified against.
+
+    Raises
+    ------
+    ValueError
+        Names the first such code, its bin and its value.
+    """
+    c = configuration
+    if c.decode_table is None:
+        return
+    table, codes = np.array(c.decode_table), np.arange(last + 2)
+    edges = c.curve.invert(codes - 0.5)
+    low, high = edges[:-1], edges[1:]
+    if c.values_dtype.kind != "f":
+        limits = np.iinfo(c.values_dtype)
+        firsts = c.curve.first_integers(codes).astype(np.float64)
+        filled = firsts[1:] > firsts[:-1]
+        # A code without integers keeps the real edges of its bin. What is beyond the type is never decoded.
+        low, high = np.where(filled, firsts[:-1], low), np.where(filled, firsts[1:] - 1, high)
+        inside = np.where(filled, np.clip(np.rint(table), limits.min, limits.max), table)
+        low, high = np.minimum(low, limits.max), np.maximum(high, limits.min)
+    else:
+        inside = table
+    # Tables are stored with six decimals, and the edges of bins are rounded as the zero level is.
+    slack = 10.0**-_TABLE_DECIMALS + 4 * np.spacing(np.maximum(np.abs(table), abs(c.zero_level)))
+    wrong = np.flatnonzero((inside < low - slack) | (inside > high + slack))
+    if wrong.size:
+        code = int(wrong[0])
+        raise ValueError(
+            f"decode_table gives code {code} the value {c.decode_table[code]:.10g}, outside the "
+            f"{low[code]:.10g} to {high[code]:.10g} that the code stands for with {describe(c)}: the "
+            "metadata were damaged or edited; take them from a copy that is whole"
+        )
 
 
 @functools.lru_cache(maxsize=256)

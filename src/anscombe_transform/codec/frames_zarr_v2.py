@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+# More than memory holds: a shape beyond it is damaged, and no chunk of it is to be allocated.
+_MOST_CODES = 2**36
+
 
 @dataclass(frozen=True, slots=True)
 class FrameCoderV2(Codec):  # type: ignore[misc]
@@ -80,6 +83,10 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
             ) from error
         if any(n < 1 for n in shape) or tuple(self.chunk_shape) != shape:
             raise ValueError(f"chunk_shape must hold integers of at least 1, got {self.chunk_shape!r}")
+        if math.prod(shape) > _MOST_CODES:
+            raise ValueError(
+                f"chunk_shape must hold at most {_MOST_CODES} codes, got {shape} with {math.prod(shape)}"
+            )
         dtype = np.dtype(self.dtype)
         if dtype.name not in CODES:
             raise ValueError(f"dtype must be uint8 or uint16 (the type of the codes), got {self.dtype!r}")

@@ -20,6 +20,7 @@ from anscombe_transform.codec.configuration import (
     V1,
     Configuration,
     UnrepresentableError,
+    check_inside_bins,
     decode_table,
     describe,
     extent,
@@ -73,6 +74,7 @@ class Plan:
         self._code_view = np.dtype(f"u{self.encoded_dtype.itemsize}")
         self._nan_code = configuration.last_code + 1 if configuration.keeps_nan else -1
         self.lowest, self.highest, self._top = extent(configuration)
+        check_inside_bins(configuration, self._top)
 
     # The table and the look-up are made when first needed: who encodes, or checks parameters, never decodes.
     @property
@@ -511,7 +513,7 @@ def plan_for(codec: Any) -> Plan:
 def adopt(codec: Any) -> None:
     """Check the fields of a frozen codec as a configuration; keep the checked values and their plan in it."""
     fields = fields_of(codec)
-    if fields["decode_table"] is not None:
+    if isinstance(fields["decode_table"], list | np.ndarray):
         fields["decode_table"] = tuple(fields["decode_table"])
     configuration = Configuration(**fields)
     for name in fields:

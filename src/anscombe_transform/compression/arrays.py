@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.codec.configuration import fields_of, fitted_to
-from anscombe_transform.movies.zarr_groups import is_zarr
+from anscombe_transform.movies.zarr_groups import check_geometry, is_zarr
 from anscombe_transform.presets import Preset, pipeline_for
 
 if TYPE_CHECKING:
@@ -171,7 +171,19 @@ def reopen(store: Any, storage_options: dict[str, Any] | None = None) -> Any:
 
 
 def open_array(stored: Any, storage_options: dict[str, Any] | None = None) -> Any:
-    """The zarr array that a path or a store holds."""
+    """The zarr array that a path or a store holds.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is none, or its metadata say what no array can be.
+    """
+    array = _opened(stored, storage_options)
+    check_geometry(array, name_of(array, stored))
+    return array
+
+
+def _opened(stored: Any, storage_options: dict[str, Any] | None) -> Any:
     zarr = zarr_module()
     if isinstance(stored, zarr.Array):
         return stored
@@ -203,7 +215,13 @@ def _full_resolution(group: Any) -> Any | None:
     """The first level of an OME-Zarr image; None for another group."""
     attributes = dict(group.attrs)
     images = attributes.get("ome", attributes).get("multiscales")
-    return group[images[0]["datasets"][0]["path"]] if images else None
+    if not images:
+        return None
+    path = images[0]["datasets"][0]["path"]
+    # A path outside the group would show another array under this name.
+    if not isinstance(path, str) or ".." in path.split("/") or not hasattr(group.get(path), "dtype"):
+        raise ValueError(f"the image names {path!r} as its full resolution, which is no array in its group")
+    return group[path]
 
 
 def codec_of(array: Any) -> Codec | None:

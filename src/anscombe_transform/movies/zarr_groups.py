@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ ATTRIBUTE = "anscombe_transform"
 """The attribute of a stored array that tells how it was made."""
 
 _FILES = ("zarr.json", ".zarray", ".zgroup")
+# Far beyond what is written: a petabyte in chunks of a megabyte, and a chunk that few machines could hold.
+_MOST_CHUNKS, _LARGEST_CHUNK = 2**32, 64 * 2**30
 
 
 def is_zarr(path: Path) -> bool:
@@ -82,6 +85,7 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
         axes = array_axes(array)
         metadata = dataset_facts(_format(array), dict(array.attrs))
         source = f"{source}::{name}"
+    check_geometry(array, source)
     view = select(axes, array.shape, choice, source, channel_names=channel_names)
     check_chunks(array, source)
     return file_movie(
@@ -95,6 +99,33 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
     )
 
 
+def check_geometry(array: Any, source: str) -> None:
+    """Refuse an array of lengths that nobody has written, before memory is taken for them.
+
+    Raises
+    ------
+    ValueError
+    """
+    shape, chunks = tuple(array.shape), tuple(getattr(array, "shards", None) or array.chunks)
+    if any(int(n) < 1 for n in (*chunks, *array.chunks)):
+        raise ValueError(
+            f"{source} has chunks of shape {chunks}, which hold nothing: its metadata are damaged"
+        )
+    chunk_bytes = math.prod(int(n) for n in chunks) * np.dtype(array.dtype).itemsize
+    if chunk_bytes > _LARGEST_CHUNK:
+        raise ValueError(
+            f"{source} has chunks of shape {chunks}, {chunk_bytes / 2**30:.3g} GiB each, and at most "
+            f"{_LARGEST_CHUNK >> 30} GiB are read at once: its metadata are damaged, or it has to be cut "
+            "into smaller chunks first"
+        )
+    count = math.prod(-(-int(n) // int(c)) for n, c in zip(shape, chunks, strict=True))
+    if count > _MOST_CHUNKS:
+        raise ValueError(
+            f"{source} has the shape {shape} in {count:.3g} chunks, more than the {_MOST_CHUNKS:.3g} that an "
+            "array can have here: its metadata are damaged"
+        )
+
+
 def check_chunks(array: Any, source: str) -> None:
     """Refuse an array of ours that lacks chunks: Zarr reads the fill value where one is missing.
 
@@ -103,12 +134,13 @@ def check_chunks(array: Any, source: str) -> None:
     Raises
     ------
     ValueError
+        The error names the first missing one.
     """
     noted = dict(array.attrs).get(ATTRIBUTE)
-    # zarr-python 2 miscounts the chunks that lie in folders.
+    # zarr-python 2 has no common way to list the keys of an array.
     if not isinstance(noted, dict) or not hasattr(array, "store_path"):
         return
-    lost = int(array.nchunks) - int(array.nchunks_initialized)
+    lost, total, first = _missing(array)
     if lost <= 0:
         return
     why = (
@@ -116,7 +148,54 @@ def check_chunks(array: Any, source: str) -> None:
         if noted.get("complete") is False
         else "they were lost, and would be read as the fill value; copy it again from where it is whole"
     )
-    raise ValueError(f"{source} lacks {lost} of {array.nchunks} chunks: {why}")
+    raise ValueError(f"{source} lacks {lost} of {total} chunks: {why} (the first missing is {first})")
+
+
+def _missing(array: Any) -> tuple[int, int, tuple[int, ...]]:
+    """How many objects of an array its store lacks, of how many, and the first of them, counted in chunks.
+
+    The keys that are there are counted, as their number is that of real objects, whatever the shape says.
+    """
+    from zarr.core.sync import sync
+
+    chunks = getattr(array, "shards", None) or array.chunks
+    counts = tuple(-(-int(n) // int(c)) for n, c in zip(array.shape, chunks, strict=True))
+    total = math.prod(counts)
+    place = array.store_path
+    there = sync(_count(_chunk_indices(place.store, place.path, counts)))
+    if there >= total:
+        return 0, total, ()
+    known = sync(_collect(_chunk_indices(place.store, place.path, counts)))
+    return total - there, total, next(index for index in np.ndindex(*counts) if index not in known)
+
+
+async def _chunk_indices(store: Any, path: str, counts: tuple[int, ...]) -> AsyncIterator[tuple[int, ...]]:
+    """The chunks of an array whose objects are in a store."""
+    prefix = f"{path}/" if path else ""
+    async for key in store.list_prefix(prefix):
+        index = _index_of(key.removeprefix(prefix), len(counts))
+        if index is not None and all(i < n for i, n in zip(index, counts, strict=True)):
+            yield index
+
+
+async def _count(items: AsyncIterator[Any]) -> int:
+    number = 0
+    async for _ in items:
+        number += 1
+    return number
+
+
+async def _collect(items: AsyncIterator[tuple[int, ...]]) -> set[tuple[int, ...]]:
+    return {item async for item in items}
+
+
+def _index_of(key: str, dimensions: int) -> tuple[int, ...] | None:
+    """The chunk of a key below an array, ``c/0/1/2`` or ``0.1.2``; None for other keys."""
+    parts = key.replace(".", "/").split("/")
+    numbers = parts[1:] if parts[0] == "c" else parts
+    if len(numbers) != dimensions or not all(n.isdecimal() for n in numbers):
+        return None
+    return tuple(int(n) for n in numbers)
 
 
 def _open_node(place: Any, choice: Choice) -> tuple[Any, Any]:
