@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from anscombe_transform import durable
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import ATTRIBUTE, compress, describe, sampling, verify
 from anscombe_transform.compression import layout as layouts
@@ -206,6 +207,66 @@ def test_a_second_process_is_kept_away(tmp_path: Path, movie: NDArray[np.int16])
     compress(movie, path, **OPTIONS, progress=_after(16, second))
     assert len(refused) == 2
     assert verify(path, movie).ok
+
+
+def test_a_run_that_came_later_does_not_replace_what_another_finished(
+    tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """The name is looked at again once the lock is held, and once more before it is given."""
+    path = tmp_path / "movie.zarr"
+
+    class Slow:
+        """A source during whose opening another process does the whole job."""
+
+        dtype, ndim, begun = movie.dtype, 3, False
+
+        @property
+        def shape(self) -> tuple[int, ...]:
+            if not Slow.begun:
+                Slow.begun = True
+                compress(movie[::-1], path, **OPTIONS)
+            return movie.shape
+
+        def __getitem__(self, key):
+            return movie[key]
+
+    with pytest.raises(FileExistsError, match="exists already"):
+        compress(Slow(), path, **OPTIONS)
+    assert verify(path, movie[::-1]).ok
+
+    late = tmp_path / "late.zarr"
+    with pytest.raises(FileExistsError, match="exists already"):
+        compress(movie, late, **OPTIONS, progress=_after(16, lambda: path.rename(late)))
+    assert verify(late, movie[::-1]).ok
+
+
+@pytest.mark.parametrize("content", [b"", b"{", bytes(3000), b"[]", b"{}"])
+def test_metadata_that_a_power_cut_tore_begin_the_run_again(
+    content: bytes, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """Whatever the metadata of an interrupted run hold, resuming ends with the whole array."""
+    path = tmp_path / "movie.zarr"
+    compress(movie, tmp_path / "whole.zarr", **OPTIONS)
+    for name in ("zarr.json", ".zarray", ".zattrs"):
+        _begin(movie, path)
+        file = tmp_path / "movie.zarr.partial" / "array" / name
+        if file.exists():
+            file.write_bytes(content)
+        compress(movie, path, **OPTIONS, resume=True)
+        assert _contents(path) == _contents(tmp_path / "whole.zarr")
+        durable.delete(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b'{"start": 0}', bytes(300)])
+def test_torn_records_of_the_journal_are_passed_over(
+    content: bytes, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """A block whose record says nothing is written again."""
+    path = tmp_path / "movie.zarr"
+    _begin(movie, path)
+    for record in (tmp_path / "movie.zarr.partial" / "journal").glob("block-*.json"):
+        record.write_bytes(content)
+    assert compress(movie, path, **OPTIONS, resume=True).verification.ok
 
 
 def test_the_replaced_array_stays_until_the_new_one_is_finished(

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from numpy.typing import NDArray
 from anscombe_transform.compression import CompressionResult, compress
 from anscombe_transform.compression.arrays import stored_bytes
 from anscombe_transform.compression.destination import check_apart, check_replaceable
+from anscombe_transform.durable import Workspace, delete, sync
 from anscombe_transform.movies import Movie, open_movie
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ AXES = ("t", "y", "x")
 """Names of the axes, which are those of the arrays' dimensions as well."""
 
 _VERSIONS = {2: "0.4", 3: "0.5"}
-_PARTIAL = ".partial"
 
 
 def write_ome_zarr(
@@ -71,7 +70,7 @@ def write_ome_zarr(
     source : path or array
         The movie ``(time, y, x)``, as `open_movie` takes it.
     store : path
-        The folder of the image. Until everything is written it has the name ``<store>.partial``.
+        The folder of the image. It is prepared in ``<store>.partial`` and gets its name at the end.
     pyramid : int, optional
         Levels beside the full resolution, each with half the width and height of the one before; 0 writes
         none. It ends early when a frame is a single pixel.
@@ -126,26 +125,26 @@ def write_ome_zarr(
     if isinstance(pyramid, bool) or not isinstance(pyramid, int) or pyramid < 0:
         raise ValueError(f"pyramid must be a number of levels, 0 or more, got {pyramid!r}")
     path = Path(store)
-    unfinished = path.with_name(path.name + _PARTIAL)
+    work = Workspace(path, "image")
     resume = bool(options.get("resume"))
-    if not (resume and path.exists()):
-        _check_place(path, unfinished, overwrite, resume)
+    _check_place(work, overwrite, resume, begun=os.path.lexists(work.folder))
     with open_movie(source, partial=partial) as movie:
         check_apart(movie, path)
         scales = _scales(movie, pixel_size, frame_interval)
         shared = options | {"zarr_format": zarr_format, "dimension_names": AXES}
-        if resume and path.exists():
-            return _whole(compress(movie, path / "0", progress=progress, **shared), path)
-        try:
-            full = compress(movie, unfinished / "0", progress=progress, **shared)
-            shapes = _write_pyramid(full, unfinished, pyramid, movie.source, progress, shared)
-        except BaseException:
-            if unfinished.is_dir() and not any(unfinished.iterdir()):
-                unfinished.rmdir()
-            raise
-    _write_group(unfinished, zarr_format, _multiscale(name or path.name, shapes, scales))
-    _put_in_place(unfinished, path)
-    return _whole(full, path)
+        with work.held():
+            # Another process may have finished since.
+            _check_place(work, overwrite, resume, begun=work.is_begun())
+            if resume and not overwrite and path.exists():
+                return _whole(compress(movie, path / "0", progress=progress, **shared), path)
+            if not resume:
+                delete(work.content)
+                sync(work.folder)
+            full = compress(movie, work.content / "0", progress=progress, **shared)
+            shapes = _write_pyramid(full, work.content, pyramid, movie.source, progress, shared)
+            _write_group(work.content, zarr_format, _multiscale(name or path.name, shapes, scales))
+            work.put_in_place()
+        return _whole(full, path)
 
 
 def _write_pyramid(
@@ -309,43 +308,29 @@ def _write_group(path: Path, zarr_format: int, multiscale: dict[str, Any]) -> No
         attributes = {"ome": {"version": version, "multiscales": [multiscale]}}
     else:
         attributes = {"multiscales": [multiscale | {"version": version}]}
+    # What a power cut left of an earlier one may be anything.
+    for file in ("zarr.json", ".zgroup", ".zattrs"):
+        delete(path / file)
     if hasattr(zarr, "create_group"):
         zarr.create_group(str(path), zarr_format=3 if zarr_format == 3 else 2, attributes=attributes)
     else:
         zarr.open_group(str(path), mode="a").attrs.put(attributes)
+    for place in (*(file for file in path.iterdir() if file.is_file()), path):
+        sync(place)
 
 
-# --- the folder ---------------------------------------------------------------------------------------------
-
-
-def _check_place(path: Path, partial: Path, overwrite: bool, resume: bool) -> None:
-    """Refuse to replace what is there unasked; with `overwrite`, discard what an interrupted run has left."""
-    if path.exists() or path.is_symlink():
-        if not overwrite:
+def _check_place(work: Workspace, overwrite: bool, resume: bool, *, begun: bool) -> None:
+    """Refuse to replace what is there unasked."""
+    path = work.path
+    if os.path.lexists(path):
+        if not (overwrite or resume):
             raise FileExistsError(
                 f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
             )
-        check_replaceable(path, overwrite=overwrite, image=True)
-    if partial.exists() and not resume:
-        if not overwrite:
-            raise FileExistsError(
-                f"{partial} was left by an interrupted run: go on with it (resume=True, --resume), or "
-                "discard it (overwrite=True, --overwrite)"
-            )
-        shutil.rmtree(partial)
-
-
-def _put_in_place(partial: Path, path: Path) -> None:
-    """Rename a finished image; one that it replaces is deleted last."""
-    if not path.exists():
-        partial.rename(path)
-        return
-    old = path.with_name(path.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    path.rename(old)
-    try:
-        partial.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        if overwrite:
+            check_replaceable(path, overwrite=True, image=True)
+    if begun and not (overwrite or resume):
+        raise FileExistsError(
+            f"{work.folder} was left by an interrupted run: go on with it (resume=True, --resume), or "
+            "discard it (overwrite=True, --overwrite)"
+        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.codec.configuration import fields_of, fitted_to
+from anscombe_transform.durable import PARTIAL, sync, sync_names
 from anscombe_transform.movies.zarr_groups import check_geometry, is_zarr
 from anscombe_transform.presets import Preset, pipeline_for
 
@@ -21,9 +24,6 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.layout import Layout
 
     Codec = AnscombeTransformV2 | AnscombeTransformV3
-
-PARTIAL = ".partial"
-"""What follows the name of a folder array while it is being written."""
 
 
 def as_zarr_store(store: Any) -> Any:
@@ -43,9 +43,74 @@ def local_path(store: Any) -> Path | None:
     """The folder that a store names, or None for stores elsewhere; ``store.zarr::name`` is a folder in it."""
     if isinstance(store, os.PathLike):
         return Path(store)
+    if isinstance(store, str) and store.startswith("file://"):
+        store = store.removeprefix("file://")
     if isinstance(store, str) and "://" not in store:
         return Path(store.replace("::", os.sep))
     return None
+
+
+def local_root(array: Any) -> Path | None:
+    """The folder of an array, whatever kind of store names it; None where it is not in a file system."""
+    store, path = (
+        (array.store_path.store, array.store_path.path) if has_zarr_3() else (array.store, array.path)
+    )
+    root = root_of(store)
+    return None if root is None else Path(root) / path
+
+
+def root_of(store: Any) -> str | os.PathLike[str] | None:
+    """The folder of a store, or None where it is not in a file system."""
+    kind = type(store).__name__
+    if kind in ("DirectoryStore", "NestedDirectoryStore"):  # of zarr-python 2
+        return str(store.path)
+    if kind == "ObjectStore":
+        return store.store.prefix if type(store.store).__name__ == "LocalStore" else None
+    file_system = getattr(store, "fs", None)
+    if file_system is not None:
+        # fsspec wraps what is not asynchronous by itself.
+        inner = getattr(file_system, "sync_fs", None) or getattr(file_system, "fs", file_system)
+        return str(store.path) if type(inner).__name__ == "LocalFileSystem" else None
+    if hasattr(store, "root"):
+        return Path(store.root)
+    wrapped = getattr(store, "_store", None)
+    return None if wrapped is None else root_of(wrapped)
+
+
+def chunk_files(array: Any, root: Path, layout: Layout, start: int, stop: int) -> list[Path]:
+    """The files of the chunks or shards that hold these frames."""
+    unit = layout.shards or layout.chunks
+    first, last = start // unit[0], math.ceil(stop / unit[0])
+    _, rows, columns = (math.ceil(n / step) for n, step in zip(layout.shape, unit, strict=True))
+    key = array.metadata.encode_chunk_key if has_zarr_3() else array._chunk_key
+    prefix = "" if has_zarr_3() or not array.path else f"{array.path}/"
+    return [
+        root / key(coordinates).removeprefix(prefix)
+        for coordinates in product(range(first, last), range(rows), range(columns))
+    ]
+
+
+def sync_chunks(array: Any, layout: Layout, start: int, stop: int) -> None:
+    """Wait until the chunks of these frames are on the disk, where they are files."""
+    root = local_root(array)
+    if root is None:
+        return
+    files = chunk_files(array, root, layout, start, stop)
+    for file in files:
+        sync(file)
+    sync_names(files, root)
+
+
+def sync_metadata(array: Any) -> None:
+    """Wait until the metadata of an array and the name of its folder are on the disk, if it has one."""
+    root = local_root(array)
+    if root is None:
+        return
+    for file in root.iterdir():
+        if file.is_file():
+            sync(file)
+    sync(root)
+    sync(root.parent)
 
 
 def stored_bytes(array: Any, path: Path | None) -> int:

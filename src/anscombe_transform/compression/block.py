@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.codec.memory import SMALLEST, pool
-from anscombe_transform.compression.arrays import codec_of, has_zarr_3
+from anscombe_transform.compression.arrays import codec_of, has_zarr_3, sync_chunks
 from anscombe_transform.compression.comparison import Comparison, checksum
 from anscombe_transform.compression.journal import Record
 from anscombe_transform.compression.layout import Layout
@@ -61,6 +61,8 @@ class BlockWriter:
                 stored.append(checksum(values))
                 checked.append(self._compare(part, values, start, top))
                 del values
+        # On the disk before the journal says so; threads wait for it at the same time.
+        sync_chunks(self.array, self.layout, start, stop)
         return Record(
             start,
             stop,

@@ -8,29 +8,33 @@ attribute ``complete: false``, and the journal among its keys.
 
 from __future__ import annotations
 
+import logging
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anscombe_transform.compression.arrays import (
-    PARTIAL,
     as_zarr_store,
     local_path,
     open_array,
     reopen,
+    root_of,
     stored_bytes,
+    sync_metadata,
     zarr_module,
 )
 from anscombe_transform.compression.journal import FolderJournal, Journal, StoreJournal
+from anscombe_transform.durable import Workspace, delete, make_folders
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE, is_zarr
 
 if TYPE_CHECKING:
     from anscombe_transform.movies import Movie
 
 __all__ = ["Destination", "Folder", "Store", "check_apart", "check_replaceable", "destination_of"]
+
+_log = logging.getLogger(__name__)
 
 
 class Folder:
@@ -41,12 +45,19 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
-        self.partial = path.with_name(f"{path.name}{PARTIAL}")
-        self.place = str(self.partial / "array")
-        self._replaced = self.partial / "replaced"
+        self._work = Workspace(path, "array")
+        self.partial = self._work.folder
+        self.place = str(self._work.content)
 
-    def check(self, *, overwrite: bool, resume: bool) -> None:
+    def check(self, *, overwrite: bool, resume: bool, held: bool = False) -> None:
         """Refuse to write where something is that must stay.
+
+        Parameters
+        ----------
+        overwrite, resume : bool
+            As for `compress`.
+        held : bool
+            Whether this run has the lock, so that an empty working folder is its own.
 
         Raises
         ------
@@ -59,7 +70,8 @@ class Folder:
                     "--overwrite)"
                 )
             check_replaceable(self.path, overwrite=overwrite)
-        if self.partial.exists() and not (overwrite or resume):
+        begun = self._work.is_begun() if held else self.partial.exists()
+        if begun and not (overwrite or resume):
             done = len(self.journal().records())
             raise FileExistsError(
                 f"{self.partial} holds an interrupted run with {done} finished blocks: go on with it "
@@ -70,25 +82,9 @@ class Folder:
         """Refuse to replace the movie by its own compressed copy, or to write into it."""
         check_apart(movie, self.path)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Keep other processes away while this one works."""
-        from filelock import FileLock, Timeout
-
-        self.partial.mkdir(parents=True, exist_ok=True)
-        # The system lets go of the lock of a process that was killed.
-        lock = FileLock(self.partial / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise FileExistsError(f"another process is writing {self.path}: wait for it") from error
-        try:
-            yield
-        finally:
-            lock.release()
-            remaining = {path.name for path in self.partial.iterdir()} if self.partial.exists() else set()
-            if remaining <= {"lock"}:
-                shutil.rmtree(self.partial, ignore_errors=True)
+        return self._work.held()
 
     def finished(self) -> Any:
         """The array that has its name already, or None."""
@@ -101,26 +97,36 @@ class Folder:
         # What a killed process was about to rename; Zarr writes it again.
         for file in Path(self.place).rglob("*.partial"):
             file.unlink()
-        return reopen(self.place)
+        try:
+            array = reopen(self.place)
+            dict(array.attrs)  # which zarr-python 2 reads when they are asked for
+        except Exception as error:  # of every kind: a power cut may leave any part of the metadata
+            _log.warning("%s can't be opened, so the run is begun again: %s", self.place, error)
+            return None
+        return array
 
     def journal(self, array: Any = None) -> Journal:
         """The journal of the run."""
         return FolderJournal(self.partial / "journal")
 
     def discard(self) -> None:
-        """Delete what an earlier run has begun, but for an array that it was about to replace."""
-        if self._replaced.exists() and not self.path.exists():
-            self._replaced.rename(self.path)
-        for path in (self.partial / "journal", Path(self.place), self._replaced):
-            shutil.rmtree(path, ignore_errors=True)
+        """Delete what an earlier run has begun."""
+        # First and for good: its records are not those of the next array.
+        self.journal().remove()
+        delete(self._work.content)
 
-    def finish(self, array: Any) -> Any:
-        """Give the array its name, and delete what it replaces and the journal."""
-        if self.path.exists() or self.path.is_symlink():
-            shutil.rmtree(self._replaced, ignore_errors=True)
-            self.path.rename(self._replaced)
-        # Fails if someone else has put something with content there meanwhile.
-        Path(self.place).rename(self.path)
+    def finish(self, array: Any, *, overwrite: bool) -> Any:
+        """Give the array its name, and delete what it replaces and the journal.
+
+        Raises
+        ------
+        FileExistsError
+            There is something of this name now that is not to be replaced.
+        """
+        sync_metadata(array)
+        if os.path.lexists(self.path):
+            self.check(overwrite=overwrite, resume=False)
+        self._work.put_in_place()
         self.discard()
         return open_array(self.path)
 
@@ -139,7 +145,7 @@ class Store:
         # A transaction's keys are those of Zarr alone, and vanish with it when it isn't committed.
         self.resumable = type(store).__module__.partition(".")[0] != "icechunk"
 
-    def check(self, *, overwrite: bool, resume: bool) -> None:
+    def check(self, *, overwrite: bool, resume: bool, held: bool = False) -> None:
         """Refuse to write where something is that must stay."""
         if resume and not self.resumable:
             raise ValueError(
@@ -166,9 +172,7 @@ class Store:
         same = "://" in source and source.rstrip("/") == self.name.partition("::")[0].rstrip("/")
         if same or (theirs is not None and _equal(theirs, self.place)):
             raise ValueError(f"source and store are both {self.name}: the original would be gone")
-        root = getattr(self.place, "root", None)
-        if root is None and self.name.startswith("file://"):
-            root = self.name.removeprefix("file://")
+        root = root_of(self.place)
         if root is not None:
             check_apart(movie, Path(root))
 
@@ -195,9 +199,13 @@ class Store:
 
     def discard(self) -> None:
         """The array is replaced when the new one is made."""
+        root = root_of(self.place)
+        if root is not None:
+            make_folders(Path(root))
 
-    def finish(self, array: Any) -> Any:
+    def finish(self, array: Any, *, overwrite: bool) -> Any:
         """Delete the journal; the array is where it belongs."""
+        sync_metadata(array)
         if self.resumable:
             self.journal(array).remove()
         return array

@@ -7,7 +7,6 @@ kill in the middle of a write loses one block and not the journal.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from anscombe_transform.compression.arrays import has_zarr_3
 from anscombe_transform.compression.results import Verification
 from anscombe_transform.compression.sampling import Extent
+from anscombe_transform.durable import delete, make_folders, sync, write_file
 
 __all__ = ["FolderJournal", "Journal", "Record", "StoreJournal"]
 
@@ -98,22 +98,22 @@ class FolderJournal:
         self._folder = folder
 
     def add(self, record: Record) -> None:
-        """Note a finished block."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / f"{_block(record.start)}.json"
-        begun = file.with_suffix(".begun")
-        begun.write_text(json.dumps(record.to_dict()))
-        begun.replace(file)
+        """Note a finished block; it is on the disk when this returns."""
+        make_folders(self._folder)
+        content = json.dumps(record.to_dict()).encode()
+        write_file(self._folder / f"{_block(record.start)}.json", content)
 
     def records(self) -> list[Record]:
         """The finished blocks."""
         files = sorted(self._folder.glob("block-*.json"))
         found = [_parsed(file.read_bytes()) for file in files]
-        return [Record.from_dict(document) for document in found if document is not None]
+        return [record for record in found if record is not None]
 
     def remove(self) -> None:
-        """Delete the journal."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Delete the journal, for good when this returns."""
+        if self._folder.exists():
+            delete(self._folder)
+            sync(self._folder.parent)
 
 
 class StoreJournal:
@@ -132,13 +132,9 @@ class StoreJournal:
 
     def records(self) -> list[Record]:
         """The finished blocks."""
-        found = []
-        for name in self._names():
-            content = self._get(name) if name.startswith("block-") else None
-            document = None if content is None else _parsed(content)
-            if document is not None:
-                found.append(Record.from_dict(document))
-        return sorted(found, key=lambda record: record.start)
+        contents = [self._get(name) for name in self._names() if name.startswith("block-")]
+        found = [_parsed(content) for content in contents if content is not None]
+        return sorted((record for record in found if record is not None), key=lambda record: record.start)
 
     def remove(self) -> None:
         """Delete the journal."""
@@ -191,10 +187,9 @@ def _block(start: int) -> str:
     return f"block-{start:012d}"
 
 
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    """The document, or None where its writing was cut short."""
+def _parsed(content: bytes) -> Record | None:
+    """The record, or None where its writing was cut short, so that its block is written again."""
     try:
-        document = json.loads(content)
-    except ValueError:
+        return Record.from_dict(json.loads(content))
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return document if isinstance(document, dict) else None

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from anscombe_transform.codec.configuration import UnrepresentableError
-from anscombe_transform.compression.arrays import check_zarr_format, codec_of, create_array, fitted_codec
+from anscombe_transform.compression.arrays import (
+    check_zarr_format,
+    codec_of,
+    create_array,
+    fitted_codec,
+    sync_metadata,
+)
 from anscombe_transform.compression.block import BlockWriter, stored_checksums
 from anscombe_transform.compression.cluster import cluster_for, finished_on
 from anscombe_transform.compression.destination import Destination, destination_of
@@ -204,6 +210,8 @@ def compress(
             storage_options=storage_options,
         )
         with destination.held():
+            # Another process may have finished since.
+            destination.check(overwrite=overwrite, resume=resume, held=True)
             array, notes = job.run(overwrite=overwrite, resume=resume)
         return _result(destination, array, notes, movie.nbytes, started)
 
@@ -285,7 +293,7 @@ class _Job:
             except UnrepresentableError:
                 self.destination.discard()
                 raise
-        return self._finish(array, done)
+        return self._finish(array, done, overwrite=overwrite)
 
     # -- what is written ---------------------------------------------------------------------------------
 
@@ -318,7 +326,7 @@ class _Job:
         )
         notes["whole_range"] = known
         self.destination.discard()
-        return create_array(
+        array = create_array(
             self.destination.place,
             layout=self.layout,
             dtype=self.dtype,
@@ -333,6 +341,8 @@ class _Job:
             overwrite=True,
             storage_options=self.storage_options,
         )
+        sync_metadata(array)
+        return array
 
     def _piece(self) -> NDArray[Any] | None:
         """Successive frames from the middle, for presets whose model is fitted to the movie."""
@@ -485,7 +495,7 @@ class _Job:
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def _finish(self, array: Any, records: list[Record]) -> tuple[Any, dict[str, Any]]:
+    def _finish(self, array: Any, records: list[Record], *, overwrite: bool) -> tuple[Any, dict[str, Any]]:
         codec: Any = codec_of(array)
         checked = [record.verification for record in records if record.verification is not None]
         notes = last_notes(
@@ -497,7 +507,7 @@ class _Job:
             verification=merged(checked) if self.verify else None,
         )
         array.attrs[ATTRIBUTE] = notes
-        return self.destination.finish(array), notes
+        return self.destination.finish(array, overwrite=overwrite), notes
 
 
 def _result(
