@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from anscombe_transform.cli.commands import app
 
 PAGE = Path(__file__).parent / "reference" / "cli.md"
-ORDER = ("demo", "calibrate", "compress", "verify", "info", "report", "decompress", "bench")
+ORDER = ("demo", "calibrate", "compress", "verify", "info", "report", "decompress", "decide", "bench")
 TYPES = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
 

@@ -26,11 +26,13 @@ from anscombe_transform import (
     Sensitivity,
     compute_sensitivity,
     compute_sensitivity_from_flats,
+    decide,
     simulate_movie,
 )
 from anscombe_transform.diagnostics import (
     plot_calibration_report,
     plot_code_histogram,
+    plot_decision,
     plot_noise_transfer,
     plot_pixel_maps,
     plot_residuals,
@@ -150,6 +152,9 @@ def draw_recordings(folder: Path) -> None:
     print(sensitivity)
     save(plot_calibration_report(sensitivity), "recording_two_photon")
     save(plot_summary(movie, sensitivity, sensitivity.codec(sample=movie)), "recording_two_photon_summary")
+    decision = decide(movie, sensitivity=sensitivity)
+    print(decision, decision.summary(0.5), sep="\n")
+    save(plot_decision(decision), "recording_decision")
     light, dark = (folder / "scmos_zyla" / f"{name}_crop_u16.tif" for name in ("light", "dark"))
     flats = compute_sensitivity_from_flats([light], dark=dark)
     print(flats)

@@ -85,7 +85,7 @@ ALLOWED: dict[str, set[str]] = {
     "layouts": {"calibration", "compression", "movies"},
     "decompression": {"movies", "crc"},
     "crc": set(),
-    "diagnostics": {"transform", "decode_table", "codec", "calibration", "movies"},
+    "diagnostics": {"transform", "decode_table", "codec", "calibration", "movies", "presets"},
     "speed": {"calibration", "compression", "movies", "presets"},
     "report": {"calibration", "compression", "diagnostics", "movies"},
     "batch": {"calibration", "compression", "layouts", "movies"},

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
     from anscombe_transform.compression import compress, verify
     from anscombe_transform.decompression import decompress
+    from anscombe_transform.diagnostics.decision import decide
     from anscombe_transform.layouts import write_ome_zarr
     from anscombe_transform.movies import open_movie
     from anscombe_transform.presets import codec_pipeline
-    from anscombe_transform.report import write_calibration_report, write_report
+    from anscombe_transform.report import write_calibration_report, write_decision_report, write_report
     from anscombe_transform.simulated_camera import Camera
     from anscombe_transform.simulation import simulate_movie
     from anscombe_transform.speed import measure_speed
@@ -56,6 +57,7 @@ _HOME = {
     "compress_all": "anscombe_transform.batch",
     "compute_sensitivity": "anscombe_transform.calibration",
     "compute_sensitivity_from_flats": "anscombe_transform.calibration",
+    "decide": "anscombe_transform.diagnostics.decision",
     "decode": "anscombe_transform.codec.anscombe",
     "decompress": "anscombe_transform.decompression",
     "destabilize": "anscombe_transform.analysis",
@@ -67,6 +69,7 @@ _HOME = {
     "stabilize": "anscombe_transform.analysis",
     "verify": "anscombe_transform.compression",
     "write_calibration_report": "anscombe_transform.report",
+    "write_decision_report": "anscombe_transform.report",
     "write_ome_zarr": "anscombe_transform.layouts",
     "write_report": "anscombe_transform.report",
 }
@@ -91,6 +94,7 @@ __all__ = [
     "compress_all",
     "compute_sensitivity",
     "compute_sensitivity_from_flats",
+    "decide",
     "decode",
     "decompress",
     "destabilize",
@@ -103,6 +107,7 @@ __all__ = [
     "stabilize",
     "verify",
     "write_calibration_report",
+    "write_decision_report",
     "write_ome_zarr",
     "write_report",
 ]

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from anscombe_transform.compression import StoredMovie, Verification
+    from anscombe_transform.diagnostics.decision import Decision
     from anscombe_transform.movies import Movie, SupportsMovie
 
-__all__ = ["write_calibration_report", "write_report"]
+__all__ = ["write_calibration_report", "write_decision_report", "write_report"]
 
 Progress = Callable[[int, int, str], object]
 
@@ -208,6 +209,71 @@ def write_calibration_report(
         title=title,
         status=_verdict_status(sensitivity.verdict),
         lead=_VERDICTS[sensitivity.verdict],
+        sections=sections,
+        footer=_software(None),
+    )
+    return _write(path, page)
+
+
+def write_decision_report(decision: Decision, path: str | os.PathLike[str]) -> Path:
+    """Write one HTML page about a decision: what each step saves and changes, beside chance.
+
+    Parameters
+    ----------
+    decision : Decision
+        From `anscombe_transform.decide`.
+    path : path
+        The page to write; one that is there is replaced.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ImportError
+        jinja2 is missing; the message says how to install it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from anscombe_transform import decide, simulate_movie
+    >>> movie, _ = simulate_movie((40, 64, 64), conversion_gain=90, zero_level=50, rng=0)
+    >>> decision = decide(movie, betas=(0.5,), presets=("fast",))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_decision_report(decision, f"{folder}/decision.html")
+    ...     print(page.read_text(encoding="utf-8").count("<img"))
+    1
+    """
+    from anscombe_transform.diagnostics.decision_plot import plot_decision
+
+    stored = [change for change in decision.changes if change.kind == "stored"]
+    picture = _Picture(
+        _png(plot_decision(decision)),
+        "Size, shift of the mean, cells, events, noise of traces and frame shifts against the step β",
+        "Each result of the stored movie (blue) beside that of the original with equal random noise (red) "
+        "and the difference between odd and even frames (dotted). Where blue and red agree, storing does "
+        "what a little more noise does, and nothing else.",
+    )
+    sections = [
+        _Section("Settings", rows=tuple((change.name, decision.summary(change.beta)) for change in stored)),
+        _Section("What changes", figures=(picture,)),
+        _Section(
+            "The movie",
+            rows=(
+                ("shape (time, y, x)", _times(decision.shape)),
+                ("first frame", f"{decision.first_frame:,}"),
+                ("values", decision.dtype),
+                *_constants(decision.sensitivity),
+            ),
+            reasons=decision.sensitivity.reasons,
+        ),
+    ]
+    page = _template()(
+        title=f"How far to compress {Path(decision.source).name or decision.source}",
+        status=_verdict_status(decision.sensitivity.verdict),
+        lead="What each quantisation step β saves, and what it changes in results drawn from this movie.",
         sections=sections,
         footer=_software(None),
     )

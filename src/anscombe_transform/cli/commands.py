@@ -621,3 +621,67 @@ def bench(
             file, sensitivity=known, megabytes=megabytes, partial=partial, progress=progress
         )
     print_json(speed.to_dict()) if as_json else typer.echo(speed)
+
+
+@app.command()
+def decide(
+    file: _Movie,
+    betas: Annotated[
+        str, typer.Option(metavar="B,B,...", help="Quantisation steps to try, in noise standard deviations.")
+    ] = "0.25,0.5,1,2",
+    presets: Annotated[
+        str, typer.Option(metavar="P,P,...", help="Presets to compare the sizes of.")
+    ] = "fast,compact",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write a page (.html) or the figure (.png, .pdf, .svg)."
+        ),
+    ] = None,
+    gain: _Gain = None,
+    zero_level: _ZeroLevel = None,
+    read_noise: _ReadNoise = None,
+    calibration: _Calibration = None,
+    max_frames: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=8, help="Analyse no more frames than these, from the middle."),
+    ] = None,
+    partial: _Partial = False,
+    as_json: _Json = False,
+) -> None:
+    """Measure how much a movie can be compressed before its results change.
+
+    Sizes, the shift of the mean, cells, traces, events, registration and gain are compared with the original
+    for each step, beside random noise of the same strength and odd against even frames.
+
+    Example: anscombe decide movie.tif -o decision.html
+    """
+    with one_line_errors(), bar() as progress:
+        from anscombe_transform.diagnostics.decision import decide as measure
+        from anscombe_transform.diagnostics.decision_plot import plot_decision
+
+        if output is not None:
+            _check_suffix("--output", output, (*_PAGES, *_DRAWN))
+        try:
+            steps = tuple(float(beta) for beta in betas.split(","))
+        except ValueError:
+            raise ValueError(f"--betas must be numbers with commas between them, got {betas!r}") from None
+        decision = measure(
+            file,
+            betas=steps,
+            presets=tuple(name.strip() for name in presets.split(",")),
+            sensitivity=_known(gain, zero_level, read_noise, calibration=calibration),
+            max_frames=max_frames,
+            partial=partial,
+            progress=progress,
+        )
+        if output is not None and output.suffix.lower() in _PAGES:
+            anscombe_transform.write_decision_report(decision, output)
+        elif output is not None:
+            plot_decision(decision).savefig(output, dpi=150)
+    if as_json:
+        print_json(decision.to_dict())
+        return
+    typer.echo(f"{decision}\n")
+    for beta in steps:
+        typer.echo(decision.summary(beta))

@@ -13,7 +13,9 @@
 `plot_calibration_report`
     what a calibration rests on: verdict and reasons, curve, residuals, whiteness, and maps of the field;
 `plot_pixel_maps`
-    zero level, read noise and gain of every pixel.
+    zero level, read noise and gain of every pixel;
+`plot_decision`
+    what each step β saves, and what it changes in results, beside chance.
 
 Every function draws into the Axes (or Figure) that it is given or makes a Figure of its own, returns what it
 drew on and shows nothing: ``ax.figure.savefig("plot.png")`` needs neither a display nor pyplot. Movies are
@@ -27,6 +29,7 @@ J. R. Janesick, *Photon Transfer* (SPIE Press, 2007): noise variance against mea
 """
 
 from anscombe_transform.diagnostics.codes import plot_code_histogram
+from anscombe_transform.diagnostics.decision_plot import plot_decision
 from anscombe_transform.diagnostics.pixel_maps import plot_pixel_maps
 from anscombe_transform.diagnostics.report import plot_calibration_report
 from anscombe_transform.diagnostics.residuals import plot_residuals
@@ -37,6 +40,7 @@ from anscombe_transform.diagnostics.transfer import plot_noise_transfer
 __all__ = [
     "plot_calibration_report",
     "plot_code_histogram",
+    "plot_decision",
     "plot_noise_transfer",
     "plot_pixel_maps",
     "plot_residuals",
