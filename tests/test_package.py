@@ -14,14 +14,15 @@ import anscombe_transform
 SOURCE = Path(anscombe_transform.__file__).parent
 HEAVY = ("zarr", "numba", "matplotlib", "sklearn", "scipy", "dask", "h5py", "tifffile", "typer", "xarray")
 
-# The native core and its definitions, which import nothing of ours and serve every module.
-CORE = {"native", "reference", "_core"}
+# The native core, its definitions and durable writes, which import nothing of ours and serve every module.
+CORE = {"native", "reference", "_core", "durable"}
 
 # Who may import whom.
 ALLOWED: dict[str, set[str]] = {
     "_kernels": {"_parts_of_kernels"},
     "native": set(),
     "reference": set(),
+    "durable": set(),
     "transform": set(),
     "decode_table": {"transform"},
     "limit": {"transform", "decode_table"},
