@@ -50,7 +50,8 @@ def write_single_page_imagej(path: Path, frames: NDArray[np.generic]) -> Path:
         at = first.offset + 2 + 12 * len(first.tags)
         if tiff.series[0].dataoffset is None:
             pytest.fail("the written stack is not contiguous")
-    data = bytearray(path.read_bytes())
+        end = tiff.series[0].dataoffset + frames.size * 2
+    data = bytearray(path.read_bytes()[:end])
     data[at : at + 4] = bytes(4)
     path.write_bytes(data)
     return path
@@ -124,19 +125,20 @@ SCANIMAGE = {
 }
 
 
-def write_scanimage(path: Path, images: NDArray[np.generic], **settings: str) -> Path:
+def write_scanimage(path: Path, images: NDArray[np.generic], *, before: int = 0, **settings: str) -> Path:
     """Pages one after the other with the settings in the software tag, as ScanImage writes BigTIFF."""
     told = SCANIMAGE | {name.replace("__", "."): value for name, value in settings.items()}
     software = "\n".join(f"{name} = {value}" for name, value in told.items())
+    channels = len(told["SI.hChannels.channelSave"].split(";"))
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
-        for number, image in enumerate(images.reshape(-1, *images.shape[-2:]), 1):
+        for number, image in enumerate(images.reshape(-1, *images.shape[-2:]), before):
             writer.write(
                 image,
                 contiguous=False,
                 metadata=None,
                 software=software,
                 photometric="minisblack",
-                description=f"frameNumbers = {number}\nepoch = [2024  5 17 13  7 42.250]\n",
+                description=f"frameNumbers = {number // channels + 1}\nepoch = [2024  5 17 13  7 42.250]\n",
             )
     return path
 

@@ -198,7 +198,7 @@ def _open(source: Any, choice: Choice) -> Movie:
     if isinstance(source, list | tuple) and source and all(isinstance(p, str | os.PathLike) for p in source):
         from anscombe_transform.movies.sequence import open_files
 
-        return open_files([Path(part) for part in source], choice)
+        return open_files([Path(part) for part in source], choice, _open_file)
     if type(source).__module__.partition(".")[0] == "zarr" and not isinstance(source, SupportsMovie):
         from anscombe_transform.movies.zarr_groups import open_zarr
 
@@ -206,6 +206,11 @@ def _open(source: Any, choice: Choice) -> Movie:
     from anscombe_transform.movies.arrays import open_array
 
     return open_array(source, choice)
+
+
+def _open_file(path: Path, choice: Choice) -> Movie:
+    """Open a file of a sequence."""
+    return _open_name(str(path), choice)
 
 
 def _open_name(name: str, choice: Choice) -> Movie:
@@ -239,7 +244,7 @@ def _open_name(name: str, choice: Choice) -> Movie:
     if not path.exists() and any(character in name for character in "*?["):
         from anscombe_transform.movies.sequence import open_pattern
 
-        return open_pattern(name, choice, inner)
+        return open_pattern(name, choice, inner, _open_file)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     if path.is_dir() or lower.endswith(".zarr.zip"):
@@ -324,11 +329,13 @@ def _open_folder(path: Path, choice: Choice) -> Movie:
 
     if path.is_file() or is_zarr(path):
         return open_zarr(path, choice, str(path))
-    if any(child.suffix.lower() in _TIFF for child in path.iterdir()):
-        from anscombe_transform.movies.sequence import open_folder
+    names = [child.name.lower() for child in path.iterdir() if not child.name.startswith(".")]
+    for suffixes in (_TIFF, _FITS, (".npy",), _HDF5):
+        if any(name.endswith(suffixes) for name in names):
+            from anscombe_transform.movies.sequence import open_folder
 
-        return open_folder(path, _TIFF, choice)
+            return open_folder(path, suffixes, choice, _open_file)
     raise ValueError(
         f"{path} is a folder, but not one written by Zarr (it has no zarr.json, .zarray or .zgroup) and it "
-        f"holds no TIFFs; known are {_KNOWN}"
+        f"holds no TIFF, FITS, .npy or HDF5 files; known are {_KNOWN}"
     )

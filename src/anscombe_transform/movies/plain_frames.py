@@ -1,4 +1,4 @@
-"""Frames that lie uncompressed in a file, one after the other.
+"""Frames that lie uncompressed in a file.
 
 They are read, not memory-mapped. Mapped pages count as memory of the process, and a mapped file that shrinks
 kills it; a read gives an error, and costs the same.
@@ -7,6 +7,7 @@ kills it; a read gives an error, and costs the same.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,28 +44,25 @@ def whole_numbers(path: Path, offset: int, frame_bytes: int, numbers: range, cho
 
 
 class PlainFrames:
-    """Frames of which each begins ``nbytes`` after the one before.
+    """Frames that lie uncompressed in a file, each at a place of its own.
 
     Parameters
     ----------
     path : Path
-    offset : int
-        Where image 0 begins, bytes.
     frame_shape : tuple of int
         Rows and columns of an image as it is stored.
     dtype : numpy.dtype
         With the byte order of the file.
-    numbers : range
-        Which images are the frames of the movie.
+    positions : sequence of int
+        Where each frame begins, bytes; a range where they lie at even distances.
     """
 
     def __init__(
-        self, path: Path, offset: int, frame_shape: tuple[int, int], dtype: np.dtype[Any], numbers: range
+        self, path: Path, frame_shape: tuple[int, int], dtype: np.dtype[Any], positions: Sequence[int]
     ) -> None:
-        self._offset = offset
         self._height, self._width = frame_shape
         self._dtype = dtype
-        self._numbers = numbers
+        self._positions = positions
         self._row = self._width * dtype.itemsize
         self._frame = self._height * self._row
         # One position is shared by all threads, so a seek and its read must not be parted.
@@ -77,22 +75,22 @@ class PlainFrames:
 
     def __call__(self, box: Box) -> NDArray[Any]:
         """Read a box of the movie."""
-        frames = self._numbers[box[0]]
+        places = self._positions[box[0]]
         rows = range(self._height)[box[1]]
         height = rows[-1] + 1 - rows[0]
-        block = np.empty((len(frames), height, self._width), self._dtype)
-        if frames.step == 1 and height == self._height:
-            self._fill(block, frames[0] * self._frame)
+        block = np.empty((len(places), height, self._width), self._dtype)
+        if isinstance(places, range) and places.step == self._frame and height == self._height:
+            self._fill(block, places[0])
         else:
-            for target, number in zip(block, frames, strict=True):
-                self._fill(target, number * self._frame + rows[0] * self._row)
+            for target, place in zip(block, places, strict=True):
+                self._fill(target, place + rows[0] * self._row)
         return block[:, :: rows.step, box[2]]
 
     def _fill(self, target: NDArray[Any], position: int) -> None:
-        """Read the bytes at `position` after the first frame into a C-contiguous array."""
+        """Read the bytes at `position` into a C-contiguous array."""
         view = memoryview(target.reshape(-1).view(np.uint8).data)
         with self._lock:
-            self._file.seek(self._offset + position)
+            self._file.seek(position)
             done = 0
             while done < len(view):
                 count = self._file.readinto(view[done:])  # type: ignore[attr-defined]  # raw files have it

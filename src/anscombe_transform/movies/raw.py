@@ -59,13 +59,15 @@ def open_plain(
     if view.axes[-2:] in ("yx", "xy"):
         frame_bytes = math.prod(view.shape[1:]) * dtype.itemsize
         numbers = whole_numbers(path, offset, frame_bytes, view.frame_numbers(), choice)
+        last = offset + numbers[-1] * frame_bytes
+        positions = range(offset + numbers[0] * frame_bytes, last + 1, numbers.step * frame_bytes)
         view = view.with_frames(len(numbers))
     read: Callable[[Box], NDArray[Any]]
     if view.axes[-2:] == "yx":
-        frames = PlainFrames(path, offset, view.shape[1:], dtype, numbers)
+        frames = PlainFrames(path, view.shape[1:], dtype, positions)
         read, close = frames, frames.close
     elif view.axes[-2:] == "xy":
-        frames = PlainFrames(path, offset, (view.shape[2], view.shape[1]), dtype, numbers)
+        frames = PlainFrames(path, (view.shape[2], view.shape[1]), dtype, positions)
         close = frames.close
 
         def read(box: Box) -> NDArray[Any]:

@@ -10,99 +10,44 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anscombe_transform.movies.recording import facts, json_value, micrometres, rate
+from anscombe_transform.movies.scanimage import (
+    KEPT,
+    Cycle,
+    channel_labels,
+    cycle_of,
+    frame_rate,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
 # Under this name the package keeps how a movie was made.
 _RECORD = "anscombe_transform"
-# What of ScanImage's thousand settings bears on the numbers of a recording.
-_SCANIMAGE = (
-    "SI.VERSION_MAJOR",
-    "SI.VERSION_MINOR",
-    "SI.objectiveResolution",
-    "SI.imagingSystem",
-    "SI.hChannels.channelSave",
-    "SI.hChannels.channelOffset",
-    "SI.hChannels.channelSubtractOffset",
-    "SI.hChannels.channelInputRange",
-    "SI.hPmts.gains",
-    "SI.hBeams.powers",
-    "SI.hScan2D.logAverageFactor",
-    "SI.hScan2D.sampleRate",
-    "SI.hScan2D.bidirectional",
-    "SI.hScan2D.pixelBinFactor",
-    "SI.hRoiManager.scanZoomFactor",
-    "SI.hRoiManager.scanFrameRate",
-    "SI.hRoiManager.scanVolumeRate",
-    "SI.hStackManager.framesPerSlice",
-    "SI.hStackManager.numSlices",
-    "SI.hFastZ.enable",
-    "SI.hFastZ.numFramesPerVolume",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ScanImage:
-    """How a ScanImage file interleaves its images: channels vary fastest, then planes or frames.
-
-    Attributes
-    ----------
-    channels : int
-        Channels that were saved.
-    planes : int
-        Images of one channel in a volume, those of the flyback included.
-    frames_per_plane : int or None
-        For a stack that dwells at each plane, the frames taken there; None where time runs over the volumes.
-    """
-
-    channels: int
-    planes: int
-    frames_per_plane: int | None
-
-    def axes(self, images: int, source: str) -> tuple[str, tuple[int, ...]]:
-        """Letters and lengths of the axes before y and x."""
-        if images % self.channels:
-            raise ValueError(
-                f"{source} is cut short: it has {images} images of {self.channels} interleaved channels, so "
-                "the last frame is incomplete"
-            )
-        frames = images // self.channels
-        if self.planes == 1:
-            return "tc", (frames, self.channels)
-        if self.frames_per_plane is not None:
-            planes, rest = divmod(frames, self.frames_per_plane)
-            if rest or not planes:
-                raise ValueError(
-                    f"{source} has {frames} frames, which is not a whole number of planes of "
-                    f"{self.frames_per_plane} frames, as its header says. Say how they lie: shape=(…), "
-                    f'axes="ztcyx"'
-                )
-            return "ztc", (planes, self.frames_per_plane, self.channels)
-        if frames < self.planes:
-            raise ValueError(f"{source} has {frames} frames, less than a volume of {self.planes} planes")
-        return "tzc", (frames // self.planes, self.planes, self.channels)
 
 
 @dataclass(frozen=True, slots=True)
 class TiffFacts:
     """What a file tells: metadata worth keeping, names of channels, what bears on the order of images.
 
-    `plain_stack` is an ImageJ stack that is no hyperstack: the images have no meaning but their order.
+    `cycle` is how ScanImage interleaves the images. `imagej` holds the axes of an ImageJ stack and their
+    lengths, as its header says. `plain_stack` is an ImageJ stack that is no hyperstack: the images have no
+    meaning but their order.
     `untold` is a file by tifffile whose writer gave a shape and no axes.
     """
 
     metadata: dict[str, Any]
     channel_names: tuple[str, ...] = ()
-    scan: ScanImage | None = None
+    cycle: Cycle | None = None
+    imagej: tuple[str, tuple[int, ...]] | None = None
     plain_stack: bool = False
     untold: bool = False
 
 
 def read_facts(tiff: TiffFile) -> TiffFacts:
     """Read what is known of a file; a header that makes no sense is left out, as the images don't need it."""
-    if tiff.is_scanimage:
-        return _scanimage(tiff)
+    if settings := _scanimage_settings(tiff):
+        return _scanimage(tiff, settings)
     if tiff.is_ome:
         return _ome(tiff)
     if tiff.is_imagej:
@@ -137,21 +82,48 @@ def _imagej(tiff: TiffFile) -> TiffFacts:
         axis: micrometres(_per_unit(tiff.pages.first.tags.valueof(f"{axis.upper()}Resolution")), unit)
         for axis in "yx"
     }
-    frame_rate = rate(told.get("finterval"), "s") or json_value(told.get("fps"))
+    per_second = rate(told.get("finterval"), "s") or json_value(told.get("fps"))
     labels = told.get("Labels")
     channels = int(told.get("channels", 1))
     names = [str(label) for label in labels][:channels] if isinstance(labels, list) and channels > 1 else []
     return TiffFacts(
         facts(
             format=_kind(tiff, "TIFF (ImageJ)"),
-            frame_rate=frame_rate,
+            frame_rate=per_second,
             pixel_size=size if all(size.values()) else None,
             channel_names=names,
             **{"acquired": _tags(tiff)["acquired"], _RECORD: _record_of(told.get("Info"))},
         ),
         channel_names=tuple(names),
+        imagej=_imagej_axes(told),
         plain_stack=not told.get("hyperstack", False),
     )
+
+
+# Axes by the order that ImageJ's header names, from fastest to slowest; without one it is "czt".
+_IMAGEJ_ORDERS = {
+    "default": "tzc",
+    "czt": "tzc",
+    "ctz": "ztc",
+    "zct": "tcz",
+    "ztc": "ctz",
+    "tcz": "zct",
+    "tzc": "czt",
+}
+
+
+def _imagej_axes(told: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """Axes before y and x, slowest first, and their lengths; one axis t where only images are counted."""
+    lengths = {
+        axis: max(1, int(told.get(name, 1)))
+        for axis, name in zip("tzc", ("frames", "slices", "channels"), strict=True)
+    }
+    images = max(1, int(told.get("images", 1)))
+    if math.prod(lengths.values()) == 1:
+        return "t", (images,)
+    order = _IMAGEJ_ORDERS.get(str(told.get("order", "czt")).lower(), "tzc")
+    axes = "".join(axis for axis in order if lengths[axis] > 1)
+    return axes, tuple(lengths[axis] for axis in axes)
 
 
 def _record_of(information: Any) -> Any:
@@ -225,90 +197,39 @@ def _tag(element: Any) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def _scanimage(tiff: TiffFile) -> TiffFacts:
-    settings = _scanimage_settings(tiff)
-    saved = settings.get("SI.hChannels.channelSave", 1)
-    channels = [int(n) for n in _flat(saved)] or [1]
-    names = _flat(settings.get("SI.hChannels.channelName", []))
-    labels = [str(names[n - 1]) if 0 < n <= len(names) else f"Channel {n}" for n in channels]
-    description = str(tiff.pages.first.description)
-    scan = _interleaving(settings, len(channels)) if settings else None
-    period = settings.get("SI.hRoiManager.scanFramePeriod")
-    per_second = settings.get("SI.hRoiManager.scanFrameRate") or rate(period, "s")
-    if scan is not None and scan.planes > 1 and scan.frames_per_plane is None:
-        per_second = settings.get("SI.hRoiManager.scanVolumeRate") or (
-            per_second / scan.planes if per_second else None
-        )
+def _scanimage(tiff: TiffFile, settings: dict[str, Any]) -> TiffFacts:
+    cycle = cycle_of(settings)
+    labels = channel_labels(settings, cycle.channels)
     return TiffFacts(
         facts(
             format=_kind(tiff, "TIFF (ScanImage)"),
-            frame_rate=per_second,
-            acquired=_epoch(description),
-            channel_names=labels if settings else None,
-            scanimage={
-                name.removeprefix("SI."): json_value(settings[name])
-                for name in _SCANIMAGE
-                if name in settings
-            },
+            frame_rate=frame_rate(settings, cycle),
+            acquired=_epoch(str(tiff.pages.first.description)),
+            channel_names=labels,
+            scanimage={name: json_value(settings[name]) for name in KEPT if name in settings},
         ),
-        channel_names=tuple(labels) if settings else (),
-        scan=scan,
+        channel_names=tuple(labels),
+        cycle=cycle,
     )
 
 
 def _scanimage_settings(tiff: TiffFile) -> dict[str, Any]:
-    """The settings that don't vary: from the header of the file, or the software tag of its first page."""
-    from tifffile import matlabstr2py
+    """The settings that don't vary: from the header of the file, or from the texts of its first page."""
+    from tifffile.tifffile import read_scanimage_metadata
 
-    told = (tiff.scanimage_metadata or {}).get("FrameData")
-    if isinstance(told, dict) and told:
-        return dict(told)
-    for text in (tiff.pages.first.software, tiff.pages.first.description):
-        if "SI." in text:
-            try:
-                parsed = matlabstr2py(text)
-            except (ValueError, TypeError, IndexError):
-                continue
-            if isinstance(parsed, dict):
-                return {name.removeprefix("scanimage."): value for name, value in parsed.items()}
-    return {}
-
-
-def _interleaving(settings: Mapping[str, Any], channels: int) -> ScanImage:
-    fast = bool(settings.get("SI.hFastZ.enable", False))
-    volumetric = settings.get("SI.hStackManager.stackMode") == "fast" and settings.get(
-        "SI.hStackManager.enable"
-    )
-    if fast or volumetric:
-        planes = _count(
-            settings.get("SI.hFastZ.numFramesPerVolume")
-            or settings.get("SI.hStackManager.numFramesPerVolumeWithFlyback")
-            or settings.get("SI.hStackManager.numSlices")
-        )
-        return ScanImage(channels, planes or 1, None)
-    slices = _count(
-        settings.get("SI.hStackManager.actualNumSlices") or settings.get("SI.hStackManager.numSlices")
-    )
-    frames = _count(settings.get("SI.hStackManager.framesPerSlice"))
-    averaged = _count(settings.get("SI.hScan2D.logAverageFactor")) or 1
-    if slices and slices > 1 and frames and settings.get("SI.hStackManager.enable", True):
-        return ScanImage(channels, slices, max(1, frames // averaged))
-    return ScanImage(channels, 1, None)
-
-
-def _count(value: Any) -> int | None:
-    """A whole number of at least 1; ScanImage writes Inf and [] where there is none."""
-    flat = _flat(value)
-    if len(flat) != 1 or isinstance(flat[0], bool) or not isinstance(flat[0], int | float):
-        return None
-    number = float(flat[0])
-    return int(number) if math.isfinite(number) and number >= 1 else None
-
-
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return [item for part in value for item in _flat(part)]
-    return [] if value is None else [value]
+    page = tiff.pages.first
+    texts = [page.software, page.description]
+    if not any("SI." in text or "SI4." in text or "SI5." in text or "state." in text for text in texts):
+        return {}
+    try:
+        told = read_scanimage_metadata(tiff.filehandle)[0]
+    except (ValueError, TypeError):
+        told = {}
+    if told:
+        return {name.removeprefix("SI."): value for name, value in told.items()}
+    settings = read_settings(texts)
+    wanted = ("hChannels.channelSave", "channelsSave", "VERSION_MAJOR", "hScan2D.logFramesPerFile")
+    return settings if any(n in wanted or n.startswith("state.acq.") for n in settings) else {}
 
 
 def _epoch(description: str) -> str | None:
