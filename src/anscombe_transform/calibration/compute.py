@@ -28,6 +28,7 @@ from anscombe_transform.calibration.sensitivity import (
     UntrustworthyCalibration,
     verdict_of,
 )
+from anscombe_transform.calibration.small import is_small, sensitivity_of_small
 from anscombe_transform.calibration.statistics import Bools, MovieLike
 from anscombe_transform.calibration.views import check_axes, check_mask, check_movie, is_number, view_movie
 
@@ -103,7 +104,8 @@ def compute_sensitivity(
     Parameters
     ----------
     movie : path or array_like, shape (time, y, x)
-        At least 2 frames of at least 10 × 10 pixels; any integer or float dtype, negative values included.
+        At least 2 frames; any integer or float dtype, negative values included. Fields of few pixels, line
+        scans (time, 1, x) and single pixels (time, 1, 1) need more frames: some thousand.
         A file that `open_movie` opens, or an array: numpy, memmap, zarr, h5py, xarray and dask are read
         piece by piece. Of a dask array the sums are formed where its chunks are, on the active scheduler.
     dark : path or array_like, shape (time, y, x), (y, x), optional
@@ -225,8 +227,11 @@ def compute_sensitivity(
 def _sensitivity_of(movie: MovieLike, mask: Bools | None, options: dict[str, Any]) -> Sensitivity:
     """Estimate from one channel; refused, with its reason, where there is nothing to measure."""
     try:
-        cut = inspect(movie, mask)
-        found = estimate_sensitivity(collect(movie, cut, mask=mask, **options))
+        if is_small(movie.shape):
+            found, cut = sensitivity_of_small(movie, mask, **options)
+        else:
+            cut = inspect(movie, mask)
+            found = estimate_sensitivity(collect(movie, cut, mask=mask, **options))
     except NothingToMeasure as refusal:
         return Sensitivity.refused(refusal.reason)
     found = with_steps(found, cut.step, cut.lowest)

@@ -305,7 +305,8 @@ def _limits(spread: Floats, tails: tuple[float, float]) -> tuple[Floats, Floats]
     By Wilson and Hilferty's cube of a normal law, since one per row from the exact law is slow.
     """
     low, high = (np.maximum(1 - spread**2 / 9 + z * spread / 3, 0) ** 3 - 1 for z in tails)
-    return np.asarray(low), np.asarray(high)
+    # Few photons often have no variance at all: no lower limit then, whatever the row's own mean is.
+    return np.where(low > -1, low, -np.inf), np.asarray(high)
 
 
 def instrumental_line(

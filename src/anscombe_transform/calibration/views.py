@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration.sampling import is_dask
-from anscombe_transform.calibration.statistics import TILE, Bools, MovieLike
+from anscombe_transform.calibration.statistics import Bools, MovieLike
 from anscombe_transform.movies.arrays import check_lengths
 
 
@@ -97,9 +97,6 @@ def _axis_number(axis: Any, ndim: int, name: str) -> int:
 
 def check_movie(movie: MovieLike) -> None:
     """Refuse what can't be calibrated whatever it holds."""
-    height, width = movie.shape[1:]
-    if min(height, width) < TILE + 2:
-        raise ValueError(f"movie must have frames of at least 10 × 10 pixels, got {height} × {width}")
     if np.dtype(movie.dtype).kind not in "iuf":
         raise TypeError(f"movie must hold integers or floats, got dtype {movie.dtype}")
 
