@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
+import shutil
 import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 import anscombe_transform as at
 from anscombe_transform import decompression
 from anscombe_transform.decompression import decompress
+from anscombe_transform.durable import GuardedFile
 
 SHAPE = (40, 24, 36)
 
@@ -192,8 +197,8 @@ def test_what_reads_back_wrong_is_not_left(
     """A disk that gives back other bytes is found, and the file does not get its name."""
     write = decompression._WRITERS["npy"]
 
-    def damage(job: decompression._Job) -> str:
-        name = write(job)
+    def damage(job: decompression._Job, output: GuardedFile) -> str:
+        name = write(job, output)
         content = bytearray(job.partial.read_bytes())
         content[len(content) // 2] ^= 1
         job.partial.write_bytes(content)
@@ -205,9 +210,118 @@ def test_what_reads_back_wrong_is_not_left(
     assert not list(tmp_path.iterdir())
 
 
+class FullDisk:
+    """A file on a disk with room for a few bytes, as the operating system has it."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self._file, self._room = file, room
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: Any) -> int:
+        """Write what there is room for; without any, the system's error."""
+        room = self._room - self._file.tell()
+        if room <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return int(self._file.write(memoryview(data)[:room]))
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("room", [0, 1000, 50_000])
+def test_a_disk_that_fills_up(
+    kind: str, room: int, tmp_path: Path, frames: NDArray[np.uint16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever room ends, the error says how much is needed, and neither a file nor a signal is left."""
+
+    class OnFullDisk(GuardedFile):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self._file = FullDisk(self._file, room)
+
+    monkeypatch.setattr(decompression, "GuardedFile", OnFullDisk)
+    name, options, _ = FILES[kind]
+    with pytest.raises(OSError, match=r"disk is full: it needs (about|at most) 0\.1 MB") as caught:
+        decompress(frames, tmp_path / name, **options)
+    assert caught.value.errno == errno.ENOSPC
+    gc.collect()  # HDF5 writes what it still holds when its objects are gone
+    assert not list(tmp_path.iterdir())
+
+
+def test_room_is_looked_for_first(
+    tmp_path: Path, frames: NDArray[np.uint16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that will not fit is not begun, and the error says what it takes and what there is."""
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=frames.nbytes - 1))
+    with pytest.raises(OSError, match=r"needs about 0\.1 MB, and .* has 0\.1 MB free") as caught:
+        decompress(frames, tmp_path / "a.npy")
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=frames.nbytes))
+    decompress(frames, tmp_path / "a.npy")
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from anscombe_transform import decompression
+
+def progress(done, total, stage):
+    if stage == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+frames = np.random.default_rng(int(sys.argv[2])).integers(0, 2**16, (40, 24, 36)).astype(np.uint16)
+decompression.decompress(frames, sys.argv[1], progress=progress)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the signal is of POSIX")
+@pytest.mark.parametrize("stage", ["write", "verify"])
+def test_what_a_kill_leaves_is_used_up_by_the_next_run(
+    stage: str, tmp_path: Path, frames: NDArray[np.uint16], seed: int
+) -> None:
+    """A killed run leaves no file of the name, and nothing once the next one has ended."""
+    path = tmp_path / "a.tif"
+    command = [sys.executable, "-c", KILLED, str(path), str(seed), stage]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert [left.name for left in tmp_path.iterdir()] == ["a.tif.partial"]
+    decompress(frames, path)
+    assert [left.name for left in tmp_path.iterdir()] == ["a.tif"]
+    np.testing.assert_array_equal(tifffile.imread(path), frames)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of open files are read from /proc")
+@pytest.mark.parametrize("kind", FILES)
+def test_a_power_cut(kind: str, tmp_path: Path, frames: NDArray[np.uint16], rng: np.random.Generator) -> None:
+    """Whenever the power is cut, a file of the name is the old or the new one, and whole at the end."""
+    from simulated_disk import Recorder
+
+    name, options, read = FILES[kind]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / name).write_bytes(b"old")
+    record = Recorder(disk)
+    with record.active():
+        decompress(frames, disk / name, overwrite=True, threads=1, **options)
+    new = (disk / name).read_bytes()
+    moments = [*rng.choice(record.moments, 20), record.moments[-1]]
+    for number, moment in enumerate(moments):
+        after = tmp_path / f"after{number}"
+        after.mkdir()
+        record.cut(int(moment), rng, after)
+        found = (after / name).read_bytes()
+        assert found == new or (found == b"old" and moment < record.moments[-1])
+        decompress(frames, after / name, overwrite=True, threads=1, **options)
+        np.testing.assert_array_equal(read(after / name), frames)
+        assert not list(after.glob("*.partial*"))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
+        ("a.npy", {"format": "tiff"}, ValueError, "a.npy is the name of a file of format npy"),
+        ("a.ome.tif", {}, ValueError, "OME-TIFF, which is not written"),
         ("a.xyz", {}, ValueError, r"from the suffix '\.xyz'; known are \.tif"),
         ("a.tif", {"format": "png"}, ValueError, "format must be one of tiff, hdf5, npy, raw, got 'png'"),
         ("a.npy", {"compression": "zlib"}, ValueError, "for TIFF and HDF5"),

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anscombe_transform import durable
+from anscombe_transform import (
+    compress,
+    compress_all,
+    durable,
+    write_calibration_report,
+    write_ome_zarr,
+    write_report,
+)
 from anscombe_transform.durable import Workspace, write_file
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names of open files are read from /proc")
@@ -132,3 +139,42 @@ def test_a_failing_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Invalid argument"):
         durable.sync(tmp_path / "file")
+
+
+FILES = (
+    "a.tif",
+    "a.TIFF",
+    "a.h5",
+    "a.npy",
+    "a.zarr.zip",
+    "a.ome.tif",
+    "a.nwb",
+    "a.png",
+    "a.tar.gz",
+    "a.tif/",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_name_of_a_file_is_refused_for_an_array(name: str, tmp_path: Path) -> None:
+    """No folder is made under a name that says TIFF, HDF5 or zip; the error says which name will do."""
+    movie = np.zeros((4, 8, 8), np.int16)
+    for write in (compress, write_ome_zarr):
+        for store in (f"{tmp_path}/{name}", tmp_path / name):
+            with pytest.raises(ValueError, match=r"is the name of a file.*name it .*a(\.ome|\.tar)?\.zarr"):
+                write(movie, store)
+    with pytest.raises(ValueError, match="is the name of a file"):
+        compress(movie, f"s3://bucket/{name}")
+    with pytest.raises(ValueError, match="is the name of a file"):
+        compress_all([tmp_path / "source.npy"], f"{tmp_path}/{name}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_a_page_is_written_as_a_report(tmp_path: Path) -> None:
+    """A report under the name of a picture is refused before anything is read."""
+    for name in ("a.png", "a.pdf", "a"):
+        with pytest.raises(ValueError, match=r"its name must end with \.html"):
+            write_report(tmp_path / "absent.zarr", tmp_path / name)
+        with pytest.raises(ValueError, match=r"its name must end with \.html"):
+            write_calibration_report(None, tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import UntrustworthyCalibration, compute_sensitivity
 from anscombe_transform.compression import compress, describe
+from anscombe_transform.compression.destination import check_name
 from anscombe_transform.layouts import write_ome_zarr
 from anscombe_transform.movies.zarr_groups import is_zarr
 
@@ -237,6 +238,9 @@ def compress_all(
     False ['compressed', 'failed']
     """
     _check_layout(layout)
+    check_name(os.fspath(folder))
+    if Path(folder).is_file():
+        raise NotADirectoryError(f"{folder} is a file, and arrays of several recordings go to a folder")
     pairs = _pairs(sources, Path(folder), ".ome.zarr" if layout == "ome-zarr" else ".zarr")
     items = []
     for source, store in pairs:

@@ -1,15 +1,16 @@
 """Back again: a stored movie as TIFF, HDF5, numpy's format or raw values, read and written in blocks.
 
-The file is written under a partial name and takes its own when every frame is in it and was read back, so
-that a file of that name is whole. What the store tells of its making goes along: into the description of a
-TIFF, the attributes of HDF5, a JSON file beside raw values.
+The file is written in a folder ``<name>.partial`` and takes its own name when every frame is in it, was read
+back and is on the disk, so that a file of that name is whole. What the store tells of its making goes along:
+into the description of a TIFF, the attributes of HDF5, a JSON file beside raw values.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.crc import crc32
+from anscombe_transform.durable import (
+    GuardedFile,
+    Workspace,
+    check_space,
+    delete,
+    disk_full,
+    sync,
+    write_file,
+)
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.movies.errors import missing
 from anscombe_transform.movies.hdf5 import open_hdf5
@@ -163,7 +173,10 @@ def decompress(
     FileExistsError
         There is something at `destination` and `overwrite` was not given.
     ValueError
-        The format can't be told, the store holds no movie, or what was read back is not what was written.
+        The format can't be told or is another one than the suffix says, the store holds no movie, or what was
+        read back is not what was written.
+    OSError
+        The disk has no room for the file; the message says how much it needs.
     ImportError
         The format's library is missing; the message says how to install it.
 
@@ -185,33 +198,41 @@ def decompress(
         raise ValueError(f"compression={compression!r} is for TIFF and HDF5; {kind} holds plain values")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    _check_place(path, overwrite)
+    _check_place(path, kind, overwrite)
     with open_movie(store, channel=channel, plane=plane, dataset=dataset, partial=partial) as movie:
         if hasattr(movie.origin, "nchunks_initialized"):
             check_chunks(movie.origin, movie.source)
         _check_source(movie, path)
+        work = Workspace(path, path.name)
         job = _Job(
             movie=movie,
             path=path,
-            partial=path.with_name(f"{path.name}.partial-{secrets.token_hex(4)}"),
+            partial=work.content,
             compression=compression,
             threads=threads or min(_MOST_READERS, os.cpu_count() or 1),
             progress=progress,
             dataset=f"/{(inner or _DATASET).strip('/')}",
             big=path.suffix.lower() in (".btf", ".tf8"),
         )
-        try:
-            name = _WRITERS[kind](job)
-            # The disk is busy with the one and the processor with the other.
-            with ThreadPoolExecutor(1) as aside:
-                flushed = aside.submit(_flush, job.partial)
-                job.check(kind, everything=verify)
-                flushed.result()
-            job.partial.replace(path)
-        finally:
-            job.partial.unlink(missing_ok=True)
-        if kind == "raw":
-            _describe_raw(job)
+        with work.held():
+            # Another process may have finished since.
+            _check_place(path, kind, overwrite)
+            try:
+                name = job.write(kind)
+                # The disk is busy with the one and the processor with the other.
+                with ThreadPoolExecutor(1) as aside:
+                    synced = aside.submit(sync, job.partial)
+                    job.check(kind, everything=verify)
+                    synced.result()
+                work.put_in_place()
+            except OSError as error:
+                if disk_full(error):
+                    raise OSError(errno.ENOSPC, job.needed()) from error
+                raise
+            finally:
+                delete(job.partial)
+            if kind == "raw":
+                _describe_raw(job)
         return DecompressionResult(
             path=f"{path}::{job.dataset}" if kind == "hdf5" else str(path),
             format=name,
@@ -233,7 +254,14 @@ def _format(path: Path, given: str | None) -> Format:
         if given not in _FORMATS.values():
             known = ", ".join(dict.fromkeys(_FORMATS.values()))
             raise ValueError(f"format must be one of {known}, got {given!r}")
+        if _FORMATS.get(path.suffix.lower(), given) != given:
+            raise ValueError(
+                f"format={given!r}, but {path.name} is the name of a file of format "
+                f"{_FORMATS[path.suffix.lower()]}: leave format out, or choose another name"
+            )
         return given  # type: ignore[return-value]  # checked above
+    if path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+        raise ValueError(f"{path.name} would be an OME-TIFF, which is not written: name it .tif")
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(
             f"cannot tell the format of {path} from the suffix {path.suffix!r}; known are "
@@ -243,13 +271,18 @@ def _format(path: Path, given: str | None) -> Format:
     return _FORMATS[path.suffix.lower()]
 
 
-def _check_place(path: Path, overwrite: bool) -> None:
+def _check_place(path: Path, kind: Format, overwrite: bool) -> None:
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder, which is never replaced by a file: choose another name")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists: give overwrite=True to replace it, or choose another name")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}: create it first")
+    if kind == "raw" and _description(path).exists() and not overwrite:
+        raise FileExistsError(
+            f"{_description(path)}, where it is said what raw values are, exists: give overwrite=True to "
+            "replace it, or choose another name"
+        )
 
 
 def _check_source(movie: Movie, path: Path) -> None:
@@ -273,6 +306,7 @@ class _Job:
     big: bool
     # Checksums of the blocks that were written, in order.
     sums: list[int] = field(default_factory=list)
+    file: GuardedFile | None = None
 
     @property
     def spans(self) -> list[tuple[int, int]]:
@@ -281,6 +315,33 @@ class _Job:
         frame_bytes = movie.nbytes // movie.shape[0]
         step = movie.chunk_frames * max(1, _BLOCK_BYTES // max(1, frame_bytes * movie.chunk_frames))
         return [(start, min(start + step, movie.shape[0])) for start in range(0, movie.shape[0], step)]
+
+    def write(self, kind: Format) -> str:
+        """Write the file, and say what its format is called."""
+        delete(self.partial)  # of a run that was killed
+        # What is compressed takes less, nobody knows how much.
+        if self.compression is None:
+            check_space(self.path.parent, self.movie.nbytes, str(self.path))
+        with GuardedFile(self.partial) as file:
+            self.file = file
+            try:
+                name = _WRITERS[kind](self, file)
+            except Exception:
+                file.check()  # which is why a library had one of its own
+                raise
+        file.check()
+        return name
+
+    def needed(self) -> str:
+        """How much room there is too little."""
+        size = f"about {self.movie.nbytes / 1e6:,.1f} MB"
+        if self.compression is not None:
+            size = f"at most {size.removeprefix('about ')}"
+        free = shutil.disk_usage(self.path.parent).free
+        return (
+            f"{self.path} was not written, as the disk is full: it needs {size}, and {self.path.parent} has "
+            f"{free / 1e6:,.1f} MB free without it: make room, or write to another disk"
+        )
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         """The movie front to back; the next blocks are decoded while the caller writes one."""
@@ -300,6 +361,8 @@ class _Job:
                     waiting.append(pool.submit(self.movie.frames, *span_after))
                 self.sums.append(crc32(_bytes(block)))
                 yield block
+                if self.file is not None:
+                    self.file.check()
                 done += len(block)
                 self.tell(done, "write")
 
@@ -341,18 +404,12 @@ class _Job:
         return {"source": self.movie.source, **self.movie.metadata}
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file is on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
 def _bytes(block: NDArray[Any]) -> memoryview:
     """The values of a C-contiguous block as they lie in memory."""
     return memoryview(block.reshape(-1).view(np.uint8).data)
 
 
-def _write_tiff(job: _Job) -> str:
+def _write_tiff(job: _Job, output: GuardedFile) -> str:
     try:
         import tifffile
     except ImportError as error:
@@ -377,7 +434,8 @@ def _write_tiff(job: _Job) -> str:
         if size:
             per_centimetre = 1e4 / size["x"], 1e4 / size["y"]
             resolution = {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
-    with tifffile.TiffWriter(job.partial, bigtiff=big, imagej=imagej) as writer:
+    file: Any = output
+    with tifffile.TiffWriter(file, bigtiff=big, imagej=imagej) as writer:
         writer.write(
             job.frames(),
             shape=movie.shape,
@@ -390,13 +448,13 @@ def _write_tiff(job: _Job) -> str:
     return "BigTIFF" if big else "TIFF"
 
 
-def _write_hdf5(job: _Job) -> str:
+def _write_hdf5(job: _Job, output: GuardedFile) -> str:
     try:
         import h5py
     except ImportError as error:
         raise missing("h5py", job.path) from error
     movie = job.movie
-    with h5py.File(job.partial, "w") as file:
+    with h5py.File(output, "w") as file:
         values = file.create_dataset(
             job.dataset,
             shape=movie.shape,
@@ -414,24 +472,22 @@ def _write_hdf5(job: _Job) -> str:
     return "HDF5"
 
 
-def _write_npy(job: _Job) -> str:
+def _write_npy(job: _Job, output: GuardedFile) -> str:
     movie = job.movie
     header = {
         "descr": np.lib.format.dtype_to_descr(movie.dtype),
         "fortran_order": False,
         "shape": movie.shape,
     }
-    with job.partial.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in job.blocks():
-            file.write(_bytes(block))
+    np.lib.format.write_array_header_1_0(output, header)
+    for block in job.blocks():
+        output.write(_bytes(block))
     return "npy"
 
 
-def _write_raw(job: _Job) -> str:
-    with job.partial.open("wb") as file:
-        for block in job.blocks():
-            file.write(_bytes(block))
+def _write_raw(job: _Job, output: GuardedFile) -> str:
+    for block in job.blocks():
+        output.write(_bytes(block))
     return "raw"
 
 
@@ -439,10 +495,15 @@ def _describe_raw(job: _Job) -> None:
     """Say beside raw values what they are."""
     movie = job.movie
     told = {"shape": list(movie.shape), "dtype": movie.dtype.str, "axes": "tyx", ATTRIBUTE: job.record()}
-    job.path.with_name(f"{job.path.name}.json").write_text(json.dumps(told, indent=2) + "\n")
+    write_file(_description(job.path), (json.dumps(told, indent=2) + "\n").encode())
 
 
-_WRITERS: dict[Format, Callable[[_Job], str]] = {
+def _description(path: Path) -> Path:
+    """The file that says what raw values are."""
+    return path.with_name(f"{path.name}.json")
+
+
+_WRITERS: dict[Format, Callable[[_Job, GuardedFile], str]] = {
     "tiff": _write_tiff,
     "hdf5": _write_hdf5,
     "npy": _write_npy,

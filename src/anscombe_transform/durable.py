@@ -14,16 +14,20 @@ References
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "PARTIAL",
+    "GuardedFile",
     "Workspace",
+    "check_space",
     "delete",
     "disk_full",
     "make_folders",
@@ -136,6 +140,121 @@ def disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def check_space(folder: Path, needed: float, what: str) -> None:
+    """Refuse to begin what will not find room.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is written.
+    needed : float
+        Bytes; less than is needed for certain, as what is measured may be an estimate.
+    what : str
+        What needs them, for the message.
+
+    Raises
+    ------
+    OSError
+        With the error number of a full disk.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"{what} needs about {needed / 1e6:,.1f} MB, and {folder} has {free / 1e6:,.1f} MB free: make "
+            "room, or write to another disk",
+        )
+
+
+class GuardedFile(io.RawIOBase):
+    """A new file for libraries to write that don't stand a failing disk: HDF5 ends the process by a signal.
+
+    The first error is kept, and what is written after it is dropped as if it had been written; `check` raises
+    it. To be called whenever something was written, and after the library has closed its file.
+
+    Attributes
+    ----------
+    error : OSError or None
+        The first error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.error: OSError | None = None
+        self._file = path.open("xb+", buffering=0)
+        self._end = 0
+
+    def check(self) -> None:
+        """Raise what has gone wrong so far."""
+        if self.error is not None:
+            raise self.error
+
+    def readable(self) -> bool:
+        """Libraries read again what they wrote."""
+        return True
+
+    def writable(self) -> bool:
+        """That is what it is for."""
+        return True
+
+    def seekable(self) -> bool:
+        """Headers are completed at the end."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; zeros where writing has failed."""
+        view = memoryview(buffer).cast("B")
+        found = self._file.readinto(view) or 0
+        if self.error is not None and found < len(view):
+            view[found:] = bytes(len(view) - found)
+            self._file.seek(len(view) - found, os.SEEK_CUR)
+            found = len(view)
+        return found
+
+    def write(self, data: Any) -> int:
+        """Write all of the data, or keep the error."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self.error is None:
+            try:
+                done += self._file.write(view[done:])
+            except OSError as error:
+                self.error = error
+        if done < len(view):
+            self._file.seek(len(view) - done, os.SEEK_CUR)
+        self._end = max(self._end, self._file.tell())
+        return len(view)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place; the end is where it would be without an error."""
+        if whence == os.SEEK_END:
+            return self._file.seek(self._end + offset)
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        """Make it shorter or longer."""
+        size = self.tell() if size is None else size
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        self._end = size
+        return size
+
+    def close(self) -> None:
+        """Close the file, which may be the first to hear of an error."""
+        if not self.closed:
+            try:
+                self._file.close()
+            except OSError as error:
+                self.error = self.error or error
+        super().close()
 
 
 class Workspace:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.compression import CompressionResult, compress
 from anscombe_transform.compression.arrays import stored_bytes
-from anscombe_transform.compression.destination import check_apart, check_replaceable
+from anscombe_transform.compression.destination import check_apart, check_name, check_replaceable
 from anscombe_transform.durable import Workspace, delete, sync
 from anscombe_transform.movies import Movie, open_movie
 
@@ -125,6 +125,7 @@ def write_ome_zarr(
     if isinstance(pyramid, bool) or not isinstance(pyramid, int) or pyramid < 0:
         raise ValueError(f"pyramid must be a number of levels, 0 or more, got {pyramid!r}")
     path = Path(store)
+    check_name(str(store))
     work = Workspace(path, "image")
     resume = bool(options.get("resume"))
     _check_place(work, overwrite, resume, begun=os.path.lexists(work.folder))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from anscombe_transform.calibration import Reason, Sensitivity
 from anscombe_transform.compression import describe, verify
 from anscombe_transform.compression.results import size_text
+from anscombe_transform.durable import make_folders, write_file
 from anscombe_transform.movies import open_movie
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def write_report(
     Raises
     ------
     FileNotFoundError, ValueError
-        There is no Zarr array, or it has no Anscombe codec.
+        There is no Zarr array, it has no Anscombe codec, or `path` doesn't end with ``.html``.
     VerificationError
         Stored values can't be read.
     ImportError
@@ -113,6 +114,7 @@ def write_report(
     ...     print(page.read_text(encoding="utf-8").splitlines()[0])
     <!doctype html>
     """
+    _check_name(path)
     render = _template()
     found = describe(stored)
     if found.codec is None:
@@ -182,6 +184,7 @@ def write_calibration_report(
     ...     print(page.read_text(encoding="utf-8").count("<img"))
     1
     """
+    _check_name(path)
     render = _template()
     pictures = _Drawing(progress)
     sections = [
@@ -545,9 +548,16 @@ def _template() -> Callable[..., str]:
 
 def _write(path: str | os.PathLike[str], page: str) -> Path:
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    make_folders(path.parent)
+    write_file(path, page.encode("utf-8"))
     return path
+
+
+def _check_name(path: str | os.PathLike[str]) -> None:
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"a report is an HTML page, and its name must end with .html, got {os.fspath(path)!r}"
+        )
 
 
 # --- figures and sizes --------------------------------------------------------------------------------------

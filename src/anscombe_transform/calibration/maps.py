@@ -16,9 +16,11 @@ References
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from anscombe_transform.calibration.line import Bools, Floats
 from anscombe_transform.calibration.sampling import choose_segments
 from anscombe_transform.calibration.sensitivity import Sensitivity
 from anscombe_transform.calibration.statistics import SEGMENT_FRAMES, MovieLike
+from anscombe_transform.durable import write_file
 
 # Frames that a gain map is read from unless more are asked for.
 _DEFAULT_FRAMES = 1024
@@ -108,7 +111,9 @@ class PixelMaps:
         for name in ("offset", "read_variance", "gain"):
             if (values := getattr(self, name)) is not None:
                 arrays[name] = values
-        np.savez_compressed(path, **arrays)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_file(Path(path), content.getvalue())
 
 
 def pixel_maps(

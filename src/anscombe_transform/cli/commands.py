@@ -293,7 +293,7 @@ def calibrate(
 
 
 def _check_suffix(option: str, path: Path | None, known: tuple[str, ...]) -> None:
-    """Refuse a name for a picture that can't be drawn, before a long calibration."""
+    """Refuse a name that says something else than what is written, before long work."""
     if path is not None and path.suffix.lower() not in known:
         endings = " or ".join([", ".join(known[:-1]), known[-1]] if known[1:] else known)
         raise ValueError(f"{option} must end with {endings}, got {str(path)!r}")
@@ -590,6 +590,7 @@ def report(
     Example: anscombe report movie.zarr -o report.html
     """
     with one_line_errors(), bar() as progress:
+        _check_suffix("--output", page, _PAGES)
         path = anscombe_transform.write_report(
             stored, page, against=against, partial=partial, progress=progress
         )

@@ -32,7 +32,15 @@ from anscombe_transform.movies.zarr_groups import ATTRIBUTE, is_zarr
 if TYPE_CHECKING:
     from anscombe_transform.movies import Movie
 
-__all__ = ["Destination", "Folder", "Store", "check_apart", "check_replaceable", "destination_of"]
+__all__ = [
+    "Destination",
+    "Folder",
+    "Store",
+    "check_apart",
+    "check_name",
+    "check_replaceable",
+    "destination_of",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -217,6 +225,62 @@ class Store:
 
 Destination = Folder | Store
 
+_FILES = (
+    *(
+        ".tif",
+        ".tiff",
+        ".btf",
+        ".tf2",
+        ".tf8",
+        ".h5",
+        ".hdf5",
+        ".hdf",
+        ".he5",
+        ".nwb",
+        ".npy",
+        ".npz",
+        ".mat",
+    ),
+    *(
+        ".fits",
+        ".fit",
+        ".fts",
+        ".raw",
+        ".bin",
+        ".dat",
+        ".czi",
+        ".lif",
+        ".nd2",
+        ".avi",
+        ".mp4",
+        ".mov",
+        ".zip",
+    ),
+    *(".gz", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst", ".fz", ".png", ".jpg", ".jpeg", ".gif", ".pdf"),
+    *(".svg", ".html", ".htm", ".json", ".csv", ".txt"),
+)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that says something else than what it is given to, a Zarr array or a folder of them.
+
+    Raises
+    ------
+    ValueError
+    """
+    last = name.rstrip("/\\").replace("\\", "/").rpartition("/")[2].lower()
+    suffix = next((suffix for suffix in _FILES if last.endswith(suffix)), None)
+    if suffix is None:
+        return
+    plain = name.rstrip("/\\")[: -len(suffix)]
+    plain = plain[: -len(".zarr")] if plain.lower().endswith(".zarr") else plain
+    remedy = f"name it {plain}.zarr"
+    if suffix == ".zip":
+        remedy += ", and pack it when it is finished"
+    elif suffix in (".tif", ".tiff", ".btf", ".h5", ".hdf5", ".npy", ".raw"):
+        remedy += f"; `anscombe decompress {plain}.zarr {name}` makes a file of it"
+    raise ValueError(f"{name} is the name of a file, and what is written is a Zarr array, a folder: {remedy}")
+
 
 def check_replaceable(path: Path, *, overwrite: bool, image: bool = False) -> None:
     """Refuse to overwrite what is no array of Zarr.
@@ -309,4 +373,6 @@ def destination_of(store: Any, storage_options: dict[str, Any] | None) -> Destin
     path = local_path(store)
     if path is not None and not path.name:
         raise ValueError(f"store must name the folder that is to be written, got {str(store)!r}")
+    if isinstance(store, str | os.PathLike):
+        check_name(str(store))
     return Store(store, storage_options) if path is None else Folder(path)
