@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from anscombe_transform.analysis import destabilize, stabilize
     from anscombe_transform.batch import compress_all, find_recordings
     from anscombe_transform.calibration import (
+        Agreement,
+        ConstantsMismatch,
         NoiseStatistics,
         Sensitivity,
         UntrustworthyCalibration,
@@ -40,10 +42,12 @@ if TYPE_CHECKING:
     from anscombe_transform.transformer import AnscombeTransformer
 
 _HOME = {
+    "Agreement": "anscombe_transform.calibration",
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
     "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
     "Camera": "anscombe_transform.simulated_camera",
     "AnscombeTransformer": "anscombe_transform.transformer",
+    "ConstantsMismatch": "anscombe_transform.calibration",
     "DamagedChunkError": "anscombe_transform.codec.entropy",
     "FrameCoder": "anscombe_transform.codec.frames_zarr_v3",
     "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
@@ -76,10 +80,12 @@ _HOME = {
 _MODULES = ("codec", "diagnostics")
 
 __all__ = [
+    "Agreement",
     "AnscombeTransformV2",
     "AnscombeTransformV3",
     "AnscombeTransformer",
     "Camera",
+    "ConstantsMismatch",
     "DamagedChunkError",
     "FrameCoder",
     "FrameCoderV2",

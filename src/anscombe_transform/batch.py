@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from anscombe_transform.calibration import UntrustworthyCalibration, compute_sensitivity
+from anscombe_transform.calibration import (
+    ConstantsMismatch,
+    UntrustworthyCalibration,
+    compute_sensitivity,
+)
 from anscombe_transform.compression import compress, describe
 from anscombe_transform.compression.destination import check_name
 from anscombe_transform.layouts import write_ome_zarr
@@ -317,6 +321,8 @@ def _compress_one(source: str, store: Path, resume: bool, options: dict[str, Any
     except UntrustworthyCalibration as error:
         reasons = [r.message for r in error.sensitivity.reasons if r.severity == "refusal"]
         return BatchItem(source, str(store), "refused", message=_one_line(" ".join(reasons)))
+    except ConstantsMismatch as error:
+        return BatchItem(source, str(store), "refused", message=_one_line(str(error)))
     except Exception as error:  # a bad file has its own kind of error in every reader; the next may be good
         return BatchItem(source, str(store), "failed", message=_one_line(str(error) or type(error).__name__))
     return BatchItem(source, str(store), "compressed", result)

@@ -18,13 +18,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import Reason, Sensitivity
 from anscombe_transform.compression import describe, verify
-from anscombe_transform.compression.results import size_text
+from anscombe_transform.compression.results import (
+    agreement_of,
+    agreement_text,
+    bound_text,
+    size_text,
+)
 from anscombe_transform.durable import make_folders, write_file
 from anscombe_transform.movies import open_movie
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from anscombe_transform.calibration import Agreement
     from anscombe_transform.compression import StoredMovie, Verification
     from anscombe_transform.diagnostics.decision import Decision
     from anscombe_transform.movies import Movie, SupportsMovie
@@ -287,6 +293,7 @@ def write_decision_report(decision: Decision, path: str | os.PathLike[str]) -> P
 
 _VERDICTS = {
     "trustworthy": "The movie shows how its detector turns photons into numbers; the constants can be used.",
+    "given": "The constants were given, not measured: compare them with a movie before you rely on them.",
     "caution": "The constants can be used, but the reasons below bear on them: read these first.",
     "refused": "The movie doesn't reveal its noise, so nothing can be read from it; the reasons say why.",
 }
@@ -306,7 +313,21 @@ def _status(found: StoredMovie, verification: Verification | None) -> _Status:
     ok = verification.ok if verification is not None else _noted(found, "verification").get("ok")
     if ok is None:
         return _Status("not verified", "care")
-    return _Status("verified, value by value", "good") if ok else _Status("beyond its bound", "bad")
+    if not ok:
+        return _Status("beyond its bound", "bad")
+    agreement = _agreement(found, verification)
+    if agreement is None or not agreement.checked:
+        return _Status("verified against constants that were not checked", "care")
+    if agreement.verdict == "contradicts":
+        return _Status("constants contradict the movie", "bad")
+    return _Status("verified, value by value", "good")
+
+
+def _agreement(found: StoredMovie, verification: Verification | None) -> Agreement | None:
+    """The agreement that was measured just now, or else when the array was written."""
+    if verification is not None and verification.agreement is not None:
+        return verification.agreement
+    return agreement_of(found.provenance)
 
 
 def _verdict_status(verdict: str) -> _Status:
@@ -317,7 +338,7 @@ def _verdict_status(verdict: str) -> _Status:
 def _lead(found: StoredMovie, verification: Verification | None) -> str:
     smaller = f"{found.ratio:.2f} times smaller than the movie's {size_text(found.raw_bytes)}"
     bound = _noted(found, "bound").get("noise_std")
-    within = "" if bound is None else f" of {bound:.2f} standard deviations of its noise"
+    within = "" if bound is None else f": {bound_text(bound, _agreement(found, verification))}"
     if verification is not None:
         if not verification.ok:
             return f"{smaller}. {verification}."
@@ -390,14 +411,15 @@ def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
     bound, noted = _noted(found, "bound"), _noted(found, "verification")
     beta = (found.codec or {}).get("beta", 0.5)
     rows = [
-        ("step of the codes", f"{beta:g} standard deviations of the noise"),
+        ("agreement of constants and movie", agreement_text(_agreement(found, verification))),
+        ("step of the codes", f"{beta:g} standard deviations of the noise that the constants imply"),
         ("noise variance added", f"{100 * beta**2 / 12:.2g} %"),
     ]
     if bound:
         rows += [
-            ("largest error", f"{bound['noise_std']:.2f} standard deviations of the noise at a value"),
-            ("the same at the darkest value", f"{bound['at_minimum']:.4g} signal units"),
-            ("the same at the brightest value", f"{bound['at_maximum']:.4g} signal units"),
+            ("largest error", bound_text(bound["noise_std"], _agreement(found, verification))),
+            ("largest error at the darkest value", f"{bound['at_minimum']:.4g} signal units"),
+            ("largest error at the brightest value", f"{bound['at_maximum']:.4g} signal units"),
         ]
     if noted:
         rows += [
@@ -408,10 +430,16 @@ def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
             rows.append(("clipped as asked", f"{noted['clipped']:,} values"))
     if verification is not None:
         rows.append(("compared for this page", str(verification)))
+    agreement = _agreement(found, verification)
+    inside = (
+        ", so what is lost lies inside the noise"
+        if agreement is not None and agreement.verdict in ("agrees", "differs")
+        else " that the constants imply"
+    )
     return _Section(
         "What was kept",
         text="Each value is stored as the nearest of a row of levels that lie closer together than the noise "
-        "at their brightness, so what is lost lies inside the noise.",
+        f"at their brightness{inside}.",
         rows=tuple(rows),
     )
 

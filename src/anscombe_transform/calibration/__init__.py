@@ -22,12 +22,14 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``known``        what they, or a data sheet, add to the result
 ``maps``         the constants of every pixel
 ``sensitivity``  the result
+``references``   whether constants agree with a movie
 """
 
 from anscombe_transform.calibration.compute import compute_sensitivity
 from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.flats import compute_sensitivity_from_flats
 from anscombe_transform.calibration.maps import PixelMaps
+from anscombe_transform.calibration.references import Agreement, ConstantsMismatch
 from anscombe_transform.calibration.sensitivity import (
     Evidence,
     Reason,
@@ -39,6 +41,8 @@ from anscombe_transform.calibration.sensitivity import (
 from anscombe_transform.calibration.statistics import NoiseStatistics
 
 __all__ = [
+    "Agreement",
+    "ConstantsMismatch",
     "Evidence",
     "NoiseStatistics",
     "PixelMaps",

@@ -15,10 +15,11 @@ from anscombe_transform.transform import beta_for, check_detector
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration.maps import PixelMaps
+    from anscombe_transform.calibration.references.agreement import Agreement
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 
-Verdict = Literal["trustworthy", "caution", "refused"]
+Verdict = Literal["trustworthy", "given", "caution", "refused"]
 Severity = Literal["note", "caution", "refusal"]
 Interval = tuple[float, float]
 
@@ -51,8 +52,8 @@ class UntrustworthyCalibration(ValueError):
         super().__init__(
             "this movie cannot be calibrated: "
             + " ".join(f"[{reason.code}] {reason.message}" for reason in refusals)
-            + " (on_refusal='return' gives the figures all the same; "
-            "Sensitivity.from_known takes constants from a data sheet)"
+            + " (on_refusal='return' gives the figures all the same; Sensitivity.from_known takes "
+            "constants that are known otherwise, which compress then checks against the movie's noise)"
         )
 
 
@@ -81,6 +82,11 @@ class Reason:
     code: str
     message: str
     severity: Severity = "note"
+
+
+_GIVEN = Reason(
+    "known_constants", "the constants were given, not measured; `agreement` compares them with a movie."
+)
 
 
 class NothingToMeasure(Exception):
@@ -224,8 +230,9 @@ class Sensitivity:
         Standard deviation of the signal without light, in signal units.
     conversion_gain_interval, zero_level_interval : (float, float)
         95 % intervals.
-    verdict : {"trustworthy", "caution", "refused"}
-        Whether to build on these figures.
+    verdict : {"trustworthy", "given", "caution", "refused"}
+        Whether to build on these figures; "given" where they were not measured, so that nothing is known
+        about them until `agreement` compares them with a movie.
     reasons : tuple of Reason
         What the verdict rests on.
     transfer_curve : TransferCurve
@@ -259,8 +266,8 @@ class Sensitivity:
     >>> sensitivity.variance_intercept
     92.0
     >>> print(sensitivity)
-    gain 2 signal/photon, zero 100, read noise 4; verdict: trustworthy
-      known_constants: the constants were given, not measured.
+    gain 2 signal/photon, zero 100, read noise 4; verdict: given
+      known_constants: the constants were given, not measured; `agreement` compares them with a movie.
     """
 
     conversion_gain: float
@@ -283,17 +290,26 @@ class Sensitivity:
     maps: PixelMaps | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def from_known(cls, *, conversion_gain: float, zero_level: float, read_noise: float = 0.0) -> Sensitivity:
-        """Take constants from a data sheet or an earlier calibration.
+    def from_known(
+        cls,
+        *,
+        conversion_gain: float,
+        zero_level: float,
+        read_noise: float = 0.0,
+        excess_noise: float = 1.0,
+    ) -> Sensitivity:
+        """Take constants from a data sheet or an earlier calibration; the verdict is "given".
 
         Parameters
         ----------
         conversion_gain : float
-            Signal units per photon, finite and > 0.
+            Signal units per photon, finite and > 0: the effective gain, which includes the excess noise.
         zero_level : float
             Mean signal without light, finite.
         read_noise : float
             Standard deviation of the signal without light, in signal units, finite and ≥ 0.
+        excess_noise : float
+            Excess noise factor F², finite and ≥ 1; 2 for an EMCCD at high gain.
 
         Raises
         ------
@@ -302,6 +318,8 @@ class Sensitivity:
         """
         conversion_gain, zero_level, read_noise, _ = check_detector(conversion_gain, zero_level, read_noise)
         intercept = float(zero_level) - float(read_noise) ** 2 / float(conversion_gain)
+        if isinstance(excess_noise, bool) or not (math.isfinite(excess_noise) and excess_noise >= 1):
+            raise ValueError(f"excess_noise must be a finite number >= 1, got {excess_noise!r}")
         return cls(
             conversion_gain=float(conversion_gain),
             zero_level=float(zero_level),
@@ -310,11 +328,13 @@ class Sensitivity:
             conversion_gain_interval=(float(conversion_gain),) * 2,
             zero_level_interval=(float(zero_level),) * 2,
             variance_intercept_interval=(intercept, intercept),
-            verdict="trustworthy",
-            reasons=(Reason("known_constants", "the constants were given, not measured."),),
+            verdict="given",
+            reasons=(_GIVEN,),
             transfer_curve=TransferCurve.empty(),
             method="known",
             zero_level_method="known",
+            excess_noise=float(excess_noise),
+            excess_noise_method="third cumulant" if excess_noise == 1 else "known",
         )
 
     @classmethod
@@ -418,6 +438,45 @@ class Sensitivity:
         from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3 as Codec3
 
         return Codec3(**fields_of(configuration))
+
+    def agreement(self, movie: Any, *, codec: Any = None, mask: ArrayLike | None = None) -> Agreement:
+        """Measure how far the noise of a movie is from what these constants say.
+
+        Parameters
+        ----------
+        movie : path or array_like, shape (time, y, x)
+            As `compute_sensitivity` takes it, of any size; about 100 frames are read.
+        codec : AnscombeTransformV2 or AnscombeTransformV3, optional
+            A codec whose codes are checked as well; it must hold the movie's values.
+        mask : array_like of bool, shape (y, x), optional
+            True where pixels may be used.
+
+        Returns
+        -------
+        Agreement
+            Measured over expected noise variance, by brightness and in all, with intervals and a verdict.
+
+        Raises
+        ------
+        UntrustworthyCalibration
+            This calibration was refused, so that there are no constants to compare.
+        ValueError, TypeError, FileNotFoundError
+            As `open_movie` raises them.
+
+        Examples
+        --------
+        >>> from anscombe_transform import simulate_movie
+        >>> movie, _ = simulate_movie((60, 64, 64), conversion_gain=90, zero_level=50, rng=0)
+        >>> data_sheet = Sensitivity.from_known(conversion_gain=270, zero_level=50)
+        >>> found = data_sheet.agreement(movie)
+        >>> found.verdict, round(found.gain_factor, 1)
+        ('contradicts', 0.3)
+        """
+        from anscombe_transform.calibration.references.agreement import measure_agreement
+        from anscombe_transform.movies.opening import open_movie
+
+        with open_movie(movie) as opened:
+            return measure_agreement(opened, self, codec=codec, mask=mask)
 
     def usable_constants(self) -> tuple[float, float, float]:
         """Return conversion gain, zero level and read noise.
@@ -531,6 +590,9 @@ class Sensitivity:
             elif name in given and field_.type == "Interval":
                 low, high = given[name]
                 given[name] = (_number(low), _number(high))
+        if given.get("method") == "known" and given["verdict"] == "trustworthy":
+            # As versions wrote it that believed given constants.
+            given["verdict"] = "given"
         given["reasons"] = tuple(Reason(**reason) for reason in given["reasons"])
         given["transfer_curve"] = TransferCurve.from_dict(given["transfer_curve"])
         given["rejected"] = tuple(

@@ -37,7 +37,9 @@ class MovieView:
 
 
 def view_movie(array: Any, axis: int, channel_axis: int | None = None, channel: int = 0) -> MovieLike:
-    """One channel of an array as a movie (time, y, x); a dask array stays one."""
+    """One channel of an array as a movie (time, y, x); a dask array stays one, also inside a `Movie`."""
+    if getattr(array, "_dask", None) is not None:
+        array = array.to_dask()
     if hasattr(array, "chunks") and type(array).__module__.partition(".")[0] == "xarray":
         # Dask inside, or read through the labelled array, which reads no more than is asked for.
         array = array if array.chunks is None else array.data

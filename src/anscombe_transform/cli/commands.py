@@ -20,6 +20,7 @@ from anscombe_transform.cli.output import (
     ExitCode,
     bar,
     each,
+    mismatched,
     one_line_errors,
     print_json,
     print_results,
@@ -27,11 +28,12 @@ from anscombe_transform.cli.output import (
     stop,
 )
 from anscombe_transform.compression import VerificationError, describe
+from anscombe_transform.compression.results import is_mismatch_accepted
 
 _EXIT_CODES = (
-    "Exit codes: 0 done, 1 stored values are not within their bound, 2 wrong usage or input, "
-    "3 the calibration was refused, 4 some of several inputs failed. With ANSCOMBE_TRACEBACK=1 in the "
-    "environment an error shows where in the program it arose."
+    "Exit codes: 0 done, 1 stored values are not within their bound, 2 wrong usage or input, 3 the "
+    "calibration was refused or contradicts the movie, 4 some of several inputs failed. With "
+    "ANSCOMBE_TRACEBACK=1 in the environment an error shows where in the program it arose."
 )
 _SOURCES = (
     "TIFF, HDF5 and NWB (movie.h5, or movie.h5::/dataset where it holds several), .npy, .npz, FITS, a Zarr "
@@ -68,7 +70,10 @@ _Partial = Annotated[
 ]
 _Gain = Annotated[
     float | None,
-    typer.Option(help="Known gain in signal units per photon, with --zero-level; no calibration then."),
+    typer.Option(
+        help="Known gain in signal units per photon, with --zero-level, instead of a calibration; it is "
+        "compared with the movie's noise."
+    ),
 ]
 _ZeroLevel = Annotated[float | None, typer.Option(help="Known signal without light.")]
 _ReadNoise = Annotated[
@@ -343,9 +348,18 @@ def compress(
     excess_noise: _ExcessNoise = None,
     dark: _Dark = None,
     calibration: _Calibration = None,
+    accept_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--accept-mismatch",
+            help="Write the movie although the given constants contradict its noise; the array records it.",
+        ),
+    ] = False,
     beta: Annotated[
         float,
-        typer.Option(help="Step of the codes in standard deviations of the noise; an error is at most half."),
+        typer.Option(
+            help="Step of the codes in standard deviations of the noise; 0.5 adds 2 % to the noise variance."
+        ),
     ] = 0.5,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Read back and compare every value.")
@@ -359,9 +373,12 @@ def compress(
 
     Any program that reads Zarr through zarr-python opens the arrays once this package is installed.
 
-    A refused calibration stops with exit code 3, unless --gain and --zero-level, or a --calibration of other
-    frames, are given. Of several movies each is calibrated for itself, a bad one is passed over, and the end
-    says which; the exit code is 4 then.
+    A refused calibration stops with exit code 3. Constants that are known otherwise can be given with --gain
+    and --zero-level, or a --calibration of other frames. They are compared with the noise of the movie, and
+    stop with exit code 3 as well if they contradict it, unless --accept-mismatch is given.
+
+    Of several movies each is calibrated for itself, a bad one is passed over, and the end says which; the
+    exit code is 4 then.
 
     Example: anscombe compress movie.tif movie.zarr
 
@@ -384,6 +401,7 @@ def compress(
             pyramid=pyramid or None,
             partial=partial,
             threads=threads,
+            accept_mismatch=accept_mismatch,
             sensitivity=_known(gain, zero_level, read_noise, excess_noise, dark, calibration),
         )
         if gain is None and calibration is None:
@@ -462,7 +480,8 @@ def _known(
     return Sensitivity.from_known(
         conversion_gain=gain,
         zero_level=zero_level,
-        **_given(read_noise=read_noise, excess_noise=excess_noise),
+        read_noise=0.0 if read_noise is None else read_noise,
+        excess_noise=1.0 if excess_noise is None else excess_noise,
     )
 
 
@@ -518,7 +537,12 @@ def verify(
 ) -> None:
     """Compare every value of stored arrays with the source, or with the checksums that were noted.
 
-    Exit code 1 if a value is beyond its bound.
+    With --against, the noise of the movie is also compared with the constants behind the bound, and errors
+    are given in standard deviations of the measured noise. Without it, checksums tell whether the values are
+    those that were written, and nothing about the source.
+
+    Exit code 1 if a value is beyond its bound, 3 if the constants contradict the movie and that was not
+    accepted when it was written.
 
     Example: anscombe verify movie.zarr --against movie.tif
     """
@@ -534,6 +558,9 @@ def verify(
             documents[name] = found.to_dict()
         if not found.ok:
             raise VerificationError(str(found), found)
+        contradicted = found.agreement is not None and found.agreement.verdict == "contradicts"
+        if contradicted and not is_mismatch_accepted(name):
+            raise mismatched(str(found))
         documents.setdefault(name, str(found))
 
     with one_line_errors(), _cluster(scheduler):

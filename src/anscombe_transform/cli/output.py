@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from anscombe_transform.calibration import Sensitivity, UntrustworthyCalibration
+from anscombe_transform.calibration import ConstantsMismatch, Sensitivity, UntrustworthyCalibration
 from anscombe_transform.compression import VerificationError
 
 
@@ -78,8 +78,17 @@ def _as_failure() -> Iterator[None]:
     try:
         yield
     except UntrustworthyCalibration as error:
-        remedy = "; known constants can be given with --gain and --zero-level"
+        remedy = (
+            "; constants that are known otherwise can be given with --gain and --zero-level, and are then "
+            "compared with the noise of this movie"
+        )
         raise refused(error.sensitivity, remedy) from error
+    except ConstantsMismatch as error:
+        raise mismatched(
+            f"the constants contradict this movie: {error.agreement.message} Leave them out, so that the "
+            "movie is calibrated by itself, correct them, or store it all the same with --accept-mismatch, "
+            "which the array records"
+        ) from error
     except VerificationError as error:
         raise Failure(str(error), ExitCode.FAILED_VERIFICATION) from error
     except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
@@ -95,6 +104,11 @@ def refused(sensitivity: Sensitivity, remedy: str = "") -> Failure:
     return Failure(
         f"the calibration was refused: {reasons.rstrip('.')}{remedy}", ExitCode.REFUSED_CALIBRATION
     )
+
+
+def mismatched(message: str) -> Failure:
+    """The failure that constants are which contradict the movie."""
+    return Failure(message, ExitCode.REFUSED_CALIBRATION)
 
 
 def say(failure: Failure, about: str = "") -> None:

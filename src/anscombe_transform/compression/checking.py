@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from anscombe_transform.calibration import Sensitivity
+from anscombe_transform.calibration.references.agreement import measure_agreement
 from anscombe_transform.compression.arrays import codec_of, name_of, open_array
 from anscombe_transform.compression.block import read_back, stored_checksums
 from anscombe_transform.compression.cluster import cluster_for, finished_on
 from anscombe_transform.compression.comparison import Comparison
 from anscombe_transform.compression.journal import from_hex
 from anscombe_transform.compression.layout import Layout
-from anscombe_transform.compression.notes import CHECKSUM
+from anscombe_transform.compression.notes import CHECKSUM, largest_error
 from anscombe_transform.compression.progress import Progress, reporting
-from anscombe_transform.compression.results import Verification, merged
+from anscombe_transform.compression.results import Verification, measured_bound, merged
+from anscombe_transform.compression.sampling import Extent
 from anscombe_transform.compression.threads import count_workers, finished, in_order, in_threads
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE
@@ -194,7 +198,8 @@ def _against_source(array: Any, name: str, original: Any, partial: bool, place: 
         if dtype not in (movie.dtype, "float32"):
             raise ValueError(f"the original has values of type {movie.dtype}, the stored array {array.dtype}")
         layout = _layout_of(array)
-        return place.compare(_WithSource(array, layout), movie, layout.spans)
+        found = place.compare(_WithSource(array, layout), movie, layout.spans)
+        return _with_agreement(found, movie, codec, dict(array.attrs).get(ATTRIBUTE))
 
 
 def _against_checksums(array: Any, name: str, place: _Place) -> Verification:
@@ -236,7 +241,37 @@ def _against_decoded(
         def compare(start: int, stop: int) -> Verification:
             return comparison.compare(movie.frames(start, stop), values.frames(start, stop), start)
 
-        return merged(in_threads(compare, spans, workers, report, "verify"))
+        found = merged(in_threads(compare, spans, workers, report, "verify"))
+        return _with_agreement(found, movie, codec, None)
+
+
+def _with_agreement(found: Verification, movie: Movie, codec: Any, noted: Any) -> Verification:
+    """What was found, with what the bound is worth by the noise that the source shows."""
+    noted = noted if isinstance(noted, dict) else {}
+    plan = codec.plan
+    agreement = measure_agreement(movie, _constants_of(plan, noted))
+    bound = (noted.get("bound") or {}).get("noise_std")
+    if bound is None:
+        bound = largest_error(plan, Extent(plan.lowest, plan.highest, False))
+    bound = measured_bound(bound, agreement)
+    return replace(found, agreement=agreement, error_in_noise=None if math.isnan(bound) else bound)
+
+
+def _constants_of(plan: Any, noted: dict[str, Any]) -> Sensitivity:
+    """The constants of a codec; those noted beside it say more, if they are the same."""
+    curve = plan.curve
+    try:
+        sensitivity = Sensitivity.from_dict(noted["sensitivity"])
+    except (KeyError, TypeError, ValueError):
+        sensitivity = None
+    if sensitivity is not None and (sensitivity.conversion_gain, sensitivity.zero_level) == (
+        curve.conversion_gain,
+        curve.zero_level,
+    ):
+        return sensitivity
+    return Sensitivity.from_known(
+        conversion_gain=curve.conversion_gain, zero_level=curve.zero_level, read_noise=curve.read_noise
+    )
 
 
 def _layout_of(array: Any) -> Layout:

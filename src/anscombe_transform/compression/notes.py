@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from anscombe_transform.calibration import Sensitivity
+    from anscombe_transform.calibration import Agreement, Sensitivity
     from anscombe_transform.codec.anscombe import Plan
     from anscombe_transform.compression.arrays import Codec
     from anscombe_transform.compression.journal import Record
@@ -30,6 +30,7 @@ def first_notes(
     sensitivity: Sensitivity,
     plan: Plan,
     *,
+    agreement: Agreement | None,
     parameters: dict[str, Any],
     sample_checksum: str,
 ) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def first_notes(
             "complete": False,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "sensitivity": sensitivity.to_dict(),
+            "agreement": None if agreement is None else _agreement(agreement),
             "format": plan.configuration.format,
             "beta": plan.curve.beta,
             "parameters": parameters,
@@ -55,6 +57,11 @@ def first_notes(
             "verification": None,
         }
     )
+
+
+def _agreement(agreement: Agreement) -> dict[str, Any]:
+    """How far the movie's noise is from that of the constants, and whether that was accepted."""
+    return agreement.to_dict() | {"accepted_mismatch": agreement.verdict == "contradicts"}
 
 
 def last_notes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.compression.arrays import (
@@ -19,7 +19,7 @@ from anscombe_transform.compression.notes import codec_summary, json_document
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 
 if TYPE_CHECKING:
-    from anscombe_transform.calibration import Sensitivity
+    from anscombe_transform.calibration import Agreement, Sensitivity
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 
@@ -91,6 +91,12 @@ class Verification:
         counts the values of the blocks that don't, and `index` is where the first of those begins.
     chunk : tuple of int or None
         The chunk in which `index` lies, counted in chunks along every axis.
+    agreement : Agreement or None
+        The noise of the source compared with that of the codec's constants, where there is a source. The
+        bound is made of these constants, so that it means what it says only where they agree.
+    error_in_noise : float or None
+        Largest error that a value can have, in standard deviations of the noise that was measured in the
+        source; None where it was not measured.
 
     Examples
     --------
@@ -115,6 +121,8 @@ class Verification:
     stored: float | None = None
     against: Literal["source", "checksums"] = "source"
     chunk: tuple[int, ...] | None = None
+    agreement: Agreement | None = field(default=None, compare=False)
+    error_in_noise: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         where = "" if self.chunk is None else f", in chunk {self.chunk}"
@@ -132,15 +140,24 @@ class Verification:
                 f"{_number(self.stored)}"
             )
         clipped = f", {self.clipped:,} were clipped as asked" if self.clipped else ""
-        return (
+        found = (
             f"all {self.compared:,} values are within the bound{clipped}; the largest error is "
             f"{_number(self.max_error)} signal units"
         )
+        return found if self.agreement is None else found + self._noise_text(self.agreement)
+
+    def _noise_text(self, agreement: Agreement) -> str:
+        """What the bound is worth, by the noise that was measured."""
+        if agreement.verdict == "unchecked":
+            return f". The constants behind the bound were not checked: {agreement.message}"
+        within = f", and no error exceeds {self.error_in_noise:.2f} measured standard deviations of the noise"
+        if agreement.verdict == "contradicts":
+            return f"{within}. But the constants behind the bound CONTRADICT the movie: {agreement.message}"
+        return within if agreement.verdict == "agrees" else f"{within}. Note: {agreement.message}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types."""
-        document = asdict(self)
-        return json_document(document)
+        return json_document(asdict(self))
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Verification:
@@ -149,6 +166,8 @@ class Verification:
         for name in ("index", "chunk"):
             if known.get(name) is not None:
                 known[name] = tuple(known[name])
+        if known.get("agreement") is not None:
+            known["agreement"] = _agreement(known["agreement"])
         return cls(**known)
 
 
@@ -232,8 +251,11 @@ class StoredMovie:
             details.append(f"read noise {c['read_noise']:g}")
         lines.append(f"  codec         {c['name']}, {c['encoded_dtype']} codes: {', '.join(details)}")
         noted = self.provenance or {}
+        agreement = agreement_of(noted)
         if bound := noted.get("bound"):
-            lines.append(f"  bound         {_bound_text(bound['noise_std'])}")
+            lines.append(f"  bound         {bound_text(bound['noise_std'], agreement)}")
+        if noted:
+            lines.append(f"  agreement     {agreement_text(agreement)}")
         if sensitivity := noted.get("sensitivity"):
             lines.append(f"  calibration   {sensitivity.get('verdict')}")
             lines += [f"                - {reason['message']}" for reason in sensitivity.get("reasons", ())]
@@ -271,9 +293,12 @@ class CompressionResult:
     codec : AnscombeTransformV2 or AnscombeTransformV3
         The codec that the values went through.
     bound : float
-        Largest error that a value of the movie can have, in standard deviations of the noise at that value.
+        Largest error that a value of the movie can have, in standard deviations of the noise that the
+        constants imply at that value.
     verification : Verification or None
         None if it was not asked for.
+    agreement : Agreement or None
+        The noise of the movie compared with that of the constants.
 
     Examples
     --------
@@ -294,11 +319,17 @@ class CompressionResult:
     codec: Codec
     bound: float
     verification: Verification | None
+    agreement: Agreement | None = None
 
     @property
     def ratio(self) -> float:
         """How many times smaller the stored movie is."""
         return self.raw_bytes / self.stored_bytes
+
+    @property
+    def measured_bound(self) -> float:
+        """Largest error in standard deviations of the measured noise; NaN where it was not measured."""
+        return measured_bound(self.bound, self.agreement)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON types; the codec without its decode table."""
@@ -314,6 +345,8 @@ class CompressionResult:
                 "sensitivity": self.sensitivity.to_dict(),
                 "codec": codec_summary(self.codec),
                 "bound": self.bound,
+                "measured_bound": self.measured_bound,
+                "agreement": None if self.agreement is None else self.agreement.to_dict(),
                 "verification": None if self.verification is None else self.verification.to_dict(),
             }
         )
@@ -331,7 +364,8 @@ class CompressionResult:
                 f"{self.seconds:.1f} s{rate}",
                 f"  codec         {plan.configuration.format}, {plan.encoded_dtype} codes; holds "
                 f"{_number(plan.lowest)} to {_number(plan.highest)}",
-                f"  bound         {_bound_text(self.bound)}",
+                f"  bound         {bound_text(self.bound, self.agreement)}",
+                f"  agreement     {agreement_text(self.agreement)}",
                 f"  verification  {checked}",
             ]
         )
@@ -391,8 +425,49 @@ def merged(parts: Sequence[Verification]) -> Verification:
     )
 
 
-def _bound_text(noise_std: float) -> str:
-    return f"an error is at most {noise_std:.2f} standard deviations of the noise at its value"
+def measured_bound(noise_std: float, agreement: Agreement | None) -> float:
+    """A bound in standard deviations of the constants' noise, in those of the measured noise."""
+    if agreement is None or not agreement.checked:
+        return math.nan
+    return noise_std / agreement.noise_factor if agreement.noise_factor > 0 else math.inf
+
+
+def bound_text(noise_std: float, agreement: Agreement | None) -> str:
+    """A bound in words: in measured standard deviations, or else saying that they are not."""
+    measured = measured_bound(noise_std, agreement)
+    if math.isnan(measured):
+        return (
+            f"an error is at most {noise_std:.2f} standard deviations of the noise that the constants imply, "
+            "which was not checked"
+        )
+    return f"an error is at most {measured:.2f} measured standard deviations of the noise at its value"
+
+
+def agreement_text(agreement: Agreement | None) -> str:
+    """What is known of the agreement of constants and movie, in words."""
+    if agreement is None:
+        return "unchecked: the constants were not compared with the movie"
+    if agreement.verdict == "contradicts":
+        return f"CONTRADICTS the movie, which was accepted: {agreement.message}"
+    return str(agreement)
+
+
+def agreement_of(notes: dict[str, Any] | None) -> Agreement | None:
+    """The agreement that was noted when an array was written."""
+    noted = (notes or {}).get("agreement")
+    return _agreement(noted) if isinstance(noted, dict) else None
+
+
+def is_mismatch_accepted(stored: Any) -> bool:
+    """Whether an array was written although its constants contradict the movie, which was accepted then."""
+    noted = (describe(stored).provenance or {}).get("agreement")
+    return isinstance(noted, dict) and bool(noted.get("accepted_mismatch"))
+
+
+def _agreement(document: dict[str, Any]) -> Agreement:
+    from anscombe_transform.calibration.references import Agreement
+
+    return Agreement.from_dict(document)
 
 
 def _number(value: float | None) -> str:

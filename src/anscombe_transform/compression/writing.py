@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from anscombe_transform.calibration.references.agreement import (
+    ConstantsMismatch,
+    measure_agreement,
+    sensitivity_with_agreement,
+)
 from anscombe_transform.codec.configuration import UnrepresentableError
 from anscombe_transform.compression.arrays import (
     check_zarr_format,
@@ -32,6 +37,7 @@ from anscombe_transform.compression.results import (
     CompressionResult,
     Verification,
     VerificationError,
+    agreement_of,
     merged,
 )
 from anscombe_transform.compression.sampling import WHOLE_BYTES, Extent, Sample, scan
@@ -42,6 +48,7 @@ from anscombe_transform.transform import Curve
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
+    from anscombe_transform.calibration.references import Agreement
     from anscombe_transform.compression.arrays import Codec
     from anscombe_transform.presets import Preset
 
@@ -69,6 +76,7 @@ def compress(
     resume: bool = False,
     verify: bool = True,
     partial: bool = False,
+    accept_mismatch: bool = False,
     progress: Progress | bool | None = None,
     threads: int | None = None,
     client: Any = None,
@@ -88,7 +96,8 @@ def compress(
         Icechunk), where the attribute says ``complete: false`` until then.
     sensitivity : Sensitivity, optional
         Constants of the detector, from `compute_sensitivity` or ``Sensitivity.from_known``. By default they
-        are read from the movie itself.
+        are read from the movie itself. Wherever they are from, they are compared with the noise of this movie
+        (`Sensitivity.agreement`).
     preset : {"fast", "compact", "smallest", "portable"}, optional
         What compresses the codes, see `codec_pipeline`; the model of ``compact`` and ``smallest`` is fitted
         to frames from the middle of the movie.
@@ -125,6 +134,9 @@ def compress(
         Read back what was written and compare it with the source.
     partial : bool, optional
         Store what there is of a recording that isn't whole, see `open_movie`; the array's attributes say so.
+    accept_mismatch : bool, optional
+        Write the movie although `sensitivity` contradicts its noise. The array's attributes keep the measured
+        factor and that it was accepted.
     progress : callable or bool, optional
         Called as ``progress(done, total, stage)`` in frames, from the calling thread; True draws a bar, in a
         terminal or a notebook.
@@ -149,7 +161,11 @@ def compress(
         or another process is writing it.
     UntrustworthyCalibration
         The constants can't be read from this movie, or the `sensitivity` that was given is a refused one. The
-        error says why; ``Sensitivity.from_known`` takes constants that are known otherwise.
+        error says why; ``Sensitivity.from_known`` takes constants that are known otherwise, which are then
+        compared with the movie.
+    ConstantsMismatch
+        A ValueError: the noise of the movie is not what `sensitivity` says, by the factor that the error
+        gives.
     VerificationError
         What was read back differs by more than the bound. Nothing is left of the folder.
     UnrepresentableError, ValueError
@@ -204,6 +220,7 @@ def compress(
             preset=preset,
             dimension_names=dimension_names,
             verify=verify,
+            accept_mismatch=accept_mismatch,
             workers=workers,
             client=_client(client, destination),
             report=report,
@@ -237,6 +254,7 @@ class _Job:
     preset: Preset
     dimension_names: Sequence[str]
     verify: bool
+    accept_mismatch: bool
     workers: int
     client: Any
     report: Progress | None
@@ -311,16 +329,30 @@ class _Job:
 
         return compute_sensitivity(self.movie, progress=frames_read)
 
+    def _agreement(self, sensitivity: Sensitivity) -> Agreement:
+        """Compare the constants with the movie, whatever they come from; stop where they contradict it."""
+        agreement = measure_agreement(
+            self.movie, sensitivity, measured=sensitivity if self.given is None else None
+        )
+        if agreement.verdict == "contradicts" and not self.accept_mismatch:
+            raise ConstantsMismatch(agreement)
+        if agreement.verdict != "agrees":
+            _log.warning("%s", agreement)
+        return agreement
+
     def _scan(self) -> Extent:
         return scan(self.movie, self.layout.spans, self.workers, self.report)
 
     def _begin(self, sensitivity: Sensitivity, extent: Extent, known: bool, sample: Sample) -> Any:
         """A new array for the movie, whose notes say that it isn't complete."""
         codec = fitted_codec(self._codec(sensitivity, extent, known), sample.pieces)
+        agreement = self._agreement(sensitivity)
+        sensitivity = sensitivity_with_agreement(sensitivity, agreement)
         notes = first_notes(
             self.movie,
             sensitivity,
             codec.plan,
+            agreement=agreement,
             parameters=self.parameters,
             sample_checksum=sample.checksum,
         )
@@ -525,6 +557,7 @@ def _result(
         codec=codec,
         bound=notes["bound"]["noise_std"],
         verification=None if checked is None else Verification.from_dict(checked),
+        agreement=agreement_of(notes),
     )
 
 

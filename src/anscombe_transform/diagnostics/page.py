@@ -28,7 +28,7 @@ SKY = "#A6D3EE"
 VERMILION = "#C84E00"
 INK = "#262626"
 GREY = "#6E6E6E"
-VERDICT = {"trustworthy": BLUE, "caution": "#A36A00", "refused": VERMILION}
+VERDICT = {"trustworthy": BLUE, "given": "#A36A00", "caution": "#A36A00", "refused": VERMILION}
 # Points: the text of a page that is printed at full width.
 TEXT = 8.0
 TITLE = 9.0

@@ -1,0 +1,12 @@
+"""What is known of a detector beside the movie, and whether it agrees with the movie.
+
+``agreement``    measured noise variance over that of given constants
+"""
+
+from anscombe_transform.calibration.references.agreement import (
+    Agreement,
+    ConstantsMismatch,
+    measure_agreement,
+)
+
+__all__ = ["Agreement", "ConstantsMismatch", "measure_agreement"]
