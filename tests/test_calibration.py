@@ -58,24 +58,23 @@ def filtered(frames, time, y, x):
     return out[:, :height, :width]
 
 
-def instrument(frames, halves, half):
-    """The image that sorts the pixels of a half: the mean of the four neighbours in the other half."""
+def instruments(frames, halves, half):
+    """Mean over the other half of the four diagonal neighbours, which sorts the pixels, and of the pixel."""
     middle = len(frames) // 2
     if halves == 2:
         frames = frames[middle:] if half == 0 else frames[:middle]
-    q = frames.mean(axis=0)
-    four = np.array([1.0, 0.0, 1.0]) / 4
-    one = np.array([1.0])
-    return filtered(q[None], one, four, one)[0] + filtered(q[None], one, one, four)[0]
+    mean, one, beside = frames.mean(axis=0)[None], np.array([1.0]), np.array([1.0, 0.0, 1.0]) / 2
+    return filtered(mean, one, beside, beside)[0], filtered(mean, one, one, one)[0]
 
 
-def numpy_rows(frames, q, order, by_colour, floor, ceiling):
+def numpy_rows(frames, q, own, order, half, by_line, floor, ceiling):
     """The rows of one half of `segment_rows`, by definition; `q` sorts the pixels."""
     time = SECOND if order == 2 else FIRST
     one = np.array([1.0])
     images = {}
     residuals = len(frames) - order
     images["q"] = (q * residuals).astype(np.float32)
+    images["own"] = own * residuals
     for name in ("t", "ty", "tx", "txy"):
         y, x = (SECOND if axis in name else one for axis in "yx")
         square = [w**2 / np.sum(w**2) for w in (time, y, x)]
@@ -83,7 +82,7 @@ def numpy_rows(frames, q, order, by_colour, floor, ceiling):
         images[f"y_{name}"] = (filtered(frames, time, y, x) ** 2).sum(axis=0) / np.prod(
             [np.sum(w**2) for w in (time, y, x)]
         )
-        if order == 2 and name != "tx":
+        if order == 2:
             cube = [w**3 / np.sum(w**3) for w in (time, y, x)]
             images[f"x3_{name}"] = filtered(frames, *cube).sum(axis=0)
             images[f"y3_{name}"] = (filtered(frames, time, y, x) ** 3).sum(axis=0) / np.prod(
@@ -99,42 +98,42 @@ def numpy_rows(frames, q, order, by_colour, floor, ceiling):
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             tile = (slice(top, top + TILE), slice(left, left + TILE))
-            classes = numpy_classes(images["q"][tile].astype(np.float32), by_colour)
+            classes = numpy_classes(images["q"][tile].astype(np.float32), by_line)
             for c in range(CLASSES):
-                rows[row, [0, 2, 3]] = row // CLASSES, c, np.count_nonzero(classes == c) * residuals
+                rows[row, :4] = row // CLASSES, half, c, np.count_nonzero(classes == c) * residuals
                 for name, image in images.items():
                     rows[row, COLUMNS.index(name)] = image[tile][classes == c].sum()
                 row += 1
     return rows
 
 
-def numpy_classes(q, by_colour):
+def numpy_classes(q, by_line):
     """Class of each pixel of a tile by stable rank of values without their last six bits."""
     digits = q.astype(np.float32).view(np.int32)
     digits = digits ^ ((digits >> 31) & 0x7FFFFFFF)
     q = digits >> 6
-    colour = np.indices(q.shape).sum(axis=0) % 2 if by_colour else np.zeros(q.shape, int)
+    parity = np.indices(q.shape)[0] % 2 if by_line else np.zeros(q.shape, int)
     classes = np.empty(q.shape, int)
-    for c in range(2 if by_colour else 1):
-        where = colour == c
+    for c in range(2 if by_line else 1):
+        where = parity == c
         rank = np.argsort(np.argsort(q[where], kind="stable"), kind="stable")
         classes[where] = rank // 16 + 2 * c
     return classes
 
 
-@pytest.mark.parametrize("by_colour", [False, True])
-def test_pixels_are_classed_by_rank(rng, by_colour):
+@pytest.mark.parametrize("by_line", [False, True])
+def test_pixels_are_classed_by_rank(rng, by_line):
     """Each of the four classes holds 16 pixels, in order of rank, ties in order of position."""
     for q in (rng.normal(size=(8, 24)), rng.integers(-2, 2, (8, 24)), np.zeros((8, 24))):
         image, weights = np.zeros((8, WIDE), np.float32), np.zeros((4, 8, WIDE), np.float32)
         image[:, :24] = q
         spare = np.zeros(image.size + 2 * TILE**2, np.int32)
-        rank_classes(image.ravel().view(np.int32), 3, by_colour, spare, weights.ravel())
+        rank_classes(image.ravel().view(np.int32), 3, by_line, spare, weights.ravel())
         found = weights[:, :, :24]
         for tile in range(3):
             columns = slice(8 * tile, 8 * tile + 8)
             np.testing.assert_array_equal(
-                found[:, :, columns].argmax(axis=0), numpy_classes(q[:, columns], by_colour)
+                found[:, :, columns].argmax(axis=0), numpy_classes(q[:, columns], by_line)
             )
             np.testing.assert_array_equal(found[:, :, columns].sum(axis=(1, 2)), 16)
         np.testing.assert_array_equal(found.sum(axis=0), 1)
@@ -158,12 +157,13 @@ def test_rows_are_the_sums_they_are_defined_as(rng, length, order, halves, shape
     parts = [frames] if halves == 1 else [frames[: length // 2], frames[length // 2 :]]
     expected = np.stack(
         [
-            numpy_rows(part, instrument(frames, halves, half), order, halves == 1, floor, ceiling)
+            numpy_rows(part, *instruments(frames, halves, half), order, half, halves == 1, floor, ceiling)
             for half, part in enumerate(parts)
         ]
     )
+    assert np.isfinite(rows).all()
     for k, name in enumerate(COLUMNS):
-        if name == "segment" or (order == 1 and "3" in name):
+        if order == 1 and "3" in name:
             continue
         # A thousand float32 operations on numbers of alternating sign: relative to the largest of the column.
         scale = np.abs(expected[..., k]).max() + 1e-12
@@ -484,6 +484,7 @@ def test_noisy_pixels_do_not_raise_the_gain(seed):
         place=place,
         segment=np.arange(rows) % 8,
         correlation=2.0,
+        grid=(rows // 400, 100),
     )
     strict = fit_line(samples, np.ones(rows, bool))
     line = fit_line(replace(samples, even=True), np.ones(rows, bool))
@@ -508,6 +509,7 @@ def test_what_passes_for_noise_is_told_from_what_does_not(seed):
             place=np.arange(rows),
             segment=np.zeros(rows, int),
             correlation=2.0,
+            grid=(600, 100),
         )
         line = fit_line(samples, np.ones(rows, bool))
         left = np.mean((disturbed * excess / (gain * mean))[line.used])
@@ -537,6 +539,34 @@ def test_fixed_offsets_of_the_pixels_do_not_lower_the_gain(seed):
     movie += np.random.default_rng(seed).normal(0, 1.1, movie.shape[1:])
     found = compute_sensitivity(movie)
     assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.04
+
+
+@pytest.mark.parametrize("electrons", [1.0, 2.0, 3.0])
+def test_a_camera_with_fixed_offsets_is_calibrated(seed, electrons):
+    """Offsets of 1 to 3 electrons at 1 to 25 photons, as of sCMOS cameras, leave the gain within 4 %.
+
+    Four standard errors are 2 to 4 %; sorted by neighbours that a filter takes in, the gain was 1 to 16 %
+    low.
+    """
+    rng = np.random.default_rng([seed, 21])
+    scene = ndimage.gaussian_filter(rng.random((160, 160)) ** 8, 2.5)
+    photons = 1 + 24 * scene / scene.max()
+    offsets = 2.2 * electrons * rng.standard_normal((160, 160))
+    movie = 2.2 * (rng.poisson(photons, (100, 160, 160)) + 1.4 * rng.standard_normal((100, 160, 160)))
+    found = compute_sensitivity(np.rint(100 + offsets + movie).astype(np.int16))
+    assert abs(found.conversion_gain / 2.2 - 1) < 0.04
+    low, high = found.conversion_gain_interval
+    assert low - 0.03 < 2.2 < high + 0.03
+    assert "scattered" not in {reason.code for reason in found.reasons}
+
+
+def test_a_scene_without_smoothness_is_calibrated(seed):
+    """Where neighbours tell nothing, pixels are compared by themselves at other times: within 4 errors."""
+    rng = np.random.default_rng([seed, 22])
+    photons = 1 + rng.gamma(2, 5, (160, 160))
+    movie = 3 * rng.poisson(photons, (100, 160, 160)) + 2 * rng.standard_normal((100, 160, 160))
+    found = compute_sensitivity(movie.astype(np.float32))
+    assert abs(found.conversion_gain / 3 - 1) < 0.08
 
 
 def without_background(movie):

@@ -183,7 +183,9 @@ def test_zero_level_of_a_moving_camera(seed):
 def test_a_bright_pixel_among_dark_ones_scatters_more_than_an_even_class():
     """The mean square of 16 variances, of which one is higher, is that which the law of a row takes."""
     none = np.zeros(1)
-    rows = Samples(none, none, none, none, np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), 1.0)
+    rows = Samples(
+        none, none, none, none, np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), 1.0, np.zeros(1, int)
+    )
     even, excess = 3.0, np.array([0.5])
     variances = np.array([even] * 15 + [even + 16 * excess[0]])
     assert rows.variance_of_variance(np.array([even]), 0.0, excess) == pytest.approx(
@@ -199,7 +201,7 @@ def test_a_normal_law_cut_off_is_made_whole(rng):
         x.append(values.mean()), y.append(values.var()), cut.append(np.mean(values == 0))
     x, y, cut, n = np.array(x), np.array(y), np.array(cut), np.full(40, 40_000.0)
     label = np.arange(40)
-    samples = Samples(x, y, mean, n, label, label, np.zeros(40, int), 1.0)
+    samples = Samples(x, y, mean, n, label, label, np.zeros(40, int), 1.0, (8, 5))
     line = fit_line(samples, np.ones(40, bool))
     assert line.gain > 1.02
     whole = uncensored(line, samples, cut)
@@ -265,7 +267,9 @@ def test_zero_level_where_it_is_open_whether_pulses_vary(rng):
     rows, gain, zero, excess = 6000, 10.0, 50.0, 1.1
     x = np.sort(rng.uniform(60, 150, rows))
     n, label = np.full(rows, 4000.0), np.arange(rows)
-    samples = Samples(x, gain * (x + 110), x, n, label, label, np.zeros(rows, int), 1.944)
+    samples = Samples(
+        x, gain * (x + 110), x, n, label, label, np.zeros(rows, int), 1.944, np.zeros(rows, int)
+    )
     line = fit_line(samples, np.ones(rows, bool))
     spread = np.sqrt(15 * samples.y**3)
     # Noise that neither slope nor mean of the third cumulants sees.

@@ -1,7 +1,27 @@
 """The one hot pass of the calibration: sums of residuals, per tile and brightness class.
 
 For the space-time filters of `calibration` these loops add up, over half a segment of a movie, the squares
-and cubes of the residuals and the weighted means they belong to. The layout of a row is `COLUMNS`.
+and cubes of the residuals and the weighted means they belong to. Row ``tile · 4 + class`` of a half holds the
+columns of `COLUMNS`. With L the frames of the half, x(t, p) their values, R = L − order the residuals of a
+pixel, and sums over the 16 pixels p of the class:
+
+    tile, brightness    number of the tile, row by row over the field, and of the class, 0 to 3
+    segment             number of the half; the caller puts the half segment's own number there
+    n                   16 R
+    q, own              R × mean over the *other* half (over the same frames, of one half) of the mean of the
+                        four diagonal neighbours, and of the pixel itself
+    y_f, y3_f           Σₜ r² / Σ w² and Σₜ r³ / Σ w³ of the residuals r = Σⱼ wⱼ xⱼ of filter f
+    x_f, x3_f           Σₜ Σⱼ wⱼ² xⱼ / Σ w² and Σₜ Σⱼ wⱼ³ xⱼ / Σ w³, the means that belong to these
+    high, low           R / L × number of samples ≥ ceiling, and ≤ floor
+
+The weights of f = t, ty, tx, txy are the products of [1, −2, 1] (order 2) or [1, −1] (order 1) in time with
+[1, −2, 1] along each axis named. For order 1 the cubes mean nothing and their columns are not to be used.
+Squares and cubes are of float32, sums over a tile too; a row is float64.
+
+Why the diagonal neighbours: q must not hold a fixed offset o of a pixel that enters x_f. It biases the slope
+by −Cov(q, o) / Cov(q, x), where Cov(q, o) is σₒ² times the mean of w² / Σ w² over the instrument's pixels: 0
+for t, ty and tx. In x_txy the four diagonal neighbours weigh 1/36 each; x_ty + x_tx − x_t holds none of them
+and is its equal where the scene has no mixed second difference, and likewise for the cubes.
 
 Work goes through the movie in strips of one tile's height and a few tiles' width, so that all intermediate
 images stay in the processor's cache. They lie in one piece of memory that the caller gives, since an array
@@ -35,9 +55,9 @@ CLASSES = 4
 TWO, FOUR, EIGHT = np.float32(2), np.float32(4), np.float32(8)
 
 COLUMNS = (
-    "tile", "segment", "brightness", "n", "q",
+    "tile", "segment", "brightness", "n", "q", "own",
     "x_t", "y_t", "x_ty", "y_ty", "x_tx", "y_tx", "x_txy", "y_txy",
-    "x3_t", "y3_t", "x3_ty", "y3_ty", "x3_txy", "y3_txy",
+    "x3_t", "y3_t", "x3_ty", "y3_ty", "x3_tx", "y3_tx", "x3_txy", "y3_txy",
     "high", "low",
 )  # fmt: skip
 
@@ -55,8 +75,8 @@ _STRIP = _AREA + 2 * WIDE + 2
 # each class; a line; what a column is multiplied by; two differences in time, theirs along y;
 # weighted means; sums of either half; the strip of all frames.
 (
-    _Q, _X_T, _Y_T, _X_TY, _Y_TY, _X_TX, _Y_TX, _X_TXY, _Y_TXY,
-    _X3_T, _Y3_T, _X3_TY, _Y3_TY, _X3_TXY, _Y3_TXY, _HIGH, _LOW,
+    _Q, _OWN, _X_T, _Y_T, _X_TY, _Y_TY, _X_TX, _Y_TX, _X_TXY, _Y_TXY,
+    _X3_T, _Y3_T, _X3_TY, _Y3_TY, _X3_TX, _Y3_TX, _X3_TXY, _Y3_TXY, _HIGH, _LOW,
     _WEIGHTS,
 ) = range(0, (_MEASURES + 1) * _AREA, _AREA)  # fmt: skip
 _LINE = _WEIGHTS + CLASSES * _AREA
@@ -82,20 +102,21 @@ def _compile(function: _Function) -> _Function:
 
 
 @_compile
-def rank_classes(bits: Integers, tiles: int, by_colour: bool, spare: Integers, weights: Singles) -> None:
+def rank_classes(bits: Integers, tiles: int, by_line: bool, spare: Integers, weights: Singles) -> None:
     """Put the 64 pixels of each of the first tiles of a strip into 4 classes of 16.
 
     `weights`, a flat image for each class, is 1 where the pixel is in the class. By rank of the flat
-    image of floats with these `bits`, taken to 17 binary digits, ties in order of position. With `by_colour`,
-    into lower and upper half of each colour of a checkerboard: classes 0, 1 are the even pixels, 2, 3 the odd
-    ones. `spare` has room for an image and two tiles.
+    image of floats with these `bits`, taken to 17 binary digits, ties in order of position. With `by_line`,
+    into lower and upper half of the tile's even lines and of its odd ones: classes 0, 1 are the even lines,
+    2, 3 the odd ones, so that no pixel's diagonal neighbours are of its own class. `spare` has room for an
+    image and two tiles.
     """
     stay_apart()
     keys = row(spare, 0, _AREA)
     own, ranks = row(spare, _AREA, _AREA + _PIXELS), row(spare, _AREA + _PIXELS, _AREA + 2 * _PIXELS)
     for i in range(TILE):
         here, end = i * WIDE, (i + 1) * WIDE
-        _keys(row(bits, here, end), i, by_colour, row(keys, here, end))
+        _keys(row(bits, here, end), i, by_line, row(keys, here, end))
     for start in range(0, tiles * TILE, TILE):
         for i in range(TILE):
             here = i * WIDE + start
@@ -120,16 +141,19 @@ def _rank(keys: Integers, ranks: Integers) -> None:
 
 
 @_compile
-def _keys(bits: Integers, i: int, by_colour: bool, keys: Integers) -> None:
+def _keys(bits: Integers, i: int, by_line: bool, keys: Integers) -> None:
     """Integers that order like floats of these bits, no two of a tile alike; of row `i` of a strip."""
     stay_apart()
     for j in range(keys.size):
         # The bits of a float order like integers, negative ones backwards. Their last six make room
         # for the position, so that no two keys are equal.
         key = bits[j] ^ ((bits[j] >> np.int32(31)) & np.int32(0x7FFFFFFF))
-        key = (key & np.int32(-_PIXELS)) | np.int32(i * TILE + j % TILE)
-        if by_colour:
-            key = (key >> np.int32(1)) + (np.int32(-(2**30)) if (i + j) % 2 == 0 else np.int32(2**30))
+        key &= np.int32(-_PIXELS)
+        if by_line:
+            key = (key >> np.int32(1)) | np.int32(i // 2 * TILE + j % TILE)
+            key += np.int32(-(2**30)) if i % 2 == 0 else np.int32(2**30)
+        else:
+            key |= np.int32(i * TILE + j % TILE)
         keys[j] = key
 
 
@@ -319,19 +343,24 @@ def _count_cut(frames: Singles, floor: float, ceiling: float, n: int, sums: Sing
 
 @_compile
 def _instrument(total: Singles, factor: np.float32, out: Singles) -> None:
-    """Fill `out` with the image whose ranks make the classes: the mean of a pixel's four neighbours.
+    """Fill `out` with the image whose ranks make the classes: the mean of a pixel's four diagonal neighbours.
 
-    Of a sum of frames times a factor, a quarter included. The pixel's own value would share its fixed offset
-    with the mean that is measured: sorted by that, pixels of high offset would pass for bright ones.
+    Of a sum of frames times a factor, a quarter included.
     """
     stay_apart()
-    above, below = row(total, 1, 1 + _AREA), row(total, 2 * WIDE + 1, 2 * WIDE + 1 + _AREA)
-    before, after = (
-        row(total, WIDE, WIDE + _AREA),
-        row(total, WIDE + 2, WIDE + 2 + _AREA),
-    )
+    end = 2 * WIDE
+    above_left, above_right = row(total, 0, _AREA), row(total, 2, 2 + _AREA)
+    below_left, below_right = row(total, end, end + _AREA), row(total, end + 2, end + 2 + _AREA)
     for j in range(out.size):
-        out[j] = (above[j] + below[j] + before[j] + after[j]) * factor
+        out[j] = (above_left[j] + above_right[j] + below_left[j] + below_right[j]) * factor
+
+
+@_compile
+def _scale(source: Singles, factor: np.float32, target: Singles) -> None:
+    """Fill a flat array with another times a factor."""
+    stay_apart()
+    for j in range(target.size):
+        target[j] = source[j] * factor
 
 
 @_compile
@@ -366,6 +395,7 @@ def _means(x2: Singles, x3: Singles, along_y: Singles, sums: Singles) -> None:
     _copy(row(along_y, 1, 1 + _AREA), row(sums, _X_TY, _X_TY + _AREA))
     _smooth(along_y, one, row(sums, _X_TXY, _X_TXY + _AREA))
     _copy(row(x3, WIDE + 1, WIDE + 1 + _AREA), row(sums, _X3_T, _X3_T + _AREA))
+    _sharpen(row(x3, WIDE, WIDE + _AREA), one, row(sums, _X3_TX, _X3_TX + _AREA))
     _sharpen(x3, line, along_y)
     _copy(row(along_y, 1, 1 + _AREA), row(sums, _X3_TY, _X3_TY + _AREA))
     _sharpen(along_y, one, row(sums, _X3_TXY, _X3_TXY + _AREA))
@@ -377,7 +407,7 @@ def _residuals(frames: Singles, order: int, d: Singles, dy: Singles, sums: Singl
     stay_apart()
     _clear(row(sums, 0, _LOW + _AREA))
     t2, t3 = row(sums, _Y_T, _Y_T + _AREA), row(sums, _Y3_T, _Y3_T + _AREA)
-    tx2, not_needed = row(sums, _Y_TX, _Y_TX + _AREA), row(sums, _Q, _Q + _AREA)
+    tx2, tx3 = row(sums, _Y_TX, _Y_TX + _AREA), row(sums, _Y3_TX, _Y3_TX + _AREA)
     ty2, ty3 = row(sums, _Y_TY, _Y_TY + _AREA), row(sums, _Y3_TY, _Y3_TY + _AREA)
     txy2, txy3 = row(sums, _Y_TXY, _Y_TXY + _AREA), row(sums, _Y3_TXY, _Y3_TXY + _AREA)
     # In pairs; of an odd number, the last has a partner of zeros.
@@ -393,9 +423,7 @@ def _residuals(frames: Singles, order: int, d: Singles, dy: Singles, sums: Singl
                 _difference(here, after, own)
             middle, below = row(own, WIDE, WIDE + _REACH), row(own, 2 * WIDE, 2 * WIDE + _REACH)
             _second_difference(own, middle, below, row(dy, k * _STRIP, k * _STRIP + _REACH))
-        _add_residuals(
-            row(d, WIDE, WIDE + _REACH), row(d, _STRIP + WIDE, 2 * _STRIP), t2, t3, tx2, not_needed
-        )
+        _add_residuals(row(d, WIDE, WIDE + _REACH), row(d, _STRIP + WIDE, 2 * _STRIP), t2, t3, tx2, tx3)
         _add_residuals(row(dy, 0, _REACH), row(dy, _STRIP, _STRIP + _REACH), ty2, ty3, txy2, txy3)
 
 
@@ -403,7 +431,7 @@ def _residuals(frames: Singles, order: int, d: Singles, dy: Singles, sums: Singl
 def _class_rows(
     space: Singles, tiles: int, share: np.float32, residuals: int, measures: int, out: Doubles
 ) -> None:
-    """Fill the rows of some tiles, all but the numbers of tile and segment, from the columns in `space`.
+    """Fill the rows of some tiles, all but the numbers of tile and half, from the columns in `space`.
 
     From the first `measures` columns: the others are 0.
     """
@@ -436,7 +464,7 @@ def scratch(space: Singles, order: int) -> Singles:
     time, second = (6, 6) if order == 2 else (2, 6)
     norms = {
         _Y_T: time, _Y_TY: time * second, _Y_TX: time * second, _Y_TXY: time * second**2,
-        _Y3_T: -6, _Y3_TY: 36, _Y3_TXY: -216,
+        _Y3_T: -6, _Y3_TY: 36, _Y3_TX: 36, _Y3_TXY: -216,
     }  # fmt: skip
     factors = space[_FACTORS : _FACTORS + _MEASURES]
     factors[:] = 1
@@ -465,11 +493,11 @@ def segment_rows(
     They are those from `first_row` up to `end_row`, of which the first begins at row `top` of the frames.
 
     The frames are `words` of 16 bits, signed ones with `flip` 0x8000 and else with 0, or `singles`; the other
-    one is empty. Pixels are sorted into classes by their neighbours: in the other half, where there are two.
+    one is empty. Pixels are sorted into classes by q: with two halves by rank in the tile, with one half in
+    its even and in its odd lines. Every column of every row is written, see the module's docstring.
     `order` 2 takes the temporal filter [1, −2, 1], 1 takes [1, −1]. Samples ≥ `ceiling` or ≤ `floor` are
     counted. Tiles start one pixel from the edge; the frame needs one pixel more on every side of them.
-    `space` is what `scratch` gives, `bits` the same memory as integers. The caller fills in the segment's
-    number.
+    `space` is what `scratch` gives, `bits` the same memory as integers.
     """
     length, width = max(words.shape[0], singles.shape[0]), max(words.shape[2], singles.shape[2])
     halves = rows.shape[0]
@@ -504,7 +532,9 @@ def segment_rows(
                 other = halves - 1 - half
                 others = length - (end - begin) if halves == 2 else length
                 total = row(space, _TOTALS + other * _STRIP, _TOTALS + (other + 1) * _STRIP)
-                _instrument(total, np.float32((end - begin - order) / others / 4), row(space, _Q, _Q + _AREA))
+                share = np.float32((end - begin - order) / others)
+                _instrument(total, share / FOUR, row(space, _Q, _Q + _AREA))
+                _scale(row(total, WIDE + 1, WIDE + 1 + _AREA), share, row(space, _OWN, _OWN + _AREA))
                 rank_classes(row(bits, _Q, _AREA), count, halves == 1, row(bits, _D, _DY), weights)
                 tile = ty * tiles_x + first
                 table = row(rows, half, tile * CLASSES, (tile + count) * CLASSES)
@@ -513,6 +543,7 @@ def segment_rows(
                 _class_rows(space, count, share, residuals, measures, table)
                 for r in range(count * CLASSES):
                     table[r, 0] = tile + r // CLASSES
+                    table[r, 1] = half
 
 
 def lag_scratch(width: int) -> Singles:

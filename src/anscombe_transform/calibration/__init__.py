@@ -10,6 +10,8 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``statistics``   sums over the movie from which its noise is read
 ``rows``         which of the sums are used, and as what
 ``line``         the robust photon transfer line
+``offsets``      what fixed offsets of pixels do to it
+``wandering``    the slope within patches, where the zero level wanders over the field
 ``filters``      which filter to read it with
 ``disturbed``    what to do about motion, noisy pixels, uneven gain, bent curves
 ``zero``         zero level and read noise, by the third cumulant

@@ -209,14 +209,15 @@ class GainOverField:
         return self.significance > 120 and self.spread > 0.02
 
 
-def gain_over_field(samples: Samples, line: Line, grid: tuple[int, int]) -> GainOverField:
+def gain_over_field(samples: Samples, line: Line, *, within: bool = False) -> GainOverField:
     """How the gain varies over the field, smoothly.
 
-    The line's slope may depend on the place by a parabola in y and x, of 5 terms.
+    The line's slope may depend on the place by a parabola in y and x, of 5 terms. Slopes `within` patches are
+    those of the gain alone: between patches, offsets that vary look like a gain that does.
     """
     even = GainOverField(0.0, 0.0, np.ones(len(samples.tile)))
     used = line.used
-    rows, columns = grid
+    rows, columns = samples.grid
     tile = samples.tile
     v, u = (2 * (tile // columns) / max(rows - 1, 1) - 1, 2 * (tile % columns) / max(columns - 1, 1) - 1)
     everywhere = np.stack([v, u, v * v - 1 / 3, u * u - 1 / 3, u * v])
@@ -224,12 +225,20 @@ def gain_over_field(samples: Samples, line: Line, grid: tuple[int, int]) -> Gain
     light = line.instrument[used] - line.x0
     design = np.concatenate([[np.ones_like(light), light], light * shapes])
     measured = np.concatenate([[np.ones_like(light), samples.x[used] - line.x0], light * shapes])
-    group = jackknife_groups(samples.tile)[used]
+    y = samples.y[used]
+    if within or samples.level is not None:
+        block = np.unique(samples.block_of_patch[used], return_inverse=True)[1]
+        weight = line.weight[used]
+        total = np.bincount(block, weight)
+        for column in (*design[1:], *measured[1:], y):
+            column -= (np.bincount(block, weight * column) / total)[block]
+    # What a patch shares would be in all groups of scattered tiles.
+    group = jackknife_groups(samples.patch)[used]
     weighted = design * line.weight[used]
     size = len(design)
     normal, right = np.zeros((GROUPS, size, size)), np.zeros((GROUPS, size))
     for i in range(size):
-        right[:, i] = np.bincount(group, weighted[i] * samples.y[used], GROUPS)
+        right[:, i] = np.bincount(group, weighted[i] * y, GROUPS)
         for j in range(size):
             normal[:, i, j] = np.bincount(group, weighted[i] * measured[j], GROUPS)
     try:
@@ -251,7 +260,7 @@ def gain_over_field(samples: Samples, line: Line, grid: tuple[int, int]) -> Gain
 
 
 def tile_scatter(samples: Samples, line: Line) -> float:
-    """Relative scatter of places (tile and class) about the line beyond chance.
+    """Relative scatter of places (tile and class) about the line beyond chance and known offsets.
 
     From the lower half of the distribution: structure and activity act above.
     """
@@ -262,6 +271,11 @@ def tile_scatter(samples: Samples, line: Line) -> float:
     of_place = np.bincount(samples.place[used], (samples.n * deviation)[used])[present] / weight[present]
     law = samples.variance_of_variance(line.variance, line.gain) / line.variance**2
     chance = np.sqrt(np.median(law[used]) / np.median(weight[present]))
+    if line.offsets:
+        # In units of what offsets and chance together make of each place, times chance.
+        level = np.bincount(samples.place[used], (samples.n * line.variance)[used])[present] / weight[present]
+        offsets = math.sqrt(line.offsets.place + line.offsets.patch) / level
+        of_place = of_place * chance / np.hypot(chance, offsets)
     low, middle = np.quantile(of_place, [0.16, 0.5])
     return float(np.sqrt(max(0.0, (middle - low) ** 2 - (1.3 * chance) ** 2)))
 

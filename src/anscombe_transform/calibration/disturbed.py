@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from anscombe_transform.calibration.checks import GainOverField, curvature, gain_over_field
-from anscombe_transform.calibration.filters import MARGINAL, kept_variance
+from anscombe_transform.calibration.filters import MARGINAL, SamplesBy, kept_variance
 from anscombe_transform.calibration.line import (
     Bools,
     Floats,
@@ -19,8 +19,7 @@ from anscombe_transform.calibration.line import (
     fit_line,
     jackknife_error,
 )
-from anscombe_transform.calibration.rows import samples_of
-from anscombe_transform.calibration.statistics import Filter, NoiseStatistics, Table
+from anscombe_transform.calibration.statistics import Filter
 
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
 _STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
@@ -36,8 +35,7 @@ _EVENINGS = 4
 
 
 def quiet_rows(
-    statistics: NoiseStatistics,
-    table: Table,
+    samples_by: SamplesBy,
     lines: dict[Filter, Line],
     kept: dict[str, float],
     chosen: Filter,
@@ -52,18 +50,18 @@ def quiet_rows(
     """
     strongest: Filter = "txy" if "txy" in lines else chosen
     weaker: list[Filter] = ["ty", "tx"] if strongest == "txy" else ["t"]
-    tile, segment = table.label("tile"), np.unique(table.label("segment"), return_inverse=True)[1]
-    if chosen == "t" or not statistics.halved or segment.max() < 1:
+    least, line = samples_by(strongest), lines[chosen]
+    tile, segment, n = least.tile, least.segment, least.n
+    if chosen == "t" or segment.max() < 1:
         return usable
-    line = lines[chosen]
-    seen = np.zeros(len(table))
-    least = samples_of(statistics, table, strongest, kept_variance(strongest, kept))
+    seen = np.zeros(len(n))
     for name in weaker:
-        more = samples_of(statistics, table, name, kept_variance(name, kept))
-        seen += more.y - least.y - line.gain * (more.x - least.x)
+        more = samples_by(name)
+        seen += (more.y / kept_variance(name, kept)) - least.y / kept_variance(strongest, kept)
+        seen -= line.gain * (more.x - least.x)
     law = _ERROR_SEEN[len(weaker)] * np.sqrt(least.variance_of_variance(line.variance, line.gain))
-    seen, variance, law = (_of_other_segments(v, table.n, tile, segment) for v in (seen, line.variance, law))
-    rest = np.bincount(tile, table.n)[tile] - table.n
+    seen, variance, law = (_of_other_segments(v, n, tile, segment) for v in (seen, line.variance, law))
+    rest = np.bincount(tile, n)[tile] - n
     chance = law / np.sqrt(np.maximum(rest, 1.0))
     share = float(np.quantile((seen / variance)[usable], _QUIET_SHARE))
     return np.asarray(usable & (seen / variance <= np.maximum(share, 2 * chance / variance)))
@@ -110,7 +108,7 @@ def of_noisy_pixels(samples: Samples, line: Line, usable: Bools) -> tuple[Sample
 
 
 def of_even_gain(
-    samples: Samples, line: Line, field: GainOverField, usable: Bools, grid: tuple[int, int]
+    samples: Samples, line: Line, field: GainOverField, usable: Bools
 ) -> tuple[Samples, Line, GainOverField]:
     """Rows as a detector of the mean gain would have given them, where the gain varies, and their line.
 
@@ -125,7 +123,7 @@ def of_even_gain(
         except NoLine:
             return samples, line, replace(field, relative=np.ones_like(relative))
         if left:
-            relative = relative * gain_over_field(evened, line, grid).relative
+            relative = relative * gain_over_field(evened, line).relative
     return evened, line, replace(field, relative=relative)
 
 

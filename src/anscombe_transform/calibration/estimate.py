@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from anscombe_transform.calibration.disturbed import (
 )
 from anscombe_transform.calibration.evidence import rejected_curves, tile_evidence, transfer_curve
 from anscombe_transform.calibration.filters import (
+    SamplesBy,
     choose_filter,
     correlated_axes,
     doubtful_axis,
@@ -40,17 +42,19 @@ from anscombe_transform.calibration.filters import (
     rows_for,
     structure_left,
 )
-from anscombe_transform.calibration.line import T_QUANTILE, Line
+from anscombe_transform.calibration.line import T_QUANTILE, Bools, Line, Samples, has_offsets
 from anscombe_transform.calibration.rows import (
     blank_tiles,
+    choose_instrument,
     floor_is_zero_photons,
     samples_of,
     usable_rows,
     without_blank_tiles,
 )
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Sensitivity, verdict_of
-from anscombe_transform.calibration.statistics import NoiseStatistics
+from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range, judge_sharpening
+from anscombe_transform.calibration.wandering import fit_within_patches, offsets_wander
 from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 
 # Least share of the rows in which anything changes. Where photons are counted, most may hold none.
@@ -98,23 +102,34 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
             lags = np.where(blank[:, None], 0.0, lags)
     white = whiteness(lags, quiet_tiles(table))
     along = correlated_axes(white, statistics)
-    lines = fit_filters(statistics, table, usable, along)
+    instrument = choose_instrument(statistics, table, usable)
+    samples_by: SamplesBy = cache(partial(samples_of, statistics, table, instrument=instrument))
+    lines = fit_filters(samples_by, usable, along)
+    active = "t" in lines and is_active(samples_by("t"), lines["t"], usable)
+    # Where cells are active, places differ for that. With an own instrument, offsets are in it.
+    shifted = "t" in lines and instrument == "q" and not active and has_offsets(samples_by("t"), lines["t"])
+    if shifted:
+        samples_by = cache(partial(samples_of, statistics, table, shifted=True))
+        lines = fit_filters(samples_by, usable, along)
+        strongest = list(lines)[-1]
+        if offsets_wander(samples_by(strongest), lines[strongest], usable):
+            samples_by = _within_patches(samples_by, usable)
+            lines = fit_filters(samples_by, usable, along)
     kept = kept_along(lines, white)
     lines = {name: for_whole_variance(line, kept_variance(name, kept)) for name, line in lines.items()}
-    doubtful = doubtful_axis(lines, white, kept)
-    active = "t" in lines and is_active(samples_of(statistics, table, "t"), lines["t"], usable)
+    doubtful = doubtful_axis(lines, white, kept, shifted=shifted)
     chosen = choose_filter(lines, doubtful, active=active)
-    samples = samples_of(statistics, table, chosen, kept_variance(chosen, kept))
-    quiet = quiet_rows(statistics, table, lines, kept, chosen, rows_for(chosen, lines, usable))
+    samples = samples_by(chosen)
+    samples = replace(samples, y=samples.y / kept_variance(chosen, kept))
+    quiet = quiet_rows(samples_by, lines, kept, chosen, rows_for(chosen, lines, usable))
     line = fit_quiet(samples, lines[chosen], quiet)
     samples, line, unsure = of_noisy_pixels(samples, line, quiet)
-    field = gain_over_field(samples, line, statistics.grid)
+    field = gain_over_field(samples, line)
     measured = samples
     if field.uneven:
-        samples, line, field = of_even_gain(samples, line, field, quiet, statistics.grid)
+        samples, line, field = of_even_gain(samples, line, field, quiet)
     line, linear_up_to = straight_part(samples, line, quiet)
 
-    third_filter = {"t": "t", "ty": "ty", "tx": "txy", "txy": "txy"}[chosen]
     left = math.hypot(structure_left(line, lines, chosen), unsure, _UNEVEN_LEFT * field.spread * field.uneven)
     cut = table.mean("low")
     fitted, censored = line, None
@@ -131,10 +146,10 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
 
     even = field.relative if field.uneven else np.ones(len(table))
 
-    def zero_by(third_filter: str | None) -> ZeroLevel:
+    def zero_by(third_filter: Filter | None) -> ZeroLevel:
         third = None
         if third_filter is not None:
-            third = table.mean(f"x3_{third_filter}"), table.mean(f"y3_{third_filter}") / even**2
+            third = table.mean_of(third_filter, "x3"), table.mean(f"y3_{third_filter}") / even**2
         return find_zero_level(
             samples,
             line,
@@ -145,8 +160,8 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         )
 
     skewed = statistics.order == 2 and not mostly_moving(lines, chosen)
-    zero = zero_by(third_filter if skewed else None)
-    if zero.multiplied and third_filter != "t" and _skewed_by_structure(zero_by("t"), zero):
+    zero = zero_by(chosen if skewed else None)
+    if zero.multiplied and chosen != "t" and _skewed_by_structure(zero_by("t"), zero):
         zero = zero_by(None)
     zero = replace(
         zero, interval=(zero.interval[0] - T_QUANTILE * x0_cut, zero.interval[1] + T_QUANTILE * x0_cut)
@@ -172,7 +187,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
             along,
             field,
             statistics.shared,
-            "t" in lines and spreads_upwards(samples_of(statistics, table, "t"), lines["t"], usable),
+            "t" in lines and spreads_upwards(samples_by("t"), lines["t"], usable),
         ),
         *judge_sharpening(lines, white, statistics.shared),
         *judge_range(linear_up_to),
@@ -206,6 +221,17 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     )
 
 
+def _within_patches(samples_by: SamplesBy, usable: Bools) -> SamplesBy:
+    """Samples of each filter without the offsets of patches."""
+
+    @cache
+    def levelled(name: Filter) -> Samples:
+        found = fit_within_patches(samples_by(name), usable)
+        return samples_by(name) if found is None else found[0]
+
+    return levelled
+
+
 def _intercept_interval(line: Line, systematic: float, cut: float) -> tuple[float, float]:
     """95 % interval of x₀; a systematic error of the gain tilts the line about the typical mean.
 
@@ -232,4 +258,4 @@ def _why_empty(statistics: NoiseStatistics) -> NothingToMeasure:
 def _skewed_by_structure(weak: ZeroLevel, strong: ZeroLevel) -> bool:
     """Whether the weaker filter finds more skewness: then what flashes made it, and the rest is in doubt."""
     difference = weak.excess[0] - strong.excess[0]
-    return difference > max(3 * strong.excess[1], 0.1)
+    return difference > max(3 * strong.excess[1], 0.15)

@@ -29,7 +29,9 @@ def transfer_curve(samples: Samples, line: Line, bins: int = 32) -> TransferCurv
     with np.errstate(invalid="ignore", divide="ignore"):
         mean, variance = (np.bincount(group, n * v, bins) / count for v in (x, y))
         error = np.sqrt(np.bincount(group, n * law, bins)) / count
-    return TransferCurve(mean[full], variance[full], error[full], count[full])
+    # Bins are of the instrument; of few rows, the means may come in another order.
+    order = np.flatnonzero(full)[np.argsort(mean[full])]
+    return TransferCurve(mean[order], variance[order], error[order], count[order])
 
 
 def rejected_curves(samples: Samples, line: Line, usable: Bools, linear_up_to: float) -> tuple[Rejected, ...]:

@@ -7,6 +7,7 @@ higher gain than a stronger one. A filter along an axis on which neighbours shar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +21,11 @@ from anscombe_transform.calibration.line import (
     fit_line,
     jackknife_error,
 )
-from anscombe_transform.calibration.rows import samples_of
 from anscombe_transform.calibration.sensitivity import NothingToMeasure
-from anscombe_transform.calibration.statistics import Filter, NoiseStatistics, Table
+from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
+
+# Samples of a filter.
+SamplesBy = Callable[[Filter], Samples]
 
 # Lag ratios above this are taken for white noise; this many errors below 1, one is a hint that it is not.
 _WHITE, _HINT = 0.97, 1.5
@@ -111,12 +114,21 @@ def kept_variance(name: Filter, kept: dict[str, float]) -> float:
     return math.prod(part for axis, part in kept.items() if axis in name)
 
 
-def doubtful_axis(lines: dict[Filter, Line], white: Whiteness, kept: dict[str, float]) -> str:
-    """Return the one axis along which neighbours seem to share noise, or neither.
+def doubtful_axis(
+    lines: dict[Filter, Line], white: Whiteness, kept: dict[str, float], *, shifted: bool = False
+) -> str:
+    """Return the one axis along which neighbours seem to share noise, or offsets, or neither.
 
-    Both the noise's ratio of energies and the slopes of the filters hint at it; along the other axis, nothing
-    does. Then what a filter along this axis finds less may be noise that it took.
+    Noise: both the noise's ratio of energies and the slopes of the filters hint at it; along the other axis,
+    nothing does. Then what a filter along this axis finds less may be noise that it took. Offsets, of whole
+    columns or rows: the instrument lies in the columns beside a pixel, which a filter along x takes in. Where
+    pixels are `shifted`, it is enough that slopes fall along this axis and not along the other.
     """
+    if shifted:
+        slopes = {axis: _kept_of_slopes(lines, axis) for axis in "xy"}
+        falls = [axis for axis, (slope, error) in slopes.items() if 0 < slope < 1 - max(0.01, 3 * error)]
+        if len(falls) == 1:
+            return falls[0]
     hints = []
     for axis, ratio in (("x", white.x), ("y", white.y)):
         slope, error = _kept_of_slopes(lines, axis)
@@ -133,9 +145,7 @@ def for_whole_variance(line: Line, kept: float) -> Line:
     return replace(line, gain=line.gain / kept, gains=line.gains / kept, variance=line.variance / kept)
 
 
-def fit_filters(
-    statistics: NoiseStatistics, table: Table, usable: Bools, correlated: tuple[bool, bool]
-) -> dict[Filter, Line]:
+def fit_filters(samples_by: SamplesBy, usable: Bools, correlated: tuple[bool, bool]) -> dict[Filter, Line]:
     """Lines of every filter that works; a filter along an axis with correlated noise would not."""
     along_y, along_x = correlated
     allowed: dict[Filter, bool] = {
@@ -147,7 +157,7 @@ def fit_filters(
     lines: dict[Filter, Line] = {}
     failure = NoLine("no filter was allowed")
     for name in (name for name, fine in allowed.items() if fine):
-        samples = samples_of(statistics, table, name)
+        samples = samples_by(name)
         try:
             lines[name] = fit_line(samples, rows_for(name, lines, usable))
             if "t" in lines and _lies_above(lines["t"], lines[name]):

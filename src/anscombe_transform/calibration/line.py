@@ -18,11 +18,14 @@ Statistics 11 (1940) 284-300.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from anscombe_transform.calibration.offsets import Offsets, find_offsets, weight_of_shared
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -45,6 +48,8 @@ _FOURTH_CUMULANT = 1.5
 _LEAST_ROWS = 8
 # Least part of the spread of brightness that there must be within moments, for that between to be left out.
 _LEAST_WITHIN = 0.05
+# Patches along a side of the field, and tiles along a side of a patch, at least.
+_PATCHES, _LEAST_PATCH = 8, 2
 # A row is a quarter of a tile of 8 × 8.
 _PIXELS_OF_ROW = 16
 
@@ -59,7 +64,9 @@ class Samples:
 
     `place` numbers the tile and class, `segment` the half segment; `correlation` is the sum of squared
     autocorrelations of the filter's residuals, by which they count less than independent ones. `even` says
-    that rows are left out for the same excess of variance at any brightness, see `upper_limit`.
+    that rows are left out for the same excess of variance at any brightness, see `upper_limit`. `grid` are
+    the rows and columns of tiles. `shifted` says that pixels have offsets; `level` are those of patches of
+    the field that were taken off `x` and `q`, after which the slope is that within patches.
     """
 
     x: Floats
@@ -70,7 +77,37 @@ class Samples:
     place: Integers
     segment: Integers
     correlation: float
+    grid: tuple[int, int]
     even: bool = False
+    shifted: bool = False
+    level: Floats | None = None
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Rows and columns of tiles of a patch."""
+        high, wide = (max(_LEAST_PATCH, -(-side // _PATCHES)) for side in self.grid)
+        return high, wide
+
+    @cached_property
+    def patch(self) -> Integers:
+        """Number of the patch of each row: a part of the field within which offsets may wander together."""
+        (_, columns), (high, wide) = self.grid, self.patches
+        across = -(-columns // wide)
+        return np.asarray(self.tile // columns // high * across + self.tile % columns // wide, np.intp)
+
+    @property
+    def block(self) -> Integers:
+        """Number of the part of the movie that each row's slope is taken within: a moment, of one patch.
+
+        A zero level that wanders from moment to moment, or from patch to patch, changes means and not
+        variances, so that the slope between them is not the gain.
+        """
+        return self.segment if self.level is None else self.block_of_patch
+
+    @property
+    def block_of_patch(self) -> Integers:
+        """Number of the moment and the patch of each row."""
+        return self.segment * (int(self.patch.max()) + 1) + self.patch
 
     def upper_limit(self, limit: Floats, variance: Floats, some: Bools) -> Floats:
         """Relative deviation up to which rows are kept; `some` are those that count.
@@ -123,6 +160,7 @@ class Line:
     gains: Floats
     x0s: Floats
     passed: float = 0.0
+    offsets: Offsets = field(default_factory=Offsets)
 
     @property
     def gain_error(self) -> float:
@@ -147,7 +185,7 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
     gain, x0 = _starting_line(samples, q, usable)
     # Where photons are rare, most rows may hold none.
     typical = max(float(np.median(samples.y[usable])) or float(samples.y[usable].mean()), 1e-30)
-    used, previous = usable, usable
+    used, previous, offsets = usable, usable, Offsets()
     for turn in range(_ITERATIONS):
         # A hot pixel must not pass for the brightness of its group.
         if 0 < turn < _SETTLING:
@@ -155,12 +193,14 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
         # Never below a fiftieth of the typical variance: a weight must not explode where the line nears zero.
         variance = np.maximum(gain * (q - x0), 0.02 * typical)
         excess = samples.uneven_variance(variance, gain, x0)
-        used = _noise_only(samples, usable, gain, x0, variance, excess)
+        if samples.shifted:
+            offsets = offsets_of(samples, used, gain, x0, variance)
+        used = _noise_only(samples, usable, gain, x0, variance, excess, offsets)
         if np.count_nonzero(used) < _LEAST_ROWS:
             raise NoLine("hardly any row is explained by noise")
-        weight = samples.n / samples.variance_of_variance(variance, gain, excess)
+        weight = _weights(samples, used, gain, variance, excess, offsets)
         new_gain, x0 = instrumental_line(
-            samples.x[used], samples.y[used], q[used], weight[used], samples.segment[used]
+            samples.x[used], samples.y[used], q[used], weight[used], samples.block[used]
         )
         if not (np.isfinite(new_gain) and np.isfinite(x0)):
             raise NoLine("the means do not differ")
@@ -170,14 +210,15 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
             break
     variance = np.maximum(gain * (q - x0), 0.02 * typical)
     excess = samples.uneven_variance(variance, gain, x0)
-    weight = samples.n / samples.variance_of_variance(variance, gain, excess)
+    weight = _weights(samples, used, gain, variance, excess, offsets)
     gains, x0s = jackknife_line(
         samples.x[used],
         samples.y[used],
         q[used],
         weight[used],
-        samples.segment[used],
-        jackknife_groups(samples.tile)[used],
+        samples.block[used],
+        # What a patch shares would be in all groups of scattered tiles.
+        jackknife_groups(samples.patch if samples.level is not None or offsets.patch else samples.tile)[used],
     )
     return Line(
         gain=gain,
@@ -190,7 +231,35 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
         gains=gains,
         x0s=x0s,
         passed=_passed(samples, usable, gain, x0, variance, excess),
+        offsets=offsets,
     )
+
+
+def offsets_of(samples: Samples, used: Bools, gain: float, x0: float, variance: Floats) -> Offsets:
+    """How far places and patches of the `used` rows lie off a line by more than chance."""
+    weight = used * samples.n / samples.variance_of_variance(variance, gain)
+    return find_offsets(samples.y - gain * (samples.x - x0), variance, weight, samples.place, samples.patch)
+
+
+def has_offsets(samples: Samples, line: Line) -> bool:
+    """Whether places, or patches, lie off the line by more than chance."""
+    return bool(offsets_of(samples, line.used, line.gain, line.x0, line.variance))
+
+
+def _weights(
+    samples: Samples, used: Bools, gain: float, variance: Floats, excess: Floats, offsets: Offsets
+) -> Floats:
+    """Inverse sampling variance of the rows' deviations.
+
+    Where pixels have offsets, by the instrument alone: by a row's own mean, a high offset would count as
+    light, and the row would count less for it.
+    """
+    if not samples.shifted:
+        return samples.n / samples.variance_of_variance(variance, gain, excess)
+    weight = samples.n / samples.variance_of_variance(variance, gain)
+    for label, scatter in ((samples.place, offsets.place), (samples.patch, offsets.patch)):
+        weight = weight_of_shared(label, weight, used * weight, scatter)
+    return weight
 
 
 def _passed(
@@ -254,13 +323,20 @@ def _starting_line(samples: Samples, q: Floats, usable: Bools) -> tuple[float, f
 
 
 def _noise_only(
-    samples: Samples, usable: Bools, gain: float, x0: float, variance: Floats, excess: Floats
+    samples: Samples,
+    usable: Bools,
+    gain: float,
+    x0: float,
+    variance: Floats,
+    excess: Floats,
+    offsets: Offsets,
 ) -> Bools:
     """Rows that noise explains: not far off alone, nor as a place over time, nor as a moment over space."""
     n = samples.n
     deviation = (samples.y - gain * (samples.x - x0)) / variance
     law = samples.variance_of_variance(variance, gain, excess) / variance**2
-    spread = np.sqrt(law / n)
+    off = offsets.place + offsets.patch
+    spread = np.sqrt(law / n + off / variance**2)
     # Where contamination is everywhere the law is too narrow; where it is nowhere, it must not be narrowed.
     widening = _robust_spread((deviation / spread)[usable], 1.0, 1.5, centre=0.0)
     low, high = _limits(widening * spread, _ROW_TAILS)
@@ -272,6 +348,9 @@ def _noise_only(
     safe = _nonzero(weight)
     of_place = _sum_by(samples.place, fine * n * deviation) / safe
     spread_of_place = np.sqrt(_sum_by(samples.place, fine * n * law)) / safe
+    if off:
+        level = _nonzero(_sum_by(samples.place, fine * n * variance) / safe)
+        spread_of_place = np.hypot(spread_of_place, math.sqrt(off) / level)
     score = of_place[present] / spread_of_place[present]
     widening = _robust_spread(score, 1.0, 2.0)
     low, high = _limits(widening * spread_of_place, _TILE_TAILS)
@@ -314,7 +393,7 @@ def instrumental_line(
 ) -> tuple[float, float]:
     """Slope and x-intercept of the weighted line of y on x, instrumented by q.
 
-    `moment` numbers half segments.
+    `moment` numbers half segments, or other blocks within which the slope is taken.
     """
     sums = _sums_by_moment(x, y, q, weight, moment, np.zeros_like(moment), 1)
     gains, x0s = _lines_of_sums(*sums)
@@ -347,8 +426,7 @@ def _lines_of_sums(
 ) -> tuple[Floats, Floats]:
     """Slopes and x-intercepts from sums (group, moment).
 
-    A zero level that wanders from moment to moment moves means and not variances, so that the slope between
-    moments is not the gain. Within each moment it is, and hardly less precise where there is contrast.
+    The slope is that within moments, unless hardly any contrast is.
     """
     safe = _nonzero(w)
     total = w.sum(axis=1)
@@ -369,7 +447,7 @@ def jackknife_error(leave_one_out: Floats) -> float:
 
 
 def jackknife_groups(tile: Integers) -> Integers:
-    """Group of each tile, scattered over the field by a multiplicative hash."""
+    """Group of each tile or patch, scattered over the field by a multiplicative hash."""
     return ((tile.astype(np.int64) * 2654435761 % 2**32) // 7 % GROUPS).astype(np.intp)
 
 

@@ -29,6 +29,8 @@ from anscombe_transform.calibration.statistics import (
     Table,
 )
 
+Instrument = Literal["q", "own"]
+
 # Largest share of a brightness group that may be cut off. Less at the bright end, where half a percent
 # takes more than 1 % of the variance and pulls at the end of the line.
 _MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
@@ -36,6 +38,8 @@ _MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
 _LEAST_KEPT = 0.05
 # Groups of brightness in each of which zeros must be as many as photon statistics say.
 _GROUPS_OF_ZEROS = 5
+# Least r² of a row's mean with its neighbours' mean, for these to be the instrument.
+_LEAST_TOLD = 0.1
 # Tiles that are needed to tell how light changed between two half segments, and standard errors that make
 # sure that it did.
 _FEWEST_TILES, _SURE = 16, 4.0
@@ -136,35 +140,54 @@ def without_blank_tiles(table: Table, usable: Bools, blank: Bools) -> tuple[Bool
     ]
 
 
-def samples_of(statistics: NoiseStatistics, table: Table, name: Filter, kept: float = 1.0) -> Samples:
-    """Rows of one filter, which keeps the given part of the noise variance."""
+def samples_of(
+    statistics: NoiseStatistics,
+    table: Table,
+    name: Filter,
+    kept: float = 1.0,
+    *,
+    instrument: Instrument = "q",
+    shifted: bool = False,
+) -> Samples:
+    """Rows of one filter, which keeps the given part of the noise variance; pixels may be `shifted`."""
     tile, segment = table.label("tile"), np.unique(table.label("segment"), return_inverse=True)[1]
-    x = table.mean(f"x_{name}")
-    # Unhalved segments sort pixels by neighbours that the spatial filters use as well: there, the mean of the
-    # same samples is the better instrument, and unbiased as far as the noise is that of photons.
-    q = table.mean("q") if statistics.halved or name == "t" else x
-    if statistics.halved:
-        q = q_of_own_light(table)
     return Samples(
-        x=x,
+        x=table.mean_of(name) if instrument == "q" else table.mean(f"x_{name}"),
         y=table.mean(f"y_{name}") / kept,
-        q=q,
+        q=q_of_own_light(table, instrument) if statistics.halved else table.mean("q"),
         n=table.n,
         tile=tile,
         place=tile * CLASSES + table.label("brightness"),
         segment=segment,
         correlation=_correlation_in_time(statistics) * 1.944 ** (len(name) - 1),
+        grid=statistics.grid,
+        shifted=shifted,
     )
 
 
-def q_of_own_light(table: Table) -> Floats:
+def choose_instrument(statistics: NoiseStatistics, table: Table, usable: Bools) -> Instrument:
+    """Choose the neighbours' mean "q", or a pixel's "own" in the other half where neighbours tell nothing.
+
+    A scene that is white in space has no neighbours that resemble a pixel. The pixel itself holds its own
+    offset, and is the instrument for that case only. Simulated scenes that optics made have r² above 0.5
+    whatever the offsets, white ones below 0.01.
+    """
+    if not statistics.halved or np.count_nonzero(usable) < 2:
+        return "q"
+    q, x = table.mean("q")[usable], table.mean("x_t")[usable]
+    if np.ptp(q) == 0 or np.ptp(x) == 0:
+        return "q"
+    return "q" if np.corrcoef(q, x)[0, 1] ** 2 > _LEAST_TOLD else "own"
+
+
+def q_of_own_light(table: Table, instrument: Instrument = "q") -> Floats:
     """Instrument of each row, in the light of the row's own half segment.
 
     It was measured in the other half. Where the lamp was switched in between, or the zero level wandered, the
     same place has another mean there; what the tiles' means have become, as a whole, is taken over, if it is
     more than chance.
     """
-    q, half, tile = table.mean("q"), table.label("segment"), table.label("tile")
+    q, half, tile = table.mean(instrument), table.label("segment"), table.label("tile")
     halves = int(half.max()) // 2 * 2 + 2
     cell = half * table.tiles + tile
     n = np.bincount(cell, table.n, halves * table.tiles).reshape(-1, 2, table.tiles)

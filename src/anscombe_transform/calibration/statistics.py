@@ -15,8 +15,9 @@ structure of the scene they cancel:
     txy  along both
 
 The movie is cut into segments of 24 frames, each into two halves, the field into tiles of 8 × 8 pixels, and
-a tile's pixels into 4 classes by the mean of their four neighbours in the *other* half: an instrument whose
-noise is independent of the residuals', and which does not hold the pixel's own fixed offset. One row of sums
+a tile's pixels into 4 classes by the mean of their four diagonal neighbours in the *other* half: an
+instrument whose noise is independent of the residuals', and which holds no fixed offset of a pixel that the
+filters t, ty and tx take in. One row of sums
 per (tile, half, class) is all that the estimate needs, so statistics of parts of a movie, from chunks of a
 file or from workers of a cluster, are merged by putting their rows together.
 """
@@ -47,14 +48,14 @@ SEGMENT_FRAMES = 24
 
 # A half needs three frames for [1, −2, 1].
 _LEAST_HALVED = 6
-# Rows kept before neighbouring segments are added together: 130,000 rows of 21 numbers are 22 MB.
+# Rows kept before neighbouring segments are added together: 130,000 rows of 24 numbers are 25 MB.
 _MOST_ROWS = 130_000
 _FEWEST_GROUPS = 2
 _MOST_PLACES = 8192
 # Memory for the float32 copy of the part of a segment that is worked on, or for its rows.
 _BAND_BYTES = 1 << 20
 # Of the four classes of a tile.
-_ROW_BYTES = CLASSES * 21 * 8
+_ROW_BYTES = CLASSES * 24 * 8
 # Memory of a kind that a thread keeps for the next segment, at most.
 _MOST_KEPT_BYTES = 32 << 20
 _LAG_COLUMNS = 6
@@ -110,6 +111,15 @@ class Table:
     def mean(self, name: str) -> Floats:
         """Mean of a column over the residuals of each row."""
         return self._column(name) / self.n
+
+    def mean_of(self, name: Filter, x: Literal["x", "x3"] = "x") -> Floats:
+        """Mean that belongs to the squares, or cubes, of a filter, without the diagonal neighbours.
+
+        Those are the instrument, and the strongest filter takes them in: see `_statistics_kernels`.
+        """
+        if name == "txy":
+            return self.mean(f"{x}_ty") + self.mean(f"{x}_tx") - self.mean(f"{x}_t")
+        return self.mean(f"{x}_{name}")
 
     def label(self, name: Literal["tile", "segment", "brightness"]) -> Integers:
         """Number of the tile, of the half segment or of the class of each row."""
@@ -461,8 +471,9 @@ class NoiseStatistics:
         if self._wanted is not None:
             found[:, ~self._wanted[first_tile_row : first_tile_row + tile_rows]] = 0
         if pedestal:
-            for name in ("q", "x_t", "x_ty", "x_tx", "x_txy", "x3_t", "x3_ty", "x3_txy"):
-                found[..., COLUMNS.index(name)] += pedestal * found[..., 3]
+            for number, name in enumerate(COLUMNS):
+                if name in ("q", "own") or name.startswith("x"):
+                    found[..., number] += pedestal * found[..., 3]
         if self._joined > 1:
             np.add.reduceat(found, np.arange(0, tile_rows, self._joined), axis=1, out=out[:, first:last])
         return not_finite

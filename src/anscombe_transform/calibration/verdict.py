@@ -19,6 +19,7 @@ from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples, jackk
 from anscombe_transform.calibration.sensitivity import Reason
 from anscombe_transform.calibration.shared import Excess, SharedNoise
 from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
+from anscombe_transform.calibration.wandering import offsets_against_light
 from anscombe_transform.calibration.zero import ZeroLevel
 
 # Departure of the slope within tiles from the whole line's, in standard errors and as a part of it, beyond
@@ -33,6 +34,9 @@ _SHARP = 1.05
 _SHARPER, _SHARPER_ERRORS, _SHARPER_APART = 0.04, 5.0, 0.5
 # Spread of the gain over the field from which on one gain says too little.
 _UNEVEN = 0.12
+# Correlation of the patches' offsets with their light, and its deviate, that show that a background was taken
+# off.
+_AGAINST_LIGHT, _AGAINST_LIGHT_ERRORS = -0.4, -3.5
 # Noise that a pixel, or a frame, shares with its neighbours, in parts of its own, from which on it is told,
 # and is too much; and how many standard errors it must lie from 0. The slope is lower by that part.
 # Along one axis, as electronics make it, it is part of the detector's effective gain.
@@ -127,6 +131,14 @@ def judge(
             f"inside small regions noise grows with brightness {within:.2f} times as fast as from region to "
             "region: the frames were processed (background taken off, normalised, denoised or compressed), "
             "or gain or offset vary over the field.",
+            "caution",
+        )
+    r, deviate = offsets_against_light(samples, line)
+    if r < _AGAINST_LIGHT and deviate < _AGAINST_LIGHT_ERRORS:
+        yield Reason(
+            "background_taken_off",
+            "the zero level is lower where the scene is brighter: a background was taken off, or the frames "
+            "were normalised by regions. Use the raw recording.",
             "caution",
         )
     yield from _judge_correlation(white, along, shared, moves)

@@ -27,7 +27,7 @@ from anscombe_transform.calibration.line import (
 )
 
 # Σ of the cubed autocorrelations and the like: sampling variance of κ₃ per residual, in units of variance³.
-_THIRD_CORRELATION = {"t": 15.0, "ty": 37.5, "txy": 93.7}
+_THIRD_CORRELATION = {"t": 15.0, "ty": 37.5, "tx": 37.5, "txy": 93.7}
 # ρ₃ is 1 for photons alone and 1.5 for an EMCCD; skewness far from that is not that of photons.
 _LEAST_EXCESS, _MOST_EXCESS = 0.7, 1.75
 # Standard errors by which ρ₃ must exceed 1 to show that pulses vary, and those between which that is open:
