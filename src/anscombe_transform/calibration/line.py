@@ -77,7 +77,7 @@ class Samples:
     place: Integers
     segment: Integers
     correlation: float
-    grid: tuple[int, int]
+    grid: tuple[int, int] = (1, 1)
     even: bool = False
     shifted: bool = False
     level: Floats | None = None
