@@ -150,7 +150,7 @@ def test_known_excess_noise_gives_the_signal_of_a_photon(seed):
     assert found.excess_noise_method == "known"
     assert found.single_photon_gain == pytest.approx(found.conversion_gain / 2)
     assert abs(found.single_photon_gain / truth.signal_per_photon - 1) < 0.1
-    assert "excess noise 2, given" in str(found)
+    assert "excess noise F² 2, given" in str(found)
     assert Sensitivity.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 

@@ -394,12 +394,12 @@ def _detector(found: StoredMovie, sensitivity: Sensitivity | None, pictures: _Dr
 def _constants(sensitivity: Sensitivity) -> tuple[tuple[str, str], ...]:
     rows = [
         (
-            "gain, signal units per photon",
-            _interval(sensitivity.conversion_gain, sensitivity.conversion_gain_interval),
-        ),
-        ("zero level", _interval(sensitivity.zero_level, sensitivity.zero_level_interval)),
-        ("read noise, signal units", _interval(sensitivity.read_noise, (0, 0))),
-        ("excess noise factor F²", f"{sensitivity.excess_noise:.2f}"),
+            f"{constant.name}, {constant.unit}" if constant.unit else constant.name,
+            _interval(constant.value, constant.interval),
+        )
+        for constant in sensitivity.constants()
+    ]
+    rows += [
         ("found by", f"filter {sensitivity.method}; zero level from {sensitivity.zero_level_method}"),
     ]
     if sensitivity.method == "known":

@@ -218,6 +218,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         zero_level_method=zero.method,
         used_fraction=float(np.count_nonzero(line.used) / np.count_nonzero(usable)),
         excess_noise=zero.excess_noise,
+        excess_noise_interval=zero.excess_noise_interval,
     )
 
 

@@ -260,4 +260,10 @@ def _add(found: Sensitivity, *more: Reason) -> Sensitivity:
 def with_excess_noise(found: Sensitivity, factor: float) -> Sensitivity:
     """Take the excess noise factor F² as given, instead of what the third cumulant suggests."""
     reasons: Iterable[Reason] = (reason for reason in found.reasons if reason.code != "excess_noise")
-    return replace(found, excess_noise=float(factor), excess_noise_method="known", reasons=tuple(reasons))
+    return replace(
+        found,
+        excess_noise=float(factor),
+        excess_noise_method="known",
+        reasons=tuple(reasons),
+        excess_noise_interval=(float(factor), float(factor)),
+    )

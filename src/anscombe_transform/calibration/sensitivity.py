@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import math
 from collections.abc import Mapping
@@ -11,6 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from anscombe_transform.calibration.constants import (
+    Constant,
+    ratio_interval,
+    read_noise_interval,
+    with_bracket,
+)
 from anscombe_transform.transform import beta_for, check_detector
 
 if TYPE_CHECKING:
@@ -227,7 +234,7 @@ class Sensitivity:
     variance_intercept : float
         Mean signal at which the fitted variance is zero, ``zero_level − read_noise² / conversion_gain``.
     read_noise : float
-        Standard deviation of the signal without light, in signal units.
+        Standard deviation of the signal without light, in signal units; see `read_noise_interval`.
     conversion_gain_interval, zero_level_interval : (float, float)
         95 % intervals.
     verdict : {"trustworthy", "given", "caution", "refused"}
@@ -252,6 +259,8 @@ class Sensitivity:
         gamma-like pulses; the decode table of the codec uses it.
     excess_noise_method : str
         "third cumulant", or "known" where it was given.
+    excess_noise_interval : (float, float)
+        95 % interval of `excess_noise`; NaN where it was not measured.
     rejected : tuple of Rejected
         What was left out of the line, by reason.
     evidence : Evidence or None
@@ -285,6 +294,7 @@ class Sensitivity:
     excess_noise: float = 1.0
     variance_intercept_interval: Interval = (_NAN, _NAN)
     excess_noise_method: str = "third cumulant"
+    excess_noise_interval: Interval = (_NAN, _NAN)
     rejected: tuple[Rejected, ...] = field(default=(), repr=False)
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     maps: PixelMaps | None = field(default=None, repr=False, compare=False)
@@ -355,8 +365,114 @@ class Sensitivity:
 
     @property
     def single_photon_gain(self) -> float:
-        """Mean signal of one photon, ``conversion_gain / excess_noise``; as certain as `excess_noise` is."""
+        """Mean signal of one detected photon, ``conversion_gain / excess_noise``, signal units.
+
+        Not a second gain: `conversion_gain` is the effective gain, the noise variance that a photon adds over
+        the signal that it adds, and all that compression needs. The two differ where pulses vary in height.
+        """
         return self.conversion_gain / self.excess_noise
+
+    @property
+    def single_photon_gain_interval(self) -> Interval:
+        """95 % interval of `single_photon_gain`, from those of the gain and of the excess noise factor."""
+        return ratio_interval(
+            self.conversion_gain,
+            self.conversion_gain_interval,
+            self.excess_noise,
+            self.excess_noise_interval,
+        )
+
+    @property
+    def read_noise_interval(self) -> Interval:
+        """95 % interval of `read_noise`, signal units, from those of gain, zero level and intercept."""
+        if self.method == "known":
+            return self.read_noise, self.read_noise
+        return read_noise_interval(
+            self.conversion_gain,
+            self.conversion_gain_interval,
+            self.zero_level,
+            self.zero_level_interval,
+            self.variance_intercept,
+            self.variance_intercept_interval,
+        )
+
+    def constants(self) -> tuple[Constant, ...]:
+        """Return every constant with its 95 % interval, unit and meaning.
+
+        Returns
+        -------
+        tuple of Constant
+            Gain, zero level, read noise and variance intercept; with excess noise also its factor, and the
+            signal of one photon.
+
+        Examples
+        --------
+        >>> detector = Sensitivity.from_known(conversion_gain=2, zero_level=100, read_noise=4)
+        >>> for constant in detector.constants():
+        ...     print(constant)
+        conversion gain 2 signal/photon
+        zero level 100 signal
+        read noise 4 signal
+        variance intercept 92 signal
+        """
+        multiplied = self.excess_noise != 1
+        rows = [
+            Constant(
+                "conversion_gain",
+                "effective gain" if multiplied else "conversion gain",
+                "signal/photon",
+                "noise variance over mean signal: F² times the signal of one photon"
+                if multiplied
+                else "signal of one photon",
+                self.conversion_gain,
+                self.conversion_gain_interval,
+            ),
+            Constant(
+                "zero_level",
+                "zero level",
+                "signal",
+                f"mean signal without light, from {self.zero_level_method}",
+                self.zero_level,
+                self.zero_level_interval,
+            ),
+            Constant(
+                "read_noise",
+                "read noise",
+                "signal",
+                "standard deviation without light",
+                self.read_noise,
+                self.read_noise_interval,
+            ),
+            Constant(
+                "variance_intercept",
+                "variance intercept",
+                "signal",
+                "mean at which the fitted noise vanishes",
+                self.variance_intercept,
+                self.variance_intercept_interval,
+            ),
+        ]
+        if multiplied:
+            how = "given" if self.excess_noise_method == "known" else "estimated from the noise's skewness"
+            rows += [
+                Constant(
+                    "excess_noise",
+                    "excess noise factor F²",
+                    "",
+                    f"spread of the pulses, {how}",
+                    self.excess_noise,
+                    self.excess_noise_interval,
+                ),
+                Constant(
+                    "single_photon_gain",
+                    "signal of one photon",
+                    "signal/photon",
+                    "effective gain over F²",
+                    self.single_photon_gain,
+                    self.single_photon_gain_interval,
+                ),
+            ]
+        return tuple(rows)
 
     def codec(
         self,
@@ -560,6 +676,7 @@ class Sensitivity:
         """Return the calibration as plain JSON values; NaN becomes None."""
         values = asdict(replace(self, evidence=None, maps=None))
         del values["evidence"], values["maps"]
+        values |= {name: getattr(self, name) for name in _DERIVED}
         values["transfer_curve"] = self.transfer_curve.to_dict()
         values["rejected"] = [
             {"reason": part.reason, "share": part.share, "curve": part.curve.to_dict()}
@@ -576,7 +693,7 @@ class Sensitivity:
         ValueError
             A field is missing or unknown.
         """
-        given = dict(values)
+        given = {name: value for name, value in values.items() if name not in _DERIVED}
         declared = cls.__dataclass_fields__
         required = {name for name, field_ in declared.items() if field_.default is MISSING}
         if not required <= set(given) <= set(declared):
@@ -602,20 +719,35 @@ class Sensitivity:
         return cls(**given)
 
     def __str__(self) -> str:
-        parts = [
-            f"gain {self.conversion_gain:.4g}{_bracket(self.conversion_gain_interval)} signal/photon",
-            f"zero {self.zero_level:.4g}{_bracket(self.zero_level_interval)}",
-        ]
+        gain = f"gain {with_bracket(self.conversion_gain, self.conversion_gain_interval)} signal/photon"
         if self.excess_noise != 1:
             how = "given" if self.excess_noise_method == "known" else "estimated"
-            parts.append(
-                f"one photon {self.single_photon_gain:.4g} (excess noise {self.excess_noise:.3g}, {how})"
-            )
-        if self.read_noise > 0:
-            parts.append(f"read noise {self.read_noise:.3g}")
+            factor = with_bracket(self.excess_noise, self.excess_noise_interval)
+            one = with_bracket(self.single_photon_gain, self.single_photon_gain_interval)
+            gain += f" (effective: excess noise F² {factor}, {how}, times {one} of one photon)"
+        parts = [gain, f"zero {with_bracket(self.zero_level, self.zero_level_interval)}"]
+        if self.read_noise_interval[1] > 0:
+            parts.append(f"read noise {with_bracket(self.read_noise, self.read_noise_interval)}")
         lines = [", ".join(parts) + f"; verdict: {self.verdict}"]
         lines += [f"  {reason.code}: {reason.message}" for reason in self.reasons]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the constants as a table, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{html.escape(row.name)}</td><td>{with_bracket(row.value, row.interval)}</td>"
+            f"<td>{html.escape(row.unit)}</td><td>{html.escape(row.meaning)}</td></tr>"
+            for row in self.constants()
+        )
+        reasons = "".join(
+            f"<li><b>{html.escape(reason.code)}</b> ({reason.severity}): {html.escape(reason.message)}</li>"
+            for reason in self.reasons
+        )
+        return (
+            f"<p>Verdict: <b>{self.verdict}</b></p><table><thead><tr><th>constant</th>"
+            f"<th>value [95 % interval]</th><th>unit</th><th>meaning</th></tr></thead><tbody>{rows}</tbody>"
+            f"</table><ul>{reasons}</ul>"
+        )
 
 
 def verdict_of(reasons: tuple[Reason, ...]) -> Verdict:
@@ -626,9 +758,8 @@ def verdict_of(reasons: tuple[Reason, ...]) -> Verdict:
     return "caution" if "caution" in severities else "trustworthy"
 
 
-def _bracket(interval: Interval) -> str:
-    low, high = interval
-    return f" [{low:.4g}, {high:.4g}]" if low < high else ""
+# What `to_dict` gives beside the fields, for readers in other languages.
+_DERIVED = ("read_noise_interval", "single_photon_gain", "single_photon_gain_interval")
 
 
 def _number(value: float | None) -> float:

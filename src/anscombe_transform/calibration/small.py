@@ -478,6 +478,7 @@ def _estimate(table: _Table, cut: Cut) -> Sensitivity:
         zero_level_method=zero.method,
         used_fraction=line.used_fraction,
         excess_noise=zero.excess_noise,
+        excess_noise_interval=zero.excess_noise_interval,
     )
 
 

@@ -66,6 +66,17 @@ class ZeroLevel:
         shows = self.multiplied and self.photon_like and _LEAST_SHOWN < self.excess[0] < 1.9
         return 1 / (2 - self.excess[0]) if shows else 1.0
 
+    @property
+    def excess_noise_interval(self) -> tuple[float, float]:
+        """95 % interval of `excess_noise`, from 1 where none shows; NaN where ρ₃ was not measured."""
+        ratio, error = self.excess
+        if not (np.isfinite(ratio) and np.isfinite(error) and self.photon_like):
+            return np.nan, np.nan
+        low, high = (
+            1 / (2 - min(max(ratio + sign * T_QUANTILE * error, 1.0), _MOST_EXCESS)) for sign in (-1, 1)
+        )
+        return (low if self.excess_noise > 1 else 1.0), max(high, self.excess_noise)
+
 
 def find_zero_level(
     samples: Samples,

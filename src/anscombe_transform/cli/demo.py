@@ -136,9 +136,15 @@ def run_demo(
         Comparison(
             "zero level", "signal", truth.zero_level, sensitivity.zero_level, sensitivity.zero_level_interval
         ),
-        Comparison("read noise", "signal", truth.read_noise, sensitivity.read_noise, None),
         Comparison(
-            "variance intercept", "signal", truth.variance_intercept, sensitivity.variance_intercept, None
+            "read noise", "signal", truth.read_noise, sensitivity.read_noise, sensitivity.read_noise_interval
+        ),
+        Comparison(
+            "variance intercept",
+            "signal",
+            truth.variance_intercept,
+            sensitivity.variance_intercept,
+            sensitivity.variance_intercept_interval,
         ),
     )
     plots = _draw(folder, movie, result, report)

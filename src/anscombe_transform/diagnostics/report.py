@@ -106,12 +106,10 @@ def _write_verdict(ax: Axes, sensitivity: Sensitivity) -> None:
     colour = VERDICT.get(sensitivity.verdict, INK)
     ax.text(0, 0.98, sensitivity.verdict, color=colour, fontsize=TITLE + 3, weight="bold", va="top")
     lines = [
-        f"gain {with_interval(sensitivity.conversion_gain, sensitivity.conversion_gain_interval)}",
-        f"zero level {with_interval(sensitivity.zero_level, sensitivity.zero_level_interval)}"
-        f" ({sensitivity.zero_level_method})",
-        f"read noise {abs(sensitivity.read_noise):.3g}",
-        f"variance intercept {sensitivity.variance_intercept:.4g}",
+        f"{constant.name} {with_interval(constant.value, constant.interval)}"
+        for constant in sensitivity.constants()
     ]
+    lines[1] += f" ({sensitivity.zero_level_method})"
     for reason in sorted(sensitivity.reasons, key=lambda r: ("refusal", "caution", "note").index(r.severity)):
         lines += textwrap.wrap(
             f"{reason.severity}: {reason.message}", 62, initial_indent="– ", subsequent_indent="   "

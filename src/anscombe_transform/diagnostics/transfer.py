@@ -106,8 +106,9 @@ def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity, *, brief: bool = Fal
                 capsize=2, zorder=4, label=label,
             )  # fmt: skip
         handles.append(Line2D([], [], marker="s", ms=4, lw=0, color=BLUE, label=label))
-        if read_noise > 0:
-            handles.append(text_entry(f"read noise {read_noise:.3g} signal units"))
+        if sensitivity.read_noise_interval[1] > 0:
+            noise = with_interval(read_noise, sensitivity.read_noise_interval)
+            handles.append(text_entry(f"read noise {noise} signal units"))
     if brief and rejected:
         share = sum(part.share for part in sensitivity.rejected)
         rejected = [
