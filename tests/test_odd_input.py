@@ -248,7 +248,7 @@ def test_a_lost_chunk_is_an_error(options: Any, movie: NDArray[np.uint16], tmp_p
     metadata = ("zarr.json", ".zarray", ".zattrs")
     next(path for path in store.rglob("*") if path.is_file() and path.name not in metadata).unlink()
     for source in (store, zarr.open_array(str(store), mode="r")):
-        with pytest.raises(ValueError, match=r"lacks \d of \d chunks: they were lost"):
+        with pytest.raises(ValueError, match=r"lacks \d of \d chunks, .*: they were lost"):
             at.decompress(source, tmp_path / "part.npy")
     with pytest.raises(ValueError, match="lacks"):
         at.compute_sensitivity(store)

@@ -84,7 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         "_verification_kernels",
     },
     "layouts": {"calibration", "compression", "movies"},
-    "decompression": {"movies", "crc"},
+    "decompression": {"compression", "movies", "crc"},
     "crc": set(),
     "diagnostics": {"transform", "decode_table", "codec", "calibration", "movies", "presets"},
     "speed": {"calibration", "compression", "movies", "presets"},

@@ -44,7 +44,8 @@ class BatchItem:
     source, store : str
         The recording, and where its array is or would have been.
     outcome : {"compressed", "skipped", "refused", "failed"}
-        "skipped" is an array that was finished before; "refused" a recording that can't be calibrated.
+        "skipped" is an array that was finished before and holds this recording; "refused" a recording that
+        can't be calibrated.
     result : CompressionResult or None
         Of a compressed one.
     message : str
@@ -206,7 +207,8 @@ def compress_all(
     calibration : mapping, optional
         Options of `compute_sensitivity` for each of them: `dark`, `zero_level`, …
     resume : bool, optional
-        Leave out what was finished before, and go on with what was interrupted.
+        Leave what was finished before as it is, once it was read and found to hold this very recording, and
+        go on with what was interrupted. An array that holds another recording fails, whatever its name.
     done : callable, optional
         Called with each item when it is done.
     progress : callable, optional
@@ -314,8 +316,7 @@ def _check_layout(layout: str) -> None:
 
 def _compress_one(source: str, store: Path, resume: bool, options: dict[str, Any]) -> BatchItem:
     try:
-        if resume and _is_finished(store):
-            return BatchItem(source, str(store), "skipped", message=f"{store} is finished")
+        was_finished = resume and _is_finished(store)
         store.parent.mkdir(parents=True, exist_ok=True)
         result = compress_recording(source, store, resume=resume, **options)
     except UntrustworthyCalibration as error:
@@ -325,6 +326,11 @@ def _compress_one(source: str, store: Path, resume: bool, options: dict[str, Any
         return BatchItem(source, str(store), "refused", message=_one_line(str(error)))
     except Exception as error:  # a bad file has its own kind of error in every reader; the next may be good
         return BatchItem(source, str(store), "failed", message=_one_line(str(error) or type(error).__name__))
+    if was_finished:
+        # The source and every stored value were compared before it was returned.
+        return BatchItem(
+            source, str(store), "skipped", message=f"{store} is finished and holds this recording"
+        )
     return BatchItem(source, str(store), "compressed", result)
 
 

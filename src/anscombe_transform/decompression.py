@@ -21,7 +21,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.crc import crc32
+from anscombe_transform.compression.checksums import StoredChecksums
+from anscombe_transform.compression.comparison import checksum
 from anscombe_transform.durable import (
     GuardedFile,
     Workspace,
@@ -175,6 +176,9 @@ def decompress(
     ValueError
         The format can't be told or is another one than the suffix says, the store holds no movie, or what was
         read back is not what was written.
+    VerificationError
+        The stored values are not those that were written, by the checksums of the store's record; the error
+        names the frames and the chunk. It is a ValueError.
     OSError
         The disk has no room for the file; the message says how much it needs.
     ImportError
@@ -202,6 +206,7 @@ def decompress(
     with open_movie(store, channel=channel, plane=plane, dataset=dataset, partial=partial) as movie:
         if hasattr(movie.origin, "nchunks_initialized"):
             check_chunks(movie.origin, movie.source)
+        stored = movie._stored
         _check_source(movie, path)
         work = Workspace(path, path.name)
         job = _Job(
@@ -213,6 +218,7 @@ def decompress(
             progress=progress,
             dataset=f"/{(inner or _DATASET).strip('/')}",
             big=path.suffix.lower() in (".btf", ".tf8"),
+            checksums=None if stored is None else StoredChecksums.of(stored, movie.source),
         )
         with work.held():
             # Another process may have finished since.
@@ -304,14 +310,18 @@ class _Job:
     progress: Progress | None
     dataset: str
     big: bool
+    # Those that the store's record has of its values, if it has any.
+    checksums: StoredChecksums | None = None
     # Checksums of the blocks that were written, in order.
     sums: list[int] = field(default_factory=list)
     file: GuardedFile | None = None
 
     @property
     def spans(self) -> list[tuple[int, int]]:
-        """Bounds of the blocks: whole chunks of the source, about 32 MB."""
+        """Bounds of the blocks: those of the checksums, or whole chunks of the source, about 32 MB."""
         movie = self.movie
+        if self.checksums is not None:
+            return self.checksums.layout.spans
         frame_bytes = movie.nbytes // movie.shape[0]
         step = movie.chunk_frames * max(1, _BLOCK_BYTES // max(1, frame_bytes * movie.chunk_frames))
         return [(start, min(start + step, movie.shape[0])) for start in range(0, movie.shape[0], step)]
@@ -349,6 +359,7 @@ class _Job:
         spans = self.spans
         following = iter(spans)
         done = 0
+        name = self.movie.source
         with ThreadPoolExecutor(self.threads) as pool:
             for span in following:
                 waiting.append(pool.submit(self.movie.frames, *span))
@@ -359,7 +370,9 @@ class _Job:
                 span_after = next(following, None)
                 if span_after is not None:
                     waiting.append(pool.submit(self.movie.frames, *span_after))
-                self.sums.append(crc32(_bytes(block)))
+                self.sums.append(checksum(block))
+                if self.checksums is not None:
+                    self.checksums.check_block(block, done, name, self.sums[-1])
                 yield block
                 if self.file is not None:
                     self.file.check()
@@ -388,7 +401,7 @@ class _Job:
                 )
 
             def look(number: int) -> int:
-                return crc32(_bytes(np.ascontiguousarray(written.frames(*spans[number]))))
+                return checksum(written.frames(*spans[number]))
 
             for number, found in zip(chosen, pool.map(look, chosen), strict=True):
                 start, stop = spans[number]

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import Reason, Sensitivity
 from anscombe_transform.compression import describe, verify
+from anscombe_transform.compression.arrays import open_array
+from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.results import (
     agreement_of,
     agreement_text,
     bound_text,
     size_text,
 )
+from anscombe_transform.compression.threads import count_workers
 from anscombe_transform.durable import make_folders, write_file
 from anscombe_transform.movies import open_movie
 
@@ -104,7 +107,7 @@ def write_report(
     FileNotFoundError, ValueError
         There is no Zarr array, it has no Anscombe codec, or `path` doesn't end with ``.html``.
     VerificationError
-        Stored values can't be read.
+        Stored values can't be read, or are not those that were written; no page is made then.
     ImportError
         jinja2 is missing; the message says how to install it.
 
@@ -127,6 +130,8 @@ def write_report(
         raise ValueError(
             f"{found.path} has no Anscombe codec, so there is nothing to report: compress the movie first"
         )
+    # A page about damaged values would outlive them.
+    read_again(open_array(stored), found.path, count_workers(None), progress)
     verification = None if against is None else verify(stored, against, partial=partial, progress=progress)
     sensitivity = _noted_sensitivity(found.provenance)
     pictures = _Drawing(progress)

@@ -32,8 +32,9 @@ from anscombe_transform.compression.results import is_mismatch_accepted
 
 _EXIT_CODES = (
     "Exit codes: 0 done, 1 stored values are not within their bound, 2 wrong usage or input, 3 the "
-    "calibration was refused or contradicts the movie, 4 some of several inputs failed. With "
-    "ANSCOMBE_TRACEBACK=1 in the environment an error shows where in the program it arose."
+    "calibration was refused or contradicts the movie, 4 some of several inputs failed, --resume met another "
+    "recording, or the source changed while it was read. With ANSCOMBE_TRACEBACK=1 in the environment an "
+    "error shows where in the program it arose."
 )
 _SOURCES = (
     "TIFF, HDF5 and NWB (movie.h5, or movie.h5::/dataset where it holds several), .npy, .npz, FITS, a Zarr "
@@ -340,7 +341,12 @@ def compress(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an array that is there.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an interrupted run stopped; leave finished arrays.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where an interrupted run stopped. A finished array is read, compared with its "
+            "checksums and with FILE, and left as it is; another recording in it is an error (exit code 4).",
+        ),
     ] = False,
     gain: _Gain = None,
     zero_level: _ZeroLevel = None,
@@ -514,6 +520,9 @@ def _cluster(address: str | None) -> Iterator[None]:
 def info(stored: _AllStored, as_json: _Json = False) -> None:
     """Tell what a stored array says of itself: codec, bound, calibration, source, verification.
 
+    Exit code 1 if chunks are missing, or shape or record are not those that were written. Values are read by
+    `anscombe verify`.
+
     Example: anscombe info movie.zarr
     """
     documents: dict[str, Any] = {}
@@ -521,6 +530,8 @@ def info(stored: _AllStored, as_json: _Json = False) -> None:
     def work(name: str) -> None:
         found = describe(name)
         documents[name] = found.to_dict() if as_json else str(found)
+        if found.changed is not None:
+            raise VerificationError(f"{name} was changed after it was written: {found.changed}")
 
     code = each(stored, work)
     print_results(documents, len(stored), as_json=as_json)

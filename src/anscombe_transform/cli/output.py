@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from anscombe_transform.calibration import ConstantsMismatch, Sensitivity, UntrustworthyCalibration
-from anscombe_transform.compression import VerificationError
+from anscombe_transform.compression import SourceChangedError, VerificationError
 
 
 class ExitCode(IntEnum):
@@ -89,6 +89,8 @@ def _as_failure() -> Iterator[None]:
             "movie is calibrated by itself, correct them, or store it all the same with --accept-mismatch, "
             "which the array records"
         ) from error
+    except SourceChangedError as error:
+        raise Failure(str(error), ExitCode.SOME_FAILED) from error
     except VerificationError as error:
         raise Failure(str(error), ExitCode.FAILED_VERIFICATION) from error
     except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:

@@ -20,6 +20,7 @@ from anscombe_transform.compression.results import (
     VerificationError,
     describe,
 )
+from anscombe_transform.compression.source import SourceChangedError
 from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 
@@ -27,6 +28,7 @@ __all__ = [
     "ATTRIBUTE",
     "CompressionResult",
     "Progress",
+    "SourceChangedError",
     "StoredMovie",
     "Verification",
     "VerificationError",

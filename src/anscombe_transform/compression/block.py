@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -11,14 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.codec.memory import SMALLEST, pool
-from anscombe_transform.compression.arrays import codec_of, has_zarr_3, sync_chunks
+from anscombe_transform.compression.arrays import codec_of, has_zarr_3, sync_chunks, zarr_module
 from anscombe_transform.compression.comparison import Comparison, checksum
 from anscombe_transform.compression.journal import Record
 from anscombe_transform.compression.layout import Layout
 from anscombe_transform.compression.results import VerificationError, merged
 from anscombe_transform.compression.sampling import Extent
 
-__all__ = ["BlockWriter", "read_back", "stored_checksums"]
+__all__ = ["BlockWriter", "ReadFailure", "read_back", "stored_checksums"]
+
+
+# Seconds to wait before a read that failed is tried again.
+_PAUSES = (0.2, 1.0)
+
+
+class ReadFailure(OSError):
+    """The store could not be read, for a reason that is not in what is stored."""
 
 
 @dataclass(slots=True)
@@ -109,18 +118,30 @@ def read_back(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArr
     Raises
     ------
     VerificationError
-        A chunk is damaged or can't be read; the error names the first one.
+        A chunk is damaged; the error names the first one.
+    ReadFailure
+        The store gave no bytes, in three attempts. It says nothing of what is stored.
     """
-    try:
-        return _read(array, start, stop, top, bottom)
-    except (MemoryError, ImportError):
-        raise
-    except Exception as error:  # each codec and store has its own kind for damaged bytes
-        chunk = _unreadable(array, start, stop, top, bottom)
-        where = "" if chunk is None else f", in chunk {chunk}"
-        raise VerificationError(
-            f"frames {start} to {stop - 1} of the stored array can't be read{where}: {error}"
-        ) from error
+    pauses = iter(_PAUSES)
+    while True:
+        try:
+            return _read(array, start, stop, top, bottom)
+        except (MemoryError, ImportError):
+            raise
+        except Exception as error:  # each codec and store has its own kind
+            chunk = _unreadable(array, start, stop, top, bottom)
+            where = "" if chunk is None else f", in chunk {chunk}"
+            if chunk is not None and _is_damaged(array, chunk):
+                raise VerificationError(
+                    f"frames {start} to {stop - 1} of the stored array can't be read{where}: {error}"
+                ) from error
+            pause = next(pauses, None)
+            if pause is None:
+                raise ReadFailure(
+                    f"reading frames {start} to {stop - 1} of the stored array failed{where}: {error}. The "
+                    "disk or the connection failed, which says nothing of what is stored: try again"
+                ) from error
+        time.sleep(pause)
 
 
 def _read(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArray[Any]:
@@ -134,6 +155,44 @@ def _read(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArray[A
 
         out = default_buffer_prototype().nd_buffer.from_numpy_array(values)
     return np.asarray(array.get_basic_selection(selection, out=out))
+
+
+def _is_damaged(array: Any, chunk: tuple[int, ...]) -> bool:
+    """Whether the bytes of a chunk can't be decoded; False where the store fails to give any.
+
+    They are decoded from memory, so that a store that fails now and then is not taken for damage.
+    """
+    outer = getattr(array, "shards", None) or array.chunks
+    index = tuple(i * n // m for i, n, m in zip(chunk, array.chunks, outer, strict=True))
+    part = tuple(slice(i * n, (i + 1) * n) for i, n in zip(chunk, array.chunks, strict=True))
+    try:
+        copy = _with_one_chunk(array, index)
+    except Exception:  # each store has its own kind
+        return False
+    try:
+        copy[part]
+    except Exception:  # each codec has its own kind
+        return True
+    return False
+
+
+def _with_one_chunk(array: Any, index: tuple[int, ...]) -> Any:
+    """The array in memory, with the bytes of one chunk or shard."""
+    zarr: Any = zarr_module()
+    held: dict[str, Any]
+    if not has_zarr_3():
+        key = array._chunk_key(index)
+        names = (key, f"{array.path}/.zarray" if array.path else ".zarray")
+        held = {name: array.chunk_store[name] for name in names if name in array.chunk_store}
+        return zarr.Array(held, path=array.path, read_only=True)
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+    from zarr.storage import MemoryStore, StorePath
+
+    key = array.metadata.encode_chunk_key(index)
+    content = sync((array.store_path / key).get(default_buffer_prototype()))
+    held = {} if content is None else {key: content}
+    return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=StorePath(MemoryStore(held))))
 
 
 def _unreadable(array: Any, start: int, stop: int, top: int, bottom: int) -> tuple[int, ...] | None:

@@ -14,23 +14,27 @@ from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.calibration.references.agreement import measure_agreement
 from anscombe_transform.compression.arrays import codec_of, name_of, open_array
 from anscombe_transform.compression.block import read_back, stored_checksums
+from anscombe_transform.compression.checksums import StoredChecksums, check_record
 from anscombe_transform.compression.cluster import cluster_for, finished_on
-from anscombe_transform.compression.comparison import Comparison
-from anscombe_transform.compression.journal import from_hex
+from anscombe_transform.compression.comparison import Comparison, checksum
 from anscombe_transform.compression.layout import Layout
-from anscombe_transform.compression.notes import CHECKSUM, largest_error
+from anscombe_transform.compression.notes import largest_error, notes_of
 from anscombe_transform.compression.progress import Progress, reporting
-from anscombe_transform.compression.results import Verification, measured_bound, merged
+from anscombe_transform.compression.results import (
+    Verification,
+    VerificationError,
+    measured_bound,
+    merged,
+)
 from anscombe_transform.compression.sampling import Extent
 from anscombe_transform.compression.threads import count_workers, finished, in_order, in_threads
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.arrays import Codec
     from anscombe_transform.compression.layout import Span
 
-__all__ = ["verify"]
+__all__ = ["read_again", "verify"]
 
 
 def verify(
@@ -132,25 +136,58 @@ class _Place(NamedTuple):
 
 
 class _WithSource:
-    """Compares blocks of a movie with an array; shared by threads, and sent to other machines."""
+    """Compares blocks of a movie with an array, and with the array's checksums where it has any.
 
-    def __init__(self, array: Any, layout: Layout) -> None:
-        self._array, self._layout = array, layout
+    Shared by threads, and sent to other machines.
+    """
+
+    def __init__(self, array: Any, layout: Layout, checksums: StoredChecksums | None) -> None:
+        self._array, self._layout, self._checksums = array, layout, checksums
         codec: Any = codec_of(array)
         self._comparison = Comparison(codec.plan, layout)
 
     def __call__(self, block: NDArray[Any], start: int) -> Verification:
-        stop, compare = start + len(block), self._comparison.compare
         return merged(
             [
-                compare(block[:, top:bottom], read_back(self._array, start, stop, top, bottom), start, top)
-                for top, bottom in self._layout.bands
+                self._compared(block[:, top:bottom], start, number)
+                for number, (top, bottom) in enumerate(self._layout.bands)
             ]
         )
 
+    def _compared(self, part: NDArray[Any], start: int, number: int) -> Verification:
+        """Compare a band: with its source, and where that agrees with its checksum."""
+        top, bottom = self._layout.bands[number]
+        values = read_back(self._array, start, start + len(part), top, bottom)
+        found = self._comparison.compare(part, values, start, top)
+        if not found.ok or self._checksums is None:
+            return found
+        # Within the bound, yet not what was written: a table or a codec that was exchanged.
+        expected = self._checksums.expected[start][number]
+        if checksum(values) == expected:
+            return found
+        return _other_than_written(self._layout, start, len(part), number)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The tables of a comparison are made where they are used.
-        return type(self), (self._array, self._layout)
+        return type(self), (self._array, self._layout, self._checksums)
+
+
+def _other_than_written(layout: Layout, start: int, frames: int, number: int) -> Verification:
+    """The verification of a band that does not have its checksum."""
+    top, bottom = layout.bands[number]
+    size, index = frames * (bottom - top) * layout.shape[2], (start, top, 0)
+    return Verification(
+        False,
+        size,
+        size,
+        0,
+        0.0,
+        0.0,
+        index,
+        against="checksums",
+        chunk=layout.chunk_at(index),
+        blocks=((start, start + frames - 1),),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,22 +202,13 @@ class _WithChecksums:
         stop = min(start + self.layout.block_frames, self.layout.shape[0])
         found = stored_checksums(self.array, self.layout, start, stop)
         parts = []
-        for (top, bottom), is_, was in zip(self.layout.bands, found, self.expected[start], strict=True):
+        for number, (is_, was) in enumerate(zip(found, self.expected[start], strict=True)):
+            if is_ != was:
+                parts.append(_other_than_written(self.layout, start, stop - start, number))
+                continue
+            top, bottom = self.layout.bands[number]
             size = (stop - start) * (bottom - top) * self.layout.shape[2]
-            index = None if is_ == was else (start, top, 0)
-            parts.append(
-                Verification(
-                    is_ == was,
-                    size,
-                    0 if is_ == was else size,
-                    0,
-                    0.0,
-                    0.0,
-                    index,
-                    against="checksums",
-                    chunk=None if index is None else self.layout.chunk_at(index),
-                )
-            )
+            parts.append(Verification(True, size, 0, 0, 0.0, 0.0, against="checksums"))
         return merged(parts)
 
 
@@ -192,40 +220,51 @@ def _against_source(array: Any, name: str, original: Any, partial: bool, place: 
             "numpy.array_equal"
         )
     with open_movie(original, partial=partial) as movie:
+        check_record(array, name)
         if tuple(array.shape) != movie.shape:
             raise ValueError(f"the original has shape {movie.shape}, the stored array {tuple(array.shape)}")
         dtype = array.dtype.newbyteorder("=")
         if dtype not in (movie.dtype, "float32"):
             raise ValueError(f"the original has values of type {movie.dtype}, the stored array {array.dtype}")
-        layout = _layout_of(array)
-        found = place.compare(_WithSource(array, layout), movie, layout.spans)
-        return _with_agreement(found, movie, codec, dict(array.attrs).get(ATTRIBUTE))
+        checksums = StoredChecksums.of(array, name)
+        layout = _layout_of(array) if checksums is None else checksums.layout
+        found = place.compare(_WithSource(array, layout, checksums), movie, layout.spans)
+        return _with_agreement(found, movie, codec, notes_of(array))
 
 
 def _against_checksums(array: Any, name: str, place: _Place) -> Verification:
-    noted = dict(array.attrs).get(ATTRIBUTE)
-    checksums = noted.get("checksums") if isinstance(noted, dict) else None
-    if not checksums:
-        unfinished = isinstance(noted, dict) and not noted.get("complete")
-        why = "is not complete" if unfinished else "has no checksums"
+    check_record(array, name)
+    checksums = StoredChecksums.of(array, name)
+    if checksums is None:
+        notes = notes_of(array)
+        why = "is not complete" if notes and not notes.get("complete") else "has no checksums"
         raise ValueError(
             f"{name} {why}, so there is nothing to compare its values with but their source: verify(stored, "
             "movie), --against MOVIE"
         )
-    if checksums["algorithm"] != CHECKSUM:
-        raise ValueError(
-            f"{name} has checksums of a kind that this version doesn't know, {checksums['algorithm']!r}"
-        )
-    chunks = tuple(int(n) for n in array.chunks)
-    shape = tuple(int(n) for n in array.shape)
-    layout = Layout(shape, chunks, None, checksums["block_frames"], checksums["band_rows"])  # type: ignore[arg-type]
-    values = _parts(from_hex(checksums["values"]), len(layout.bands))
-    expected = dict(zip([start for start, _ in layout.spans], values, strict=True))
-    return place.compare(_WithChecksums(array, layout, expected), None, layout.spans)
+    return _with_checksums(array, checksums, place)
 
 
-def _parts(values: tuple[int, ...], length: int) -> list[tuple[int, ...]]:
-    return [values[i : i + length] for i in range(0, len(values), length)]
+def _with_checksums(array: Any, checksums: StoredChecksums, place: _Place) -> Verification:
+    work = _WithChecksums(array, checksums.layout, checksums.expected)
+    return place.compare(work, None, checksums.layout.spans)
+
+
+def read_again(array: Any, name: str, workers: int, report: Progress | None) -> Verification | None:
+    """Read all stored values of an array and compare them with its checksums; None where it has none.
+
+    Raises
+    ------
+    VerificationError
+        They are not what was written, or can't be read.
+    """
+    checksums = StoredChecksums.of(array, name)
+    if checksums is None:
+        return None
+    found = _with_checksums(array, checksums, _Place(None, workers, report))
+    if not found.ok:
+        raise VerificationError(f"{name} is damaged: {found}", found)
+    return found
 
 
 def _against_decoded(

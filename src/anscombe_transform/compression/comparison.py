@@ -121,7 +121,7 @@ class Comparison:
         found = self._tables.get(dtype.str)
         if found is None:
             values = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
-            bounds = np.minimum(self._plan.max_error(values), largest_error_inside_bin(self._plan, values))
+            bounds = largest_error(self._plan, values)
             found = (1 / np.maximum(bounds, self._least(dtype))).astype(np.float32)
             self._tables[dtype.str] = found
         return found
@@ -154,28 +154,26 @@ class Comparison:
             return self._of_codes[self._plan.encode(x)]
         except (UnrepresentableError, TypeError):
             # Values that were not stored with this codec have bounds as well, which take longer to find.
-            return np.minimum(self._plan.max_error(x), largest_error_inside_bin(self._plan, x))
+            return largest_error(self._plan, x)
 
     @functools.cached_property
     def _of_codes(self) -> NDArray[np.float64]:
         count = self._plan.bins[0].size
         bounds = np.zeros(1 << 8 * self._plan.encoded_dtype.itemsize)
         values = self._plan.decode(np.arange(count, dtype=self._plan.encoded_dtype))
-        low, high = self._plan.bins
-        # A bin without integers has its ends the wrong way round, and no value that is stored.
-        bounds[:count] = np.minimum(self._plan.max_error(values), np.abs(high - low))
+        bounds[:count] = largest_error(self._plan, values)
         return bounds
 
 
-def largest_error_inside_bin(plan: Plan, signal: NDArray[Any]) -> NDArray[np.float64]:
-    """Largest error of signals whose stored value lies in the bin of their code; 0 for NaN.
+def largest_error(plan: Plan, signal: NDArray[Any]) -> NDArray[np.float64]:
+    """The codec's bound at every signal, and never more than its bin is wide; 0 for NaN.
 
-    It follows from the curve alone and not from the stored table, which is part of what is verified.
+    The width follows from the curve alone and not from the stored table, which is part of what is verified.
     """
-    x = np.clip(np.asarray(signal, np.float64), plan.lowest, plan.highest)
+    x = np.asarray(signal, np.float64)
     low, high = plan.bins
     codes = np.clip(plan.curve.code(np.where(np.isnan(x), plan.lowest, x)), 0, low.size - 1)
-    return np.where(np.isnan(x), 0.0, np.maximum(high[codes] - x, x - low[codes]))
+    return np.minimum(plan.max_error(x), np.abs(high - low)[codes])
 
 
 def _slices(size: int) -> list[slice]:

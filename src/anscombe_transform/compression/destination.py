@@ -342,7 +342,7 @@ def check_apart(movie: Movie, path: Path) -> None:
     ------
     ValueError
     """
-    source = _place_of(movie)
+    source = place_of(movie)
     if source is None:
         return
     ours = path.resolve()
@@ -352,7 +352,7 @@ def check_apart(movie: Movie, path: Path) -> None:
         raise ValueError(f"store {path} lies in the source, {movie.source}: choose another place")
 
 
-def _place_of(movie: Movie) -> Path | None:
+def place_of(movie: Movie) -> Path | None:
     """The file or folder that holds the movie, without links; None where it is in memory or elsewhere."""
     store = getattr(movie.origin, "store", None)
     root = getattr(store, "root", None) or getattr(store, "path", None)
@@ -366,8 +366,10 @@ def _place_of(movie: Movie) -> Path | None:
     return (inner if key and inner.exists() else path).resolve()
 
 
-def destination_of(store: Any, storage_options: dict[str, Any] | None) -> Destination:
-    """The destination that a path, a URL or a store names."""
+def destination_of(
+    store: Any, storage_options: dict[str, Any] | None, *, resume: bool = False
+) -> Destination:
+    """The destination that a path, a URL or a store names; to resume, the one that the run began with."""
     if store is None:
         raise TypeError("store must be a path, a URL or a store of Zarr, got None")
     path = local_path(store)
@@ -375,4 +377,18 @@ def destination_of(store: Any, storage_options: dict[str, Any] | None) -> Destin
         raise ValueError(f"store must name the folder that is to be written, got {str(store)!r}")
     if isinstance(store, str | os.PathLike):
         check_name(str(store))
-    return Store(store, storage_options) if path is None else Folder(path)
+    if path is None or (resume and _is_unfinished_store(path)):
+        return Store(store, storage_options)
+    return Folder(path)
+
+
+def _is_unfinished_store(path: Path) -> bool:
+    """Whether a folder holds what a run began that was given the folder as a store of Zarr."""
+    if not is_zarr(path):
+        return False
+    try:
+        node = zarr_module().open(str(path), mode="r")
+    except Exception:  # opening it again, as an array, says what is wrong
+        return False
+    noted = dict(node.attrs).get(ATTRIBUTE)
+    return isinstance(noted, dict) and noted.get("complete") is False

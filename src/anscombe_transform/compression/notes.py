@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement, Sensitivity
@@ -33,6 +37,7 @@ def first_notes(
     agreement: Agreement | None,
     parameters: dict[str, Any],
     sample_checksum: str,
+    files: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """What is known before the first block is written; ``complete`` is false."""
     source: dict[str, Any] = {
@@ -46,13 +51,14 @@ def first_notes(
     return json_document(
         {
             "complete": False,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "date": _now(),
             "sensitivity": sensitivity.to_dict(),
             "agreement": None if agreement is None else _agreement(agreement),
             "format": plan.configuration.format,
             "beta": plan.curve.beta,
             "parameters": parameters,
             "source": source,
+            "files": files,
             "software": _software(),
             "verification": None,
         }
@@ -92,16 +98,66 @@ def last_notes(
             "band_rows": layout.band_rows,
             "values": to_hex(values),
         }
-    return json_document(
-        notes
-        | {
-            "complete": True,
-            "bound": _bound(plan, extent),
-            "source": source,
-            "verification": None if verification is None else verification.to_dict(),
-            "checksums": checksums,
-        }
+    return sealed(
+        json_document(
+            notes
+            | {
+                "complete": True,
+                # The date of the verification, after which nothing more is written.
+                "date": _now(),
+                "bound": _bound(plan, extent),
+                "source": source,
+                "verification": None if verification is None else verification.to_dict(),
+                "checksums": checksums,
+            }
+        )
     )
+
+
+def sealed(notes: dict[str, Any]) -> dict[str, Any]:
+    """The notes with a checksum of their own, so that an edit shows."""
+    return notes | {"record_checksum": digest_of(notes)}
+
+
+def digest_of(notes: Mapping[str, Any]) -> str:
+    """SHA-256 of all notes but their date and this, as JSON in the order of the names."""
+    content = {name: value for name, value in notes.items() if name not in ("date", "record_checksum")}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def notes_of(array: Any) -> dict[str, Any]:
+    """What an array's attributes say of how it was made; empty where they say nothing."""
+    noted = dict(array.attrs).get(ATTRIBUTE)
+    return noted if isinstance(noted, dict) else {}
+
+
+def difference_from_notes(array: Any) -> str | None:
+    """How an array is another one than its notes say, in words; None where it is not, or has none."""
+    notes = notes_of(array)
+    shape = change_of_shape(array)
+    if shape is not None or not notes.get("complete") or "record_checksum" not in notes:
+        return shape
+    return None if notes["record_checksum"] == digest_of(notes) else "its record was edited"
+
+
+def change_of_shape(array: Any) -> str | None:
+    """How the shape of a finished array differs from that of its source, in words; None where it doesn't."""
+    notes, now = notes_of(array), [int(n) for n in array.shape]
+    source = notes.get("source")
+    was = source.get("shape") if isinstance(source, dict) else None
+    if not notes.get("complete") or was is None or was == now:
+        return None
+    text = f"it had the shape {tuple(was) if isinstance(was, list) else was!r:.60} and has {tuple(now)}"
+    if not (isinstance(was, list) and was[1:] == now[1:] and isinstance(was[0], int)):
+        return text
+    if now[0] > was[0]:
+        return f"{text}, so that frames {was[0]} to {now[0] - 1} were never verified"
+    return f"{text}, so that frames {now[0]} to {was[0] - 1} are gone"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def fill_value(plan: Plan, extent: Extent) -> Any:

@@ -15,8 +15,8 @@ from anscombe_transform.compression.arrays import (
     stored_bytes,
     zarr_format_of,
 )
-from anscombe_transform.compression.notes import codec_summary, json_document
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE
+from anscombe_transform.compression.notes import codec_summary, difference_from_notes, json_document
+from anscombe_transform.movies.zarr_groups import ATTRIBUTE, missing_chunks
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement, Sensitivity
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["CompressionResult", "StoredMovie", "Verification", "VerificationError", "describe", "merged"]
 
 
+_MOST_NAMED = 4
 # A movie of fewer bytes is through before its rate means anything.
 _RATED_BYTES = 2e9
 
@@ -97,6 +98,8 @@ class Verification:
     error_in_noise : float or None
         Largest error that a value can have, in standard deviations of the noise that was measured in the
         source; None where it was not measured.
+    blocks : tuple of (int, int)
+        First and last frame of the blocks that are not what was written, by their checksums.
 
     Examples
     --------
@@ -123,6 +126,7 @@ class Verification:
     chunk: tuple[int, ...] | None = None
     agreement: Agreement | None = field(default=None, compare=False)
     error_in_noise: float | None = field(default=None, compare=False)
+    blocks: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         where = "" if self.chunk is None else f", in chunk {self.chunk}"
@@ -130,8 +134,8 @@ class Verification:
             if self.ok:
                 return f"all {self.compared:,} values are those that were written, by their checksums"
             return (
-                f"{self.failed:,} of {self.compared:,} values are in blocks that are not what was written; "
-                f"the first begins at (time, y, x) = {self.index}{where}"
+                f"{self.failed:,} of {self.compared:,} values are in blocks that are not what was written: "
+                f"{_frames_text(self.blocks)}; the first begins at (time, y, x) = {self.index}{where}"
             )
         if not self.ok:
             return (
@@ -168,6 +172,7 @@ class Verification:
                 known[name] = tuple(known[name])
         if known.get("agreement") is not None:
             known["agreement"] = _agreement(known["agreement"])
+        known["blocks"] = tuple((first, last) for first, last in known.get("blocks", ()))
         return cls(**known)
 
 
@@ -193,6 +198,9 @@ class StoredMovie:
         What `compress` noted when it wrote the array; None for an array that it didn't write.
     raw_bytes, stored_bytes : int
         Size of the decoded movie, and of what is stored, in bytes.
+    changed : str or None
+        How the array is not what was written any more, as far as its metadata and the list of its chunks
+        show it; their values are read by `verify`.
 
     Examples
     --------
@@ -215,6 +223,7 @@ class StoredMovie:
     provenance: dict[str, Any] | None
     raw_bytes: int
     stored_bytes: int
+    changed: str | None = None
 
     @property
     def ratio(self) -> float:
@@ -242,6 +251,8 @@ class StoredMovie:
         ]
         if not self.complete:
             lines.append("  INCOMPLETE    its writing was interrupted: go on with it (resume=True, --resume)")
+        if self.changed is not None:
+            lines.append(f"  CHANGED       since it was written: {self.changed}")
         if self.codec is None:
             lines.append("  codec         none of ours: the values are as they were stored")
             return "\n".join(lines)
@@ -250,7 +261,15 @@ class StoredMovie:
         if c.get("read_noise"):
             details.append(f"read noise {c['read_noise']:g}")
         lines.append(f"  codec         {c['name']}, {c['encoded_dtype']} codes: {', '.join(details)}")
-        noted = self.provenance or {}
+        try:
+            return "\n".join(lines + self._record_lines(self.provenance or {}))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            # An edited record may hold anything.
+            return "\n".join([*lines, "  record        can't be read: it was edited"])
+
+    def _record_lines(self, noted: dict[str, Any]) -> list[str]:
+        """What `compress` noted, line by line."""
+        lines = []
         agreement = agreement_of(noted)
         if bound := noted.get("bound"):
             lines.append(f"  bound         {bound_text(bound['noise_std'], agreement)}")
@@ -266,12 +285,13 @@ class StoredMovie:
             lines.append(f"  source        {source['name']}{held}")
         if checked := noted.get("verification"):
             lines.append(f"  verification  {Verification.from_dict(checked)}")
+            lines.append("                (when it was written; `anscombe verify` reads it again)")
         elif noted:
             lines.append("  verification  none was made")
         if noted:
             software = ", ".join(f"{name} {number}" for name, number in noted.get("software", {}).items())
             lines.append(f"  written       {noted.get('date')} with {software}")
-        return "\n".join(lines)
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +416,9 @@ def describe(stored: Any) -> StoredMovie:
     array = open_array(stored)
     codec = codec_of(array)
     noted = dict(array.attrs).get(ATTRIBUTE)
+    changed = difference_from_notes(array)
+    if changed is None and isinstance(noted, dict) and noted.get("complete"):
+        changed = missing_chunks(array)
     return StoredMovie(
         path=name_of(array, stored),
         shape=tuple(int(n) for n in array.shape),
@@ -406,6 +429,7 @@ def describe(stored: Any) -> StoredMovie:
         provenance=noted if isinstance(noted, dict) else None,
         raw_bytes=int(array.nbytes),
         stored_bytes=stored_bytes(array, local_path(stored)),
+        changed=changed,
     )
 
 
@@ -420,8 +444,9 @@ def merged(parts: Sequence[Verification]) -> Verification:
         max(part.max_error for part in parts),
         max(part.max_error_in_bounds for part in parts),
         *((wrong.index, wrong.original, wrong.stored) if wrong else (None, None, None)),
-        parts[0].against,
+        (wrong or parts[0]).against,
         wrong.chunk if wrong else None,
+        blocks=tuple(block for part in parts for block in part.blocks),
     )
 
 
@@ -468,6 +493,13 @@ def _agreement(document: dict[str, Any]) -> Agreement:
     from anscombe_transform.calibration.references import Agreement
 
     return Agreement.from_dict(document)
+
+
+def _frames_text(blocks: Sequence[tuple[int, int]]) -> str:
+    """The frames of blocks in words, the first few of them."""
+    named = ", ".join(f"{first} to {last}" for first, last in blocks[:_MOST_NAMED])
+    more = len(blocks) - _MOST_NAMED
+    return f"frames {named}" + (f" and {more} more blocks" if more > 0 else "")
 
 
 def _number(value: float | None) -> str:

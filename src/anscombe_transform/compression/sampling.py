@@ -95,12 +95,15 @@ class Sample:
         Whether all frames were looked at.
     pieces : tuple of ndarray, shape (frames, y, x)
         Some rows of every run.
+    frames : dict of int to int
+        Checksums of the frames looked at, by their numbers.
     """
 
     extent: Extent
     checksum: str
     whole: bool
     pieces: tuple[NDArray[Any], ...]
+    frames: dict[int, int]
 
     @classmethod
     def of(cls, movie: Movie, workers: int, progress: Progress | None) -> Sample:
@@ -123,9 +126,11 @@ class Sample:
 
         spans = [(start, min(start + run, frames)) for start in starts]
         parts = in_threads(look, spans, workers, progress, "scan")
-        sums = (value for _, found, _ in parts for value in found)
+        sums = [value for _, found, _ in parts for value in found]
+        numbers = (number for span in spans for number in range(*span))
         extent = Extent.merged([extent for extent, *_ in parts])
-        return cls(extent, digest(sums), whole, tuple(piece for *_, piece in parts))
+        pieces = tuple(piece for *_, piece in parts)
+        return cls(extent, digest(sums), whole, pieces, dict(zip(numbers, sums, strict=True)))
 
 
 def scan(movie: Movie, spans: list[Span], workers: int, progress: Progress | None) -> Extent:

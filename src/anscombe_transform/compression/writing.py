@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +26,8 @@ from anscombe_transform.compression.arrays import (
     sync_metadata,
 )
 from anscombe_transform.compression.block import BlockWriter, stored_checksums
+from anscombe_transform.compression.checking import read_again
+from anscombe_transform.compression.checksums import check_record
 from anscombe_transform.compression.cluster import cluster_for, finished_on
 from anscombe_transform.compression.destination import Destination, destination_of
 from anscombe_transform.compression.journal import Journal, Record
@@ -41,6 +42,14 @@ from anscombe_transform.compression.results import (
     merged,
 )
 from anscombe_transform.compression.sampling import WHOLE_BYTES, Extent, Sample, scan
+from anscombe_transform.compression.source import (
+    SourceChangedError,
+    check_frames,
+    check_unchanged,
+    checksum_of,
+    first_other_frame,
+    state_of,
+)
 from anscombe_transform.compression.threads import count_workers, finished
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE
@@ -129,7 +138,8 @@ def compress(
         new one is finished.
     resume : bool, optional
         Go on with an interrupted run of the same source and parameters; what it wrote is read and checked
-        first. Without one it begins; an array that is finished already is returned as it is.
+        first. Without one it begins. Of an array that is finished already all values are read and compared
+        with their checksums, and the source with the recording that it holds; then it is returned as it is.
     verify : bool, optional
         Read back what was written and compare it with the source.
     partial : bool, optional
@@ -167,7 +177,11 @@ def compress(
         A ValueError: the noise of the movie is not what `sensitivity` says, by the factor that the error
         gives.
     VerificationError
-        What was read back differs by more than the bound. Nothing is left of the folder.
+        What was read back differs by more than the bound, and nothing is left of the folder; or an array that
+        was finished before, and to be resumed, is not what was written any more.
+    SourceChangedError
+        The array to be resumed holds another recording, whatever its name, or the source changed while it was
+        read. It is a ValueError.
     UnrepresentableError, ValueError
         No codec holds the movie's values under the given parameters, a parameter breaks its rule, or the
         interrupted run had another source or other parameters.
@@ -198,11 +212,13 @@ def compress(
     check_zarr_format(zarr_format)
     if shards is not None and zarr_format == 2:
         raise ValueError("shards are of Zarr format 3: leave shards out, or give zarr_format=3")
-    destination = destination_of(store, storage_options)
+    destination = destination_of(store, storage_options, resume=resume)
     destination.check(overwrite=overwrite, resume=resume)
     _check_sensitivity(sensitivity)
     with open_movie(source, partial=partial) as movie, reporting(progress) as report:
         destination.check_source(movie)
+        if movie._stored is not None:
+            read_again(movie._stored, movie.source, workers, report)
         layout = Layout.of(movie.shape, movie.dtype, chunks, shards)
         job = _Job(
             movie=movie,
@@ -225,6 +241,7 @@ def compress(
             client=_client(client, destination),
             report=report,
             storage_options=storage_options,
+            state=state_of(movie),
         )
         with destination.held():
             # Another process may have finished since.
@@ -259,6 +276,8 @@ class _Job:
     client: Any
     report: Progress | None
     storage_options: dict[str, Any] | None
+    state: dict[str, int] | None
+    """Of the source's files when it was opened."""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -276,7 +295,12 @@ class _Job:
         """The finished array and its notes."""
         if resume and not overwrite and (array := self.destination.finished()) is not None:
             sample = Sample.of(self.movie, self.workers, self.report)
-            return array, self._same_job(array, sample)
+            notes = self._same_job(array, sample)
+            self._check_whole_source(notes)
+            # What is called verified was read just now, and its record is the one that was written.
+            check_record(array, self.destination.name)
+            read_again(array, self.destination.name, self.workers, self.report)
+            return array, notes
         if self.given is not None and self.given.verdict == "refused":
             from anscombe_transform.calibration import UntrustworthyCalibration
 
@@ -298,6 +322,7 @@ class _Job:
             notes = self._same_job(array, sample)
             sensitivity, known = _sensitivity_of(notes), notes["whole_range"]
             records = self._intact(array, self.destination.journal(array).records())
+            self._check_journalled(notes, records, sample)
         try:
             done = self._write(array, records)
         except UnrepresentableError as error:
@@ -311,6 +336,7 @@ class _Job:
             except UnrepresentableError:
                 self.destination.discard()
                 raise
+        self._check_source(done, sample)
         return self._finish(array, done, overwrite=overwrite)
 
     # -- what is written ---------------------------------------------------------------------------------
@@ -355,6 +381,7 @@ class _Job:
             agreement=agreement,
             parameters=self.parameters,
             sample_checksum=sample.checksum,
+            files=self.state,
         )
         notes["whole_range"] = known
         self.destination.discard()
@@ -473,30 +500,67 @@ class _Job:
                 f"{self.destination.name} was not written by compress: choose another name, or overwrite it "
                 "(overwrite=True, --overwrite)"
             )
-        was = {f"source {name}": value for name, value in notes["source"].items()} | notes["parameters"]
-        movie = self.movie
+        source, movie = notes["source"], self.movie
+        was = {f"source {name}": value for name, value in source.items()} | notes["parameters"]
         now = {
-            "source name": movie.source,
             "source shape": list(movie.shape),
             "source dtype": movie.dtype.name,
             "source sample_checksum": sample.checksum,
         } | self.parameters
-        differ = []
-        for name, value in now.items():
-            before = was.get(name)
-            if name == "source name":
-                # A disk that is mounted elsewhere holds the same files.
-                same = before is not None and Path(before).name == Path(value).name
-            else:
-                same = before == value
-            if not same:
-                differ.append(f"{name} was {before!r} and is {value!r}")
+        # A name says nothing: the next night's recording may have it, and a copy of this one another.
+        differ = {
+            name: f"{name} was {was.get(name)!r} and is {value!r}"
+            for name, value in now.items()
+            if was.get(name) != value
+        }
+        if any(name.startswith("source ") for name in differ):
+            raise self._another_recording(notes, "; ".join(differ.values()))
         if differ:
             raise ValueError(
-                f"{self.destination.name} was begun by another job: {'; '.join(differ)}. Give the same "
-                "source and parameters, choose another name, or begin again (overwrite=True, --overwrite)"
+                f"{self.destination.name} was begun by another job: {'; '.join(differ.values())}. Give the "
+                "same parameters, choose another name, or begin again (overwrite=True, --overwrite)"
             )
         return notes
+
+    def _another_recording(self, notes: dict[str, Any], how: str) -> SourceChangedError:
+        """The error of a source that is not what the array was made from; it names both."""
+        return SourceChangedError(
+            f"{self.destination.name} holds another recording than {self.movie.source}: it was made from "
+            f"{notes['source'].get('name')} on {notes.get('date')}, and {how}. Nothing was written: choose "
+            "another name, or replace it (overwrite=True, --overwrite)"
+        )
+
+    def _check_whole_source(self, notes: dict[str, Any]) -> None:
+        """Compare all frames with those of a finished array, where files are not those that were read.
+
+        The sample that was compared before tells recordings apart, but not an edit between its frames.
+        """
+        source = notes["source"]
+        if self.state is not None and self.state == notes.get("files"):
+            return
+        found = checksum_of(self.movie, self.layout.spans, self.workers, self.report)
+        if found != source.get("checksum"):
+            raise self._another_recording(notes, f"its checksum was {source.get('checksum')} and is {found}")
+
+    def _check_journalled(self, notes: dict[str, Any], records: list[Record], sample: Sample) -> None:
+        """Compare frames with those of the blocks that are written already."""
+        written = _frames_of(records)
+        frames = {n: value for n, value in sample.frames.items() if n in written}
+        wrong = next((n for n, value in frames.items() if written[n] != value), None)
+        if wrong is None and (self.state is None or self.state != notes.get("files")):
+            wrong = first_other_frame(self.movie, written, self.layout.spans, self.workers)
+        if wrong is not None:
+            raise self._another_recording(notes, f"frame {wrong} is not what it was")
+
+    def _check_source(self, records: list[Record], sample: Sample) -> None:
+        """Look at the source again, once all is written: it may have grown, been cut or been replaced."""
+        written = _frames_of(records)
+        try:
+            check_frames(self.movie, sample.frames, written)
+            check_unchanged(self.movie, self.state, written, self.layout.spans, self.workers)
+        except SourceChangedError:
+            self.destination.discard()
+            raise
 
     def _intact(self, array: Any, records: list[Record]) -> list[Record]:
         """The records whose blocks are still what was written."""
@@ -559,6 +623,15 @@ def _result(
         verification=None if checked is None else Verification.from_dict(checked),
         agreement=agreement_of(notes),
     )
+
+
+def _frames_of(records: Sequence[Record]) -> dict[int, int]:
+    """Checksums of the source's frames in finished blocks, by their numbers."""
+    return {
+        number: value
+        for record in records
+        for number, value in zip(range(record.start, record.stop), record.source, strict=True)
+    }
 
 
 def _sensitivity_of(notes: dict[str, Any]) -> Sensitivity:

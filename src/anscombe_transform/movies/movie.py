@@ -93,6 +93,7 @@ class Movie:
         "_dask",
         "_origin",
         "_read",
+        "_stored",
         "axes",
         "channel",
         "channels",
@@ -138,6 +139,8 @@ class Movie:
         # where that is a dask array.
         self._origin: tuple[Any, dict[str, Any]] | None = None
         self._dask: Callable[[], Any] | None = None
+        # Set where the frames are those of one Zarr array: whose record may have checksums of them.
+        self._stored: Any = None
 
     @property
     def origin(self) -> Any:

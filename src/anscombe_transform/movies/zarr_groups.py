@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.movies.arrays import array_axes, chunk_frames
+from anscombe_transform.movies.arrays import array_axes, as_stored, chunk_frames
 from anscombe_transform.movies.contents import choose
 from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.movie import Movie, file_movie
@@ -88,7 +88,7 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
     check_geometry(array, source)
     view = select(axes, array.shape, choice, source, channel_names=channel_names)
     check_chunks(array, source)
-    return file_movie(
+    movie = file_movie(
         lambda box: np.asarray(view.read(array, box)),
         view=view,
         dtype=array.dtype,
@@ -97,6 +97,8 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
         metadata=metadata,
         chunk_frames=chunk_frames(array, view),
     )
+    movie._stored = as_stored(array, view)
+    return movie
 
 
 def check_geometry(array: Any, source: str) -> None:
@@ -137,25 +139,25 @@ def check_chunks(array: Any, source: str) -> None:
         The error names the first missing one.
     """
     noted = dict(array.attrs).get(ATTRIBUTE)
-    # zarr-python 2 has no common way to list the keys of an array.
-    if not isinstance(noted, dict) or not hasattr(array, "store_path"):
-        return
-    lost, total, first = _missing(array)
-    if lost <= 0:
+    missing = missing_chunks(array) if isinstance(noted, dict) else None
+    if missing is None:
         return
     why = (
         "its writing did not end; compress(..., resume=True) goes on with it"
-        if noted.get("complete") is False
+        if dict(array.attrs)[ATTRIBUTE].get("complete") is False
         else "they were lost, and would be read as the fill value; copy it again from where it is whole"
     )
-    raise ValueError(f"{source} lacks {lost} of {total} chunks: {why} (the first missing is {first})")
+    raise ValueError(f"{source} {missing}: {why}")
 
 
-def _missing(array: Any) -> tuple[int, int, tuple[int, ...]]:
-    """How many objects of an array its store lacks, of how many, and the first of them, counted in chunks.
+def missing_chunks(array: Any) -> str | None:
+    """How many chunks or shards of an array its store lacks, and the first of them, in words; None if none.
 
     The keys that are there are counted, as their number is that of real objects, whatever the shape says.
+    With zarr-python 2, which has no common way to list them, nothing is looked for.
     """
+    if not hasattr(array, "store_path"):
+        return None
     from zarr.core.sync import sync
 
     chunks = getattr(array, "shards", None) or array.chunks
@@ -164,9 +166,10 @@ def _missing(array: Any) -> tuple[int, int, tuple[int, ...]]:
     place = array.store_path
     there = sync(_count(_chunk_indices(place.store, place.path, counts)))
     if there >= total:
-        return 0, total, ()
+        return None
     known = sync(_collect(_chunk_indices(place.store, place.path, counts)))
-    return total - there, total, next(index for index in np.ndindex(*counts) if index not in known)
+    first = next(index for index in np.ndindex(*counts) if index not in known)
+    return f"lacks {total - there} of {total} chunks, the first of them {first}"
 
 
 async def _chunk_indices(store: Any, path: str, counts: tuple[int, ...]) -> AsyncIterator[tuple[int, ...]]:
