@@ -21,6 +21,7 @@ from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.frames import with_steps
 from anscombe_transform.calibration.known import Known, with_dark, with_excess_noise, with_known
 from anscombe_transform.calibration.maps import pixel_maps
+from anscombe_transform.calibration.references.stored import without_storing_noise
 from anscombe_transform.calibration.sampling import Progress, collect, inspect
 from anscombe_transform.calibration.sensitivity import (
     NothingToMeasure,
@@ -211,7 +212,8 @@ def compute_sensitivity(
             measured = None
             if dark is not None:
                 measured = measure_dark(_dark_movie(dark, one, time, channels, channel, files), wanted)
-        sensitivity = _with_what_is_known(_sensitivity_of(one, wanted, options), measured, **known)
+        sensitivity = without_storing_noise(_sensitivity_of(one, wanted, options), movie, one)
+        sensitivity = _with_what_is_known(sensitivity, measured, **known)
         if per_pixel:
             maps = pixel_maps(one, sensitivity, measured, max_frames=max_frames, full=full, seed=seed)
             sensitivity = replace(sensitivity, maps=maps)

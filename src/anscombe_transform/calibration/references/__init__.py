@@ -1,6 +1,7 @@
 """What is known of a detector beside the movie, and whether it agrees with the movie.
 
 ``agreement``    measured noise variance over that of given constants
+``stored``       noise that storing has added, taken off
 """
 
 from anscombe_transform.calibration.references.agreement import (

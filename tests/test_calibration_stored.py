@@ -1,0 +1,80 @@
+"""The constants of a movie that was stored before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+import anscombe_transform as at
+
+V3 = int(zarr.__version__.split(".")[0]) >= 3
+MOVIE, _ = at.simulate_movie(
+    (120, 96, 96), conversion_gain=20.0, zero_level=100.0, read_noise=20.0, dtype="uint16", rng=3
+)
+
+
+def stored_forms(folder: Any, beta: float) -> dict[str, Any]:
+    """A stored movie as an array, a path, a movie, and in files that it was decompressed to."""
+    forms: dict[str, Any] = {}
+    for number in (2, 3) if V3 else (2,):
+        path = str(folder / f"{number}.zarr")
+        at.compress(MOVIE, path, beta=beta, zarr_format=number)
+        forms |= {f"path of V{number}": path, f"array of V{number}": zarr.open(path, mode="r")}
+    at.decompress(path, folder / "m.tif")
+    at.decompress(path, folder / "m.h5")
+    return forms | {"TIFF": folder / "m.tif", "HDF5": folder / "m.h5"}
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_stored_movie_gives_the_gain_of_its_source(beta: float, tmp_path) -> None:
+    """The variance that a known step adds is taken off, in whatever form the record comes along."""
+    source = at.compute_sensitivity(MOVIE)
+    for name, form in stored_forms(tmp_path, beta).items():
+        found = at.compute_sensitivity(form)
+        assert found.conversion_gain == pytest.approx(source.conversion_gain, rel=0.02 * beta), name
+        assert "stored_before" in {reason.code for reason in found.reasons}
+        low, high = found.conversion_gain_interval
+        assert low <= 20.0 * 1.01
+        assert high >= 20.0 * 0.99
+
+
+def test_codec_of_an_array_that_others_wrote_is_known() -> None:
+    """Without a record, the array's own codec says what step it has."""
+    if not V3:
+        pytest.skip("arrays of Zarr format 3 need zarr-python 3")
+    source = at.compute_sensitivity(MOVIE)
+    array = zarr.create_array({}, data=MOVIE, filters=[source.codec(sample=MOVIE, beta=1.0)])
+    assert at.compute_sensitivity(array).conversion_gain == pytest.approx(source.conversion_gain, rel=0.02)
+    decoded = at.compute_sensitivity(array[:])
+    assert decoded.conversion_gain > 1.03 * source.conversion_gain
+
+
+def test_counts_that_bins_keep_lose_nothing(tmp_path) -> None:
+    """Of photon counts far apart, storing adds nothing where it is dark, and nothing is taken off there."""
+    movie, _ = at.simulate_movie((120, 128, 128), conversion_gain=90.0, zero_level=50.0, rng=3)
+    at.compress(movie, tmp_path / "m.zarr")
+    low, high = at.compute_sensitivity(tmp_path / "m.zarr").conversion_gain_interval
+    assert low <= 90 <= high
+
+
+def test_coarsely_stored_counts_get_a_caution(tmp_path) -> None:
+    """Where a photon is one unit and the step coarse, the noise of the source is not known."""
+    movie, _ = at.simulate_movie((100, 96, 96), conversion_gain=1.0, zero_level=0.0, dtype="uint16", rng=3)
+    at.compress(movie, tmp_path / "m.zarr", beta=1.0)
+    found = at.compute_sensitivity(tmp_path / "m.zarr")
+    assert found.verdict != "trustworthy"
+    assert "stored_coarsely" in {reason.code for reason in found.reasons}
+
+
+def test_movie_that_was_not_stored_is_left_alone() -> None:
+    """Neither an ordinary array nor odd metadata count as stored."""
+
+    class Odd(np.ndarray):
+        @property
+        def metadata(self) -> Any:
+            return {"anscombe_transform": {"beta": "0.5", "source": [1]}}
+
+    assert at.compute_sensitivity(MOVIE.view(Odd)) == at.compute_sensitivity(MOVIE)
