@@ -37,6 +37,7 @@ from anscombe_transform.movies.errors import missing
 from anscombe_transform.movies.hdf5 import open_hdf5
 from anscombe_transform.movies.numpy_files import open_npy
 from anscombe_transform.movies.raw import open_raw
+from anscombe_transform.movies.recording import packing
 from anscombe_transform.movies.selection import Choice
 from anscombe_transform.movies.tiff import open_tiff
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE, check_chunks
@@ -429,7 +430,8 @@ def _write_tiff(job: _Job, output: GuardedFile) -> str:
         raise missing("tifffile", job.path) from error
     movie = job.movie
     big = job.big or movie.nbytes + movie.shape[0] * _HEADER_BYTES > _CLASSIC_TIFF_BYTES
-    imagej = not big and movie.dtype.name in _IMAGEJ and job.compression is None
+    ome = job.path.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.btf"))
+    imagej = not (big or ome) and movie.dtype.name in _IMAGEJ and job.compression is None
     record = job.record()
     size = movie.metadata.get("pixel_size")
     rate = movie.metadata.get("frame_rate")
@@ -442,13 +444,20 @@ def _write_tiff(job: _Job, output: GuardedFile) -> str:
         if rate:
             metadata |= {"finterval": 1 / rate, "fps": rate}
         resolution = {"resolution": (1 / size["x"], 1 / size["y"])} if size else {}
+    elif ome:
+        metadata["Description"] = json.dumps(record)
+        if size:
+            for axis in "XY":
+                metadata |= {f"PhysicalSize{axis}": size[axis.lower()], f"PhysicalSize{axis}Unit": "µm"}
+        if rate:
+            metadata |= {"TimeIncrement": 1 / rate, "TimeIncrementUnit": "s"}
     else:
         metadata |= {ATTRIBUTE: record}
         if size:
             per_centimetre = 1e4 / size["x"], 1e4 / size["y"]
             resolution = {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
     file: Any = output
-    with tifffile.TiffWriter(file, bigtiff=big, imagej=imagej) as writer:
+    with tifffile.TiffWriter(file, bigtiff=big, imagej=imagej, ome=ome) as writer:
         writer.write(
             job.frames(),
             shape=movie.shape,
@@ -478,6 +487,10 @@ def _write_hdf5(job: _Job, output: GuardedFile) -> str:
         for dimension, name in zip(values.dims, ("time", "y", "x"), strict=True):
             dimension.label = name
         values.attrs[ATTRIBUTE] = json.dumps(job.record())
+        values.attrs.update(packing(movie.metadata))
+        if size := movie.metadata.get("pixel_size"):
+            # What ImageJ's HDF5 readers look for, along the axes (z, y, x); a movie has no z.
+            values.attrs["element_size_um"] = (1.0, size["y"], size["x"])
         at = 0
         for block in job.blocks():
             values[at : at + len(block)] = block

@@ -32,6 +32,7 @@ from anscombe_transform.calibration.sensitivity import (
 from anscombe_transform.calibration.small import is_small, sensitivity_of_small
 from anscombe_transform.calibration.statistics import Bools, MovieLike
 from anscombe_transform.calibration.views import check_axes, check_mask, check_movie, is_number, view_movie
+from anscombe_transform.movies.arrays import order_axes
 
 OnRefusal = Literal["raise", "return"]
 Constant = float | Sequence[float] | None
@@ -200,6 +201,9 @@ def compute_sensitivity(
                 progress=progress,
             )
 
+    if channel_axis is None:
+        ordered = order_axes(movie, axis)
+        movie, axis = ordered, axis if ordered is movie else 0
     time, channels = check_axes(movie, axis, channel_axis)
     number = None if channels is None else int(movie.shape[channels])
     constants = _per_channel(number, zero_level=zero_level, read_noise=read_noise, excess_noise=excess_noise)

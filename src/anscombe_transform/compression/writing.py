@@ -52,6 +52,7 @@ from anscombe_transform.compression.source import (
 )
 from anscombe_transform.compression.threads import count_workers, finished
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
+from anscombe_transform.movies.recording import packing
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE
 from anscombe_transform.transform import Curve
 
@@ -395,7 +396,7 @@ class _Job:
             dimension_names=self.dimension_names,
             zarr_format=self.options["zarr_format"],
             fill_value=fill_value(codec.plan, extent),
-            attributes={ATTRIBUTE: notes},
+            attributes={**packing(self.movie.metadata), ATTRIBUTE: notes},
             # Whether an array that is there may be replaced has been settled before.
             overwrite=True,
             storage_options=self.storage_options,

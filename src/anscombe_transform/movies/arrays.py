@@ -60,6 +60,40 @@ def as_stored(array: Any, view: View) -> Any | None:
     return array if plain and type(array).__module__.partition(".")[0] == "zarr" else None
 
 
+def order_axes(array: Any, axis: int = 0) -> Any:
+    """An array of three axes in the order (time, y, x), if it names them otherwise.
+
+    Parameters
+    ----------
+    array : array with shape and dtype
+    axis : int
+        The axis that the caller takes for time; 0 where he said nothing.
+
+    Returns
+    -------
+    array
+        The same where it has no names, or names them in this order. An xarray is transposed by itself and
+        stays what it is inside; of anything else it is a view that reads on demand.
+
+    Raises
+    ------
+    ValueError
+        `axis` is not the axis that is called time, or the names leave open which axes are y and x.
+    """
+    letters = array_axes(array) if len(getattr(array, "shape", ())) == 3 else None
+    if letters is None:
+        return array
+    if axis not in (0, letters.find("t"), letters.find("t") - 3):
+        raise ValueError(
+            f"axis={axis} is not the time: the array names its axes {getattr(array, 'dims', letters)}"
+        )
+    if letters == "tyx":
+        return array
+    if set(letters) == set("tyx") and hasattr(array, "transpose") and hasattr(array, "dims"):
+        return array.transpose(*(array.dims[letters.index(letter)] for letter in "tyx"))
+    return open_array(array, Choice())
+
+
 def check_lengths(shape: Any, name: str) -> None:
     """Refuse a dask array whose lengths are not known before it is computed."""
     if any(n != n for n in shape):

@@ -93,6 +93,7 @@ class Movie:
         "_dask",
         "_origin",
         "_read",
+        "_reopen",
         "_stored",
         "axes",
         "channel",
@@ -138,6 +139,7 @@ class Movie:
         # Set by `open_movie`: what another process needs to open the movie again, and the array behind it
         # where that is a dask array.
         self._origin: tuple[Any, dict[str, Any]] | None = None
+        self._reopen: Callable[[Any, dict[str, Any]], Movie] | None = None
         self._dask: Callable[[], Any] | None = None
         # Set where the frames are those of one Zarr array: whose record may have checksums of them.
         self._stored: Any = None
@@ -323,11 +325,9 @@ class Movie:
         return guest
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from anscombe_transform.movies.opening import reopen
-
-        if self._origin is None:
+        if self._origin is None or self._reopen is None:
             raise TypeError(f"the movie {self.source} was not made by open_movie, so it can't be pickled")
-        return reopen, self._origin
+        return self._reopen, self._origin
 
     def __repr__(self) -> str:
         state = "" if self._read is not None else "closed "

@@ -120,18 +120,35 @@ def _axes(file: NwbFile, parent: str, choice: Choice) -> str:
     """Letters of the axes as the standard has them, if nothing in the file speaks against it."""
     shape = file.shapes[f"{parent}/data"]
     outside = file.value(f"{parent}/external_file")
-    if 0 in shape and outside is not None:
-        raise ValueError(f"the frames of {file.path}::{parent} lie in another file, {outside}: open that one")
+    if outside is not None:
+        names = [str(name) for name in (outside if isinstance(outside, list) else [outside])]
+        places = [str(Path(str(file.path)).parent / name) for name in names]
+        absent = [place for place in places if "://" not in place and not Path(place).exists()]
+        state = f", of which {absent[0]} is absent" if absent else ""
+        what = places[0] if len(places) == 1 else f"the list [{', '.join(places)}]"
+        raise ValueError(
+            f"the frames of {file.path}::{parent} lie in {len(places)} other files{state}: open {what}"
+        )
     dimension = file.value(f"{parent}/dimension")
     if choice.axes is None and isinstance(dimension, list) and len(dimension) >= 2 and len(shape) >= 3:
         told, stored = tuple(dimension[:2]), tuple(shape[1:3])
-        if told != stored and told == stored[::-1]:
+        if told != stored and told == stored[::-1] and not _by_neuroconv(file):
             raise ValueError(
-                f"{file.path}::{parent} contradicts itself: dimension says {told[0]} × {told[1]} pixels on x "
-                f"and y, but the frames are stored {stored[0]} × {stored[1]}, where the standard has (time, "
-                'x, y). Say which it is: axes="tyx", or axes="txy" for the standard order'
+                f"{file.path}::{parent} contradicts itself: dimension says {told[0]} × {told[1]} pixels "
+                f"on x and y, but the frames are stored {stored[0]} × {stored[1]}, where the standard "
+                f'has (time, x, y). Say which it is: axes="txy" for the standard order ({stored[1]} rows '
+                f'and {stored[0]} columns), or axes="tyx" ({stored[0]} rows and {stored[1]} columns)'
             )
     return "txy" if len(shape) == 3 else "txyz"
+
+
+def _by_neuroconv(file: NwbFile) -> bool:
+    """Whether NeuroConv wrote the file: it stores frames by the standard, but fills `dimension` as (y, x)."""
+    script = (
+        file.attributes("/general/source_script") if file.get("/general/source_script") is not None else {}
+    )
+    told = f"{file.value('/general/source_script')} {dict(script).get('file_name', '')}".lower()
+    return "neuroconv" in told or "nwb-conversion-tools" in told or "nwb_conversion_tools" in told
 
 
 def _metadata(file: NwbFile, parent: str) -> dict[str, Any]:

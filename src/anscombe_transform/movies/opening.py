@@ -171,7 +171,7 @@ def open_movie(
     movie = _open(source, choice)
     if choice.findings:
         movie.metadata["partial"] = list(choice.findings)
-    movie._origin = (source, given)
+    movie._origin, movie._reopen = (source, given), reopen
     return movie
 
 

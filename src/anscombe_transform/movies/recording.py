@@ -95,7 +95,39 @@ def dataset_facts(form: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
             record = json.loads(record)
         except json.JSONDecodeError:
             record = None
-    return facts(format=form, attributes=attributes(told), **{_RECORD: record})
+    return facts(format=form, **lifted(record), attributes=attributes(told), **{_RECORD: record})
+
+
+# What of the recording an array was made from holds for the array as well.
+_LASTING = ("frame_rate", "pixel_size", "acquired", "channel_names", "partial")
+_PACKING = ("scale_factor", "add_offset")
+
+
+def lifted(record: Any) -> dict[str, Any]:
+    """What the record of an array, or of a file that was made of one, says of the recording itself."""
+    if not isinstance(record, Mapping):
+        return {}
+    source = record.get("source")
+    inner = source.get("metadata") if isinstance(source, Mapping) else None
+    told = {**(inner if isinstance(inner, Mapping) else {}), **record}
+    return {name: told[name] for name in _LASTING if name in told}
+
+
+def packing(metadata: Mapping[str, Any]) -> dict[str, float]:
+    """The scale and offset of packed integers, which xarray applies on reading.
+
+    References
+    ----------
+    NetCDF Climate and Forecast (CF) Metadata Conventions 1.11, section 8.1, "Packed data".
+    """
+    told = metadata.get("attributes")
+    if not isinstance(told, Mapping):
+        return {}
+    return {
+        name: float(told[name])
+        for name in _PACKING
+        if isinstance(told.get(name), int | float) and not isinstance(told[name], bool)
+    }
 
 
 def attributes(mapping: Mapping[str, Any]) -> dict[str, Any]:

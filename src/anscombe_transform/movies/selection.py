@@ -8,7 +8,7 @@ each of the others: along an axis of length 1 there is nothing to choose, along 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from anscombe_transform.movies.errors import IncompleteRecordingError
 Box = tuple[slice, slice, slice]
 
 _NAMES = {
-    **dict.fromkeys(("t", "time", "frame", "frames"), "t"),
+    **dict.fromkeys(("t", "time", "times", "frame", "frames", "timepoint", "timepoints"), "t"),
     **dict.fromkeys(("c", "ch", "channel", "channels"), "c"),
     **dict.fromkeys(("z", "plane", "planes", "depth", "slice", "slices"), "z"),
     **dict.fromkeys(("y", "row", "rows", "height"), "y"),
@@ -100,6 +100,11 @@ class Choice:
 def axis_letters(names: Sequence[Any]) -> str | None:
     """Letters of axes that have names; None if no name is known, so that the order is all there is."""
     letters = [_NAMES.get(str(name).lower(), _UNNAMED) for name in names]
+    if letters.count("t") == 1 and letters.count(_UNNAMED) == 2 and len(letters) == 3:
+        # Two axes without a name beside the time are those of the frames, in their order.
+        letters = ["t" if letter == "t" else "" for letter in letters]
+        letters[letters.index("")] = "y"
+        letters[letters.index("")] = "x"
     return "".join(letters) if set(letters) - {_UNNAMED} else None
 
 
@@ -376,3 +381,37 @@ def _undecided(
         f"{source} has the axes {words}; a movie has three, (time, y, x). Choose {' and '.join(options)}"
         f"{written}, or name the axes otherwise with the option axes"
     )
+
+
+def numbered(
+    read: Callable[[Box], NDArray[Any]], numbers: Sequence[int] | NDArray[np.int64]
+) -> Callable[[Box], NDArray[Any]]:
+    """Read the images of given numbers as if they were the only ones."""
+    if isinstance(numbers, range):
+        evenly = numbers
+
+        def at_even_distances(box: Box) -> NDArray[Any]:
+            wanted = evenly[box[0]]
+            return read((slice(wanted[0], wanted[-1] + 1, wanted.step), box[1], box[2]))
+
+        return at_even_distances
+    listed = np.asarray(numbers, np.int64)
+
+    def anywhere(box: Box) -> NDArray[Any]:
+        wanted = listed[box[0]]
+        blocks = [read((bounds, box[1], box[2])) for bounds in _runs(wanted)]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+    return anywhere
+
+
+def _runs(numbers: NDArray[np.int64]) -> Iterator[slice]:
+    """Rising numbers as slices, each as long as the distances stay the same."""
+    at = 0
+    while at < len(numbers):
+        step = int(numbers[at + 1] - numbers[at]) if at + 1 < len(numbers) else 1
+        stop = at + 1
+        while stop < len(numbers) and numbers[stop] - numbers[stop - 1] == step:
+            stop += 1
+        yield slice(int(numbers[at]), int(numbers[stop - 1]) + 1, step)
+        at = stop

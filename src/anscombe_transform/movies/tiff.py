@@ -25,7 +25,7 @@ from anscombe_transform.movies.errors import IncompleteRecordingError, errors_na
 from anscombe_transform.movies.movie import Movie, checked_dtype, checked_shape, file_movie
 from anscombe_transform.movies.ome_sets import set_of
 from anscombe_transform.movies.plain_frames import PlainFrames
-from anscombe_transform.movies.selection import Box, Choice, View, described, select
+from anscombe_transform.movies.selection import Box, Choice, View, described, numbered, select
 from anscombe_transform.movies.tiff_metadata import TiffFacts, read_facts
 from anscombe_transform.movies.tiff_pages import Chain, Page, check_frame_numbers, read_chain
 
@@ -571,40 +571,6 @@ def _of_cycle(images: Images, choice: Choice) -> tuple[View, NDArray[np.int64]]:
     if not len(numbers):
         raise ValueError(f"{source} has {count} images, none of them of the plane that was chosen")
     return view, numbers
-
-
-def numbered(
-    read: Callable[[Box], NDArray[Any]], numbers: Sequence[int] | NDArray[np.int64]
-) -> Callable[[Box], NDArray[Any]]:
-    """Read the images of given numbers as if they were the only ones."""
-    if isinstance(numbers, range):
-        evenly = numbers
-
-        def at_even_distances(box: Box) -> NDArray[Any]:
-            wanted = evenly[box[0]]
-            return read((slice(wanted[0], wanted[-1] + 1, wanted.step), box[1], box[2]))
-
-        return at_even_distances
-    listed = np.asarray(numbers, np.int64)
-
-    def anywhere(box: Box) -> NDArray[Any]:
-        wanted = listed[box[0]]
-        blocks = [read((bounds, box[1], box[2])) for bounds in _runs(wanted)]
-        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-    return anywhere
-
-
-def _runs(numbers: NDArray[np.int64]) -> Iterator[slice]:
-    """Rising numbers as slices, each as long as the distances stay the same."""
-    at = 0
-    while at < len(numbers):
-        step = int(numbers[at + 1] - numbers[at]) if at + 1 < len(numbers) else 1
-        stop = at + 1
-        while stop < len(numbers) and numbers[stop] - numbers[stop - 1] == step:
-            stop += 1
-        yield slice(int(numbers[at]), int(numbers[stop - 1]) + 1, step)
-        at = stop
 
 
 def _turned(read: Callable[[Box], NDArray[Any]]) -> Callable[[Box], NDArray[Any]]:

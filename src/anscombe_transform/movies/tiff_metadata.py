@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anscombe_transform.movies.recording import facts, json_value, micrometres, rate
+from anscombe_transform.movies.recording import facts, json_value, lifted, micrometres, rate
 from anscombe_transform.movies.scanimage import (
     KEPT,
     Cycle,
@@ -55,7 +55,7 @@ def read_facts(tiff: TiffFile) -> TiffFacts:
     shaped = tiff.shaped_metadata or ()
     record = shaped[0].get(_RECORD) if shaped else None
     return TiffFacts(
-        facts(format=_kind(tiff, "TIFF"), **_tags(tiff), **{_RECORD: record}),
+        facts(**{"format": _kind(tiff, "TIFF"), **_tags(tiff), **lifted(record), _RECORD: record}),
         untold=bool(shaped) and set(shaped[0]) == {"shape"},
     )
 
@@ -160,6 +160,8 @@ def _ome(tiff: TiffFile) -> TiffFacts:
     told: Mapping[str, str] = {} if pixels is None else pixels.attrib
     channels = [] if pixels is None else [element for element in pixels if _tag(element) == "Channel"]
     names = [channel.attrib.get("Name", "") for channel in channels]
+    description = next((element.text for element in image if _tag(element) == "Description"), None)
+    record = _record_of(description)
     exposure = None if pixels is None else _exposure(pixels)
     size = {
         axis: micrometres(
@@ -169,6 +171,7 @@ def _ome(tiff: TiffFile) -> TiffFacts:
     }
     return TiffFacts(
         facts(
+            **{_RECORD: record},
             format=_kind(tiff, "OME-TIFF"),
             frame_rate=rate(told.get("TimeIncrement"), told.get("TimeIncrementUnit", "s")),
             pixel_size=size if all(size.values()) else None,

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.movie import Movie, file_movie
 from anscombe_transform.movies.nwb import NwbFile, choose_series
 from anscombe_transform.movies.recording import dataset_facts, facts, micrometres, rate
-from anscombe_transform.movies.selection import Choice, axis_letters, select
+from anscombe_transform.movies.selection import Choice, View, axis_letters, select
 
 ATTRIBUTE = "anscombe_transform"
 """The attribute of a stored array that tells how it was made."""
@@ -87,9 +88,11 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
         source = f"{source}::{name}"
     check_geometry(array, source)
     view = select(axes, array.shape, choice, source, channel_names=channel_names)
-    check_chunks(array, source)
+    frames = written_frames(array, view, source, choice)
+    whole = view
+    view = view.with_frames(frames)
     movie = file_movie(
-        lambda box: np.asarray(view.read(array, box)),
+        lambda box: np.asarray(whole.read(array, box)),
         view=view,
         dtype=array.dtype,
         source=source,
@@ -199,6 +202,64 @@ def _index_of(key: str, dimensions: int) -> tuple[int, ...] | None:
     if len(numbers) != dimensions or not all(n.isdecimal() for n in numbers):
         return None
     return tuple(int(n) for n in numbers)
+
+
+def written_frames(array: Any, view: View, source: str, choice: Choice) -> int:
+    """How many frames were written, from the first one on.
+
+    Zarr reads the fill value where a chunk is missing. Writers may leave out chunks that hold nothing else,
+    so that in arrays of others only frames at the end without a single chunk count as never written; of ours
+    every chunk is there.
+
+    Raises
+    ------
+    IncompleteRecordingError
+        Frames are missing, and no partial recording was asked for.
+    ValueError
+        An array of ours lost chunks, or none are there.
+    """
+    ours = isinstance(dict(array.attrs).get(ATTRIBUTE), dict)
+    total = view.shape[0]
+    if ours and not choice.partial:
+        check_chunks(array, source)
+        return total
+    root, encode = (
+        getattr(getattr(array, "store", None), "root", None),
+        getattr(getattr(array, "metadata", None), "encode_chunk_key", None),
+    )
+    if view.time is None or not isinstance(root, Path) or encode is None:
+        return total
+    folder = root / array.path
+    shape = getattr(array, "shards", None) or array.chunks
+    grid = [range(-(-n // length)) for n, length in zip(array.shape, shape, strict=True)]
+    for axis, number in view.fixed.items():
+        grid[axis] = range(number // shape[axis], number // shape[axis] + 1)
+
+    def has(block: int) -> bool:
+        places = [
+            range(block, block + 1) if axis == view.time else places for axis, places in enumerate(grid)
+        ]
+        found = ((folder / encode(place)).exists() for place in product(*places))
+        return all(found) if ours else any(found)
+
+    blocks = len(grid[view.time])
+    held = blocks
+    if ours:
+        held = next((block for block in range(blocks) if not has(block)), blocks)
+    else:
+        while held and not has(held - 1):
+            held -= 1
+    frames = min(total, held * int(shape[view.time]))
+    if frames == total:
+        return total
+    if not frames:
+        if ours:
+            raise ValueError(f"{source} holds no frames: none of its chunks were written")
+        return total  # an array that was written whole with the fill value has no chunks
+    choice.incomplete(
+        f"{source} holds {frames} frames of {total}: the chunks of the others were never written"
+    )
+    return frames
 
 
 def _open_node(place: Any, choice: Choice) -> tuple[Any, Any]:

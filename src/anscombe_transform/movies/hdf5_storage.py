@@ -1,0 +1,239 @@
+"""What of an HDF5 dataset is stored: its chunks, the sources of a virtual dataset, external files, filters.
+
+References
+----------
+The HDF5 Group, "HDF5 User Guide", chapters "Datasets" (allocation, external storage) and "Virtual datasets"
+(missing sources read as the fill value); support.hdfgroup.org, "Registered Filter Plugins".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anscombe_transform.movies.selection import Choice, View
+
+# HDF5's number for a selection of blocks, H5S_SEL_HYPERSLABS.
+_HYPERSLABS = 2
+# Names of registered filters that measuring programs use, for the errors about those that are missing.
+_FILTERS = {
+    305: "LZO",
+    307: "bzip2",
+    32000: "LZF",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32017: "SZ",
+    32018: "FCIDECOMP",
+    32019: "JPEG",
+    32024: "SZ3",
+    32026: "Blosc2",
+}
+
+
+def dead_links(file: Any, note: Callable[[str, Any], object]) -> dict[str, str]:
+    """Soft and external links that lead nowhere, with their targets; those that lead to data are noted."""
+    import h5py
+
+    dead: dict[str, str] = {}
+
+    def look(group: Any, prefix: str, depth: int) -> None:
+        for name in group:
+            link = group.get(name, getlink=True)
+            path = f"{prefix}/{name}"
+            if isinstance(link, h5py.HardLink):
+                item = group.get(name)
+                if isinstance(item, h5py.Group):
+                    look(item, path, depth)
+                continue
+            try:
+                item = group.get(name)
+            except (OSError, KeyError):
+                item = None
+            if item is None:
+                outside = isinstance(link, h5py.ExternalLink)
+                dead[path] = f"{link.filename}::{link.path}" if outside else str(link.path)
+            elif isinstance(link, h5py.ExternalLink) and isinstance(item, h5py.Dataset):
+                note(path, item)
+            elif isinstance(link, h5py.ExternalLink) and depth < 4:
+                # Of a group in another file.
+                item.visititems(lambda inner, found, path=path: note(f"{path}/{inner}", found))
+
+    look(file, "", 0)
+    return dead
+
+
+def enable_filters(dataset: Any, source: str) -> None:
+    """Make the filters of a dataset usable, by hdf5plugin where it is installed.
+
+    Raises
+    ------
+    ValueError
+        A filter is missing; the message names it and what installs it.
+    """
+    import h5py
+
+    plist = dataset.id.get_create_plist()
+    codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if all(h5py.h5z.filter_avail(code) for code in codes):
+        return
+    try:
+        import hdf5plugin  # noqa: F401  # importing it registers its filters
+    except ImportError:
+        advice = "is not installed: pip install hdf5plugin"
+    else:
+        advice = "hdf5plugin doesn't have either: set HDF5_PLUGIN_PATH to the folder of its plugin"
+    for code in codes:
+        if not h5py.h5z.filter_avail(code):
+            name = _FILTERS.get(code, "one without a known name")
+            raise ValueError(f"{source} is compressed with the HDF5 filter {code} ({name}), which {advice}")
+
+
+def stored_frames(dataset: Any, view: View, source: str, choice: Choice) -> NDArray[np.int64] | None:
+    """Numbers of the frames whose values are stored; None where all are.
+
+    Raises
+    ------
+    IncompleteRecordingError
+        Some are not, and no partial recording was asked for.
+    ValueError
+        None of them are.
+    """
+    lacking, why = _unstored(dataset, view.time, view.fixed, source)
+    if not why:
+        return None
+    there = np.flatnonzero(~lacking)
+    if not len(there):
+        raise ValueError(f"{source} holds no whole frame: {why}")
+    choice.incomplete(f"{source} holds {len(there)} whole frames of {len(lacking)}: {why}")
+    return there
+
+
+def _unstored(
+    dataset: Any, time: int | None, fixed: Mapping[int, int], source: str
+) -> tuple[NDArray[np.bool_], str]:
+    """Which frames lack values, and why; the reason is empty where none does."""
+    frames = 1 if time is None else int(dataset.shape[time])
+    if dataset.is_virtual:
+        return _unmapped(dataset, time, frames)
+    if dataset.external:
+        return _outside(dataset, frames)
+    if dataset.chunks is None:
+        nothing = dataset.id.get_storage_size() == 0 and dataset.size > 0
+        return np.full(frames, nothing), "nothing was ever written to it" if nothing else ""
+    grid = [-(-n // chunk) for n, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
+    written = int(dataset.id.get_num_chunks())
+    if written >= math.prod(grid):
+        return np.zeros(frames, bool), ""
+    stored = np.zeros(grid, bool)
+    for number in range(written):
+        offset = dataset.id.get_chunk_info(number).chunk_offset
+        stored[tuple(place // chunk for place, chunk in zip(offset, dataset.chunks, strict=True))] = True
+    # Only the chunks of the channel and plane that were chosen matter.
+    index: list[Any] = [slice(None)] * len(grid)
+    for axis, number in fixed.items():
+        index[axis] = slice(number // dataset.chunks[axis], number // dataset.chunks[axis] + 1)
+    stored = stored[tuple(index)]
+    lost = int(stored.size - stored.sum())
+    if not lost:
+        return np.zeros(frames, bool), ""
+    if time is None:
+        return np.ones(frames, bool), f"{lost} chunks were never written"
+    whole = stored.all(axis=tuple(axis for axis in range(len(grid)) if axis != time))
+    per_frame = np.repeat(whole, dataset.chunks[time])[:frames]
+    return ~per_frame, f"{lost} of its {stored.size} chunks were never written"
+
+
+def _outside(dataset: Any, frames: int) -> tuple[NDArray[np.bool_], str]:
+    """Values that lie in other files as they are."""
+    folder = Path(dataset.file.filename).parent
+    for name, offset, length in dataset.external:
+        file = folder / name
+        held = file.stat().st_size if file.is_file() else -1
+        needed = offset + (length if length < 2**60 else 0)
+        if held < needed:
+            state = "is absent" if held < 0 else f"has {held} bytes of {needed}"
+            return np.ones(frames, bool), f"its values lie in {file}, which {state}"
+    return np.zeros(frames, bool), ""
+
+
+def _unmapped(dataset: Any, time: int | None, frames: int) -> tuple[NDArray[np.bool_], str]:
+    """Frames of a virtual dataset whose source is absent, or that no source has."""
+    import h5py
+
+    folder = Path(dataset.file.filename).parent
+    covered = np.zeros(frames)
+    absent: dict[str, None] = {}
+    for mapping in dataset.virtual_sources():
+        numbers = _frames_of(mapping.vspace, time, frames)
+        values = mapping.vspace.get_select_npoints() / max(1, len(numbers))
+        if "%b" in mapping.file_name or mapping.vspace.get_select_npoints() < 0:
+            # A pattern of files grows with them; what is there of it is what the dataset's length counts.
+            values = dataset.size / frames
+        elif mapping.file_name == ".":
+            source_set = dataset.file.get(mapping.dset_name)
+            if not _is_whole(source_set, mapping, dataset.file.filename):
+                absent[f"{mapping.dset_name}"] = None
+                continue
+        else:
+            name = Path(mapping.file_name)
+            file = next((p for p in (folder / name, name) if p.is_file()), None)
+            if file is None:
+                absent[str(folder / name)] = None
+                continue
+            try:
+                with h5py.File(file, "r") as other:
+                    whole = _is_whole(other.get(mapping.dset_name), mapping, str(file))
+            except OSError:
+                whole = False
+            if not whole:
+                absent[f"{file}::{mapping.dset_name}"] = None
+                continue
+        covered[numbers] += values
+    lacking = covered < dataset.size / frames * (1 - 1e-9)
+    if absent:
+        listing = ", ".join(list(absent)[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+        return lacking, f"sources of the virtual dataset are absent or not whole: {listing}"
+    if lacking.any():
+        return lacking, "the virtual dataset has no source for the others"
+    return lacking, ""
+
+
+def _frames_of(space: Any, time: int | None, frames: int) -> NDArray[np.int64]:
+    """Numbers of the frames that a selection touches."""
+    if time is None or space.get_select_npoints() < 0:
+        return np.arange(frames)
+    if space.get_select_type() == _HYPERSLABS and space.is_regular_hyperslab():
+        start, stride, count, block = (part[time] for part in space.get_regular_hyperslab())
+        count = min(count, frames)
+        numbers = (start + stride * np.arange(count)[:, None] + np.arange(min(block, frames))).ravel()
+    elif space.get_select_type() != _HYPERSLABS:
+        return np.arange(frames)
+    else:
+        low, high = space.get_select_bounds()
+        numbers = np.arange(low[time], high[time] + 1)
+    return np.asarray(numbers[numbers < frames], np.int64)
+
+
+def _is_whole(dataset: Any, mapping: Any, name: str) -> bool:
+    """Whether the source of a mapping holds all that is taken from it."""
+    if dataset is None or not hasattr(dataset, "shape"):
+        return False
+    space = mapping.src_space
+    if space.get_select_type() == _HYPERSLABS and space.get_select_npoints() > 0:
+        ends = [high + 1 for high in space.get_select_bounds()[1]]
+        shape = dataset.shape
+        if len(ends) != len(shape) or any(end > n for end, n in zip(ends, shape, strict=True)):
+            return False
+    elif dataset.size < mapping.vspace.get_select_npoints():
+        return False
+    enable_filters(dataset, f"{name}::{dataset.name}")
+    time = None if len(dataset.shape) < 3 else 0
+    return not _unstored(dataset, time, {}, name)[1]
