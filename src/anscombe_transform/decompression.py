@@ -267,8 +267,6 @@ def _format(path: Path, given: str | None) -> Format:
                 f"{_FORMATS[path.suffix.lower()]}: leave format out, or choose another name"
             )
         return given  # type: ignore[return-value]  # checked above
-    if path.name.lower().endswith((".ome.tif", ".ome.tiff")):
-        raise ValueError(f"{path.name} would be an OME-TIFF, which is not written: name it .tif")
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(
             f"cannot tell the format of {path} from the suffix {path.suffix!r}; known are "
