@@ -100,7 +100,7 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
         metadata=metadata,
         chunk_frames=chunk_frames(array, view),
     )
-    movie._stored = as_stored(array, view)
+    movie._stored = as_stored(array, view) if view == whole else None
     return movie
 
 
