@@ -71,6 +71,11 @@ ARRAY_V3: dict[str, Edit] = {
     "unknown dtype": lambda z: z.update(data_type="int17"),
     "dtype of a number": lambda z: z.update(data_type=16),
     "unknown codec": lambda z: z["codecs"][0].update(name="anscombe-v9"),
+    "unknown serializer": lambda z: z["codecs"][1].update(name="anscombe-frames-v9"),
+    "serializer preset": lambda z: z["codecs"][1]["configuration"].update(preset="fastest"),
+    "serializer key": lambda z: z["codecs"][1]["configuration"].update(speed=11),
+    "serializer without configuration": lambda z: z["codecs"][1].pop("configuration"),
+    "serializer of text": lambda z: z["codecs"][1].update(configuration="fast"),
     "no configuration": lambda z: z["codecs"][0].pop("configuration"),
     "configuration of text": lambda z: z["codecs"][0].update(configuration="gain"),
 }
@@ -90,6 +95,8 @@ ARRAY_V2: dict[str, Edit] = {
     "compressor chunk length 0": lambda z: z["compressor"].update(chunk_shape=[0, 64, 64]),
     "compressor chunk of text": lambda z: z["compressor"].update(chunk_shape="20"),
     "compressor dtype": lambda z: z["compressor"].update(dtype="float64"),
+    "compressor key": lambda z: z["compressor"].update(speed=11),
+    "no compressor shape": lambda z: z["compressor"].pop("chunk_shape"),
     "compressor preset": lambda z: z["compressor"].update(preset="fastest"),
     "compressor time axis": lambda z: z["compressor"].update(time_axis=9),
 }

@@ -294,6 +294,31 @@ def test_a_source_that_changes_while_it_is_read_is_an_error(
     assert not store.exists()
 
 
+def test_an_array_in_memory_that_grows_is_an_error(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """An array of Zarr in a store without files is looked at again, too."""
+    store = zarr.storage.MemoryStore()
+    source = zarr.create_array(store, data=movie, chunks=(10, 24, 24))
+
+    def progress(count: int, total: int, stage: str) -> None:
+        if stage.startswith("write") and count == 16:
+            zarr.open_array(store, mode="r+").resize((50, 24, 24))
+
+    with pytest.raises(SourceChangedError, match=r"shape \(40, 24, 24\) and has \(50, 24, 24\)"):
+        at.compress(source, tmp_path / "a.zarr", **OPTIONS, progress=progress)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize("level", ["0", "1"])
+def test_every_level_of_an_image_is_read(level: str, tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """Resuming a finished image fails on damage of the full resolution and of coarse levels alike."""
+    path = tmp_path / "a.ome.zarr"
+    at.write_ome_zarr(movie, path, pyramid=1, sensitivity=KNOWN)
+    assert at.write_ome_zarr(movie, path, pyramid=1, sensitivity=KNOWN, resume=True).verification.ok
+    _flip(_chunks(path / level)[0])
+    with pytest.raises(VerificationError, match="frames"):
+        at.write_ome_zarr(movie, path, pyramid=1, sensitivity=KNOWN, resume=True)
+
+
 def test_a_source_that_reads_differently_the_second_time_is_an_error(
     tmp_path: Path, movie: NDArray[np.int16]
 ) -> None:

@@ -119,7 +119,10 @@ def check_unchanged(
     SourceChangedError
     """
     now = state_of(movie)
-    if before is None or now == dict(before):
+    if before is None:
+        _check_shape(movie)
+        return
+    if now == dict(before):
         return
     how = _difference(before, now)
     remedy = "compress it again when nothing writes to it any more (overwrite=True, --overwrite)"
@@ -139,6 +142,25 @@ def check_unchanged(
     if wrong is not None:
         raise SourceChangedError(
             f"{movie.source} changed while it was read ({how}): frame {wrong} is not what it was; {remedy}"
+        )
+
+
+def _check_shape(movie: Movie) -> None:
+    """Refuse a Zarr array in a store without files that has another shape now.
+
+    Raises
+    ------
+    SourceChangedError
+    """
+    array = movie._stored
+    if array is None or not hasattr(array, "store_path"):
+        return
+    import zarr
+
+    now = tuple(zarr.open_array(array.store_path.store, path=array.store_path.path, mode="r").shape)
+    if now != tuple(array.shape):
+        raise SourceChangedError(
+            f"{movie.source} changed while it was read: it had the shape {tuple(array.shape)} and has {now}"
         )
 
 
