@@ -19,6 +19,7 @@ import numpy as np
 from anscombe_transform.calibration.dark import DarkFrames, measure_dark
 from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.frames import with_steps
+from anscombe_transform.calibration.interleaved import interleaving_of, with_interleaving
 from anscombe_transform.calibration.known import Known, with_dark, with_excess_noise, with_known
 from anscombe_transform.calibration.maps import pixel_maps
 from anscombe_transform.calibration.references.stored import without_storing_noise
@@ -240,7 +241,7 @@ def _sensitivity_of(movie: MovieLike, mask: Bools | None, options: dict[str, Any
             found = estimate_sensitivity(collect(movie, cut, mask=mask, **options))
     except NothingToMeasure as refusal:
         return Sensitivity.refused(refusal.reason)
-    found = with_steps(found, cut.step, cut.lowest)
+    found = with_interleaving(with_steps(found, cut.step, cut.lowest), interleaving_of(movie, mask))
     reasons = (*found.reasons, *cut.reasons)
     return replace(found, reasons=reasons, verdict=verdict_of(reasons)) if cut.reasons else found
 

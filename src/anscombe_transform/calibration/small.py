@@ -77,8 +77,8 @@ _UNSURE, _IMPRECISE = 0.02, 0.06
 _LEAST_CONTRAST, _SURE_CONTRAST = 0.08, 4.0
 # Columns of a frame that `inspect` looks at.
 _LEAST_WIDTH = 16
-# Noise at lag 1 over that at lag 2, below which frames were smoothed, and above which they alternate.
-_SMOOTHED, _SMOOTH, _ALTERNATING = 0.95, 0.85, 1.4
+# Noise at lag 1 over that at lag 2, below which frames were smoothed: a caution, a refusal.
+_SMOOTHED, _SMOOTH = 0.95, 0.85
 # Correlation of neighbouring pixels' noise from which on it is told.
 _SHARED = 0.05
 
@@ -801,14 +801,7 @@ def _judge_frames(table: _Table, live: Bools) -> Iterator[Reason]:
     """Yield what noise at two lags, and the frames themselves, show."""
     if table.far is not None:
         ratio, error = _lag_ratio(table, live)
-        if ratio > max(_ALTERNATING, 1 + 5 * error):
-            yield Reason(
-                "alternating_frames",
-                "neighbouring frames differ more than every second one: two channels, focal planes or scan "
-                "directions in turn. Calibrate one at a time: movie[::2], movie[1::2].",
-                "caution",
-            )
-        elif ratio < min(_SMOOTHED, 1 - 5 * error):
+        if ratio < min(_SMOOTHED, 1 - 5 * error):
             yield Reason(
                 "correlated_in_time",
                 "neighbouring frames share noise, or change too much from one to the next: the recording was "

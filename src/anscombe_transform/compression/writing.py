@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from anscombe_transform.calibration.interleaved import find_interleaving, with_interleaving
 from anscombe_transform.calibration.references.agreement import (
     ConstantsMismatch,
     measure_agreement,
@@ -375,6 +376,10 @@ class _Job:
         codec = fitted_codec(self._codec(sensitivity, extent, known), sample.pieces)
         agreement = self._agreement(sensitivity)
         sensitivity = sensitivity_with_agreement(sensitivity, agreement)
+        turns = find_interleaving(sample.pieces)
+        if turns is not None:
+            _log.warning("%s", turns.reason().message)
+            sensitivity = with_interleaving(sensitivity, turns)
         notes = first_notes(
             self.movie,
             sensitivity,
