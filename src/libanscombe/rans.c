@@ -1,0 +1,195 @@
+/* Interleaved rANS (asymmetric numeral systems), in two sizes that differ in nothing but numbers:
+ *
+ *          frequencies sum to   states        states take up
+ * narrow   2^8                  2^8 … 2^16    bytes
+ * wide     2^10                 2^16 … 2^32   words of 16 bits, little-endian
+ *
+ * Narrow states are twice as fast, wide ones store half a percent less. Pixel x of a row is coded by state x mod
+ * `lanes`, so that neighbours depend on different states. The encoder walks backwards and writes downwards; the
+ * decoder then reads upwards.
+ *
+ * J. Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman coding with compression rate
+ * of arithmetic coding", arXiv:1311.2540; F. Giesen, "Interleaved entropy coders", arXiv:1402.3392.
+ */
+#include "rans.h"
+
+#include <string.h>
+
+static const uint16_t *frequencies_of(const model *m, int table) {
+    return m->frequency[table == tables_of(m) ? MOST_TABLES : table];
+}
+
+void find_ranges(const model *m, slot_range *ranges) {
+    for (int table = 0; table <= tables_of(m); table++) {
+        const uint16_t *frequency = frequencies_of(m, table);
+        uint16_t start = 0;
+        for (int symbol = 0; symbol < SYMBOLS; symbol++) {
+            ranges[table * SYMBOLS + symbol] = (slot_range){frequency[symbol], start};
+            start = (uint16_t)(start + frequency[symbol]);
+        }
+    }
+}
+
+void rans_tables(const model *m, uint32_t *lookup) {
+    for (int table = 0; table <= tables_of(m); table++) {
+        const uint16_t *frequency = frequencies_of(m, table);
+        for (uint32_t symbol = 0; symbol < SYMBOLS; symbol++) {
+            for (uint32_t rest = 0; rest < frequency[symbol]; rest++) {
+                *lookup++ = frequency[symbol] | rest << LOOKUP_REST | symbol << LOOKUP_SYMBOL;
+            }
+        }
+    }
+}
+
+/* --- decoding --- */
+
+bool rans_begin(decoder *d, const coding *c, const uint8_t *bytes, size_t count) {
+    int size = c->wide ? 4 : 2;
+    if (count < (size_t)(size * c->lanes)) {
+        return false;
+    }
+    for (int lane = 0; lane < c->lanes; lane++) {
+        uint32_t state = 0;
+        for (int i = size - 1; i >= 0; i--) {
+            state = state << 8 | bytes[size * lane + i];
+        }
+        if (state < low_of(c)) {
+            return false;
+        }
+        set_state(d->state, c, lane, state);
+    }
+    d->next = bytes + size * c->lanes;
+    d->end = bytes + count;
+    d->broken = false;
+    return true;
+}
+
+bool rans_ended(const decoder *d, const coding *c) {
+    bool whole = !d->broken && d->next == d->end;
+    for (int lane = 0; lane < c->lanes; lane++) {
+        whole = whole && get_state(d->state, c, lane) == low_of(c);
+    }
+    return whole;
+}
+
+/* The plain coder: the definition of the others. */
+void decode_plain(decoder *d, const coding *c, const uint32_t *lookup, const uint8_t *context, uint8_t *symbol,
+                  size_t rows, size_t width) {
+    const int bits = bits_of(c), word_bytes = c->wide ? 2 : 1;
+    for (size_t row = 0; row < rows; row++, context += width, symbol += width) {
+        for (size_t x = 0; x < width; x++) {
+            int lane = (int)(x & (size_t)(c->lanes - 1));
+            uint32_t state = get_state(d->state, c, lane);
+            uint32_t entry = lookup[((size_t)context[x] << bits) + (state & ((1u << bits) - 1))];
+            symbol[x] = (uint8_t)(entry >> LOOKUP_SYMBOL);
+            state = (entry & LOOKUP_MASK) * (state >> bits) + (entry >> LOOKUP_REST & LOOKUP_MASK);
+            if (state < low_of(c)) {
+                if (d->end - d->next < word_bytes) {
+                    d->broken = true;
+                    state = low_of(c);
+                } else {
+                    state = c->wide ? state << 16 | d->next[0] | (uint32_t)d->next[1] << 8 : state << 8 | d->next[0];
+                    d->next += word_bytes;
+                }
+            }
+            set_state(d->state, c, lane, state);
+        }
+    }
+}
+
+/* --- encoding --- */
+
+void rans_start(encoder *e, const coding *c, uint8_t *low, uint8_t *high, missed *room, size_t count) {
+    for (int lane = 0; lane < c->lanes; lane++) {
+        set_state(e->state, c, lane, low_of(c));
+    }
+    e->next = high;
+    e->low = low;
+    e->missed = room;
+    e->missed_count = 0;
+    e->missed_room = count;
+    e->full = false;
+}
+
+bool rans_finish(encoder *e, const coding *c) {
+    int size = c->wide ? 4 : 2;
+    if (e->full || e->next - e->low < size * c->lanes) {
+        return false;
+    }
+    e->next -= size * c->lanes;
+    for (int lane = 0; lane < c->lanes; lane++) {
+        for (int i = 0; i < size; i++) {
+            e->next[size * lane + i] = (uint8_t)(get_state(e->state, c, lane) >> 8 * i);
+        }
+    }
+    return true;
+}
+
+/* Range of a symbol, or of an escape in its place. */
+slot_range range_of(encoder *e, const slot_range *ranges, uint8_t context, uint8_t symbol, size_t place) {
+    slot_range range = ranges[context * SYMBOLS + symbol];
+    if (range.frequency == 0) {
+        if (e->missed_count == e->missed_room) {
+            e->full = true;
+            return (slot_range){1, 0};
+        }
+        e->missed[e->missed_count++] = (missed){(uint32_t)place, symbol};
+        range = ranges[context * SYMBOLS + ESCAPE];
+    }
+    return range;
+}
+
+/* Bytes that a row may take, and what a vector writes beyond. */
+bool has_room(encoder *e, size_t width) {
+    e->full = e->full || (size_t)(e->next - e->low) < 2 * width + 64;
+    return !e->full;
+}
+
+void encode_plain(encoder *e, const coding *c, const slot_range *ranges, const uint8_t *contexts,
+                  const uint8_t *symbols, size_t at, size_t rows, size_t width) {
+    const int bits = bits_of(c), most = c->wide ? 32 : 16;
+    for (size_t row = rows; row-- > 0 && has_room(e, width);) {
+        for (size_t x = width; x-- > 0;) {
+            size_t place = at + row * width + x;
+            slot_range range = range_of(e, ranges, contexts[place], symbols[place], place);
+            int lane = (int)(x & (size_t)(c->lanes - 1));
+            uint32_t state = get_state(e->state, c, lane);
+            if (state >> (most - bits) >= range.frequency) {
+                if (c->wide) {
+                    *--e->next = (uint8_t)(state >> 8);
+                }
+                *--e->next = (uint8_t)state;
+                state >>= most / 2;
+            }
+            state = (state / range.frequency << bits) + state % range.frequency + range.start;
+            set_state(e->state, c, lane, state);
+        }
+    }
+}
+
+/* `m` is NULL where the symbols are not pixels'. */
+void rans_decode(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
+                 uint8_t *symbol, size_t rows, size_t width) {
+#if ANSCOMBE_X86
+    if (has_avx512()) {
+        decode_512(d, c, m, lookup, context, symbol, rows, width);
+        return;
+    }
+#else
+    (void)m;
+#endif
+    decode_plain(d, c, lookup, context, symbol, rows, width);
+}
+
+void rans_encode(encoder *e, const coding *c, int tables, const slot_range *ranges, const uint8_t *contexts,
+                 const uint8_t *symbols, size_t at, size_t rows, size_t width) {
+#if ANSCOMBE_X86
+    if (has_avx512()) {
+        encode_512(e, c, tables, ranges, contexts, symbols, at, rows, width);
+        return;
+    }
+#else
+    (void)tables;
+#endif
+    encode_plain(e, c, ranges, contexts, symbols, at, rows, width);
+}
