@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import anscombe_transform as at
 
-PRESETS = ("fast", "compact", "smallest", "portable")
+PRESETS = ("fast", "compact", "portable")
 FORMATS = (2, 3)
 CODES = ("uint8", "uint16")
 _METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")

@@ -216,7 +216,7 @@ def test_a_fill_value_that_fits_is_proposed(movie: NDArray[np.uint16]) -> None:
 
 
 @pytest.mark.skipif(not ZARR_3, reason="needs zarr-python 3")
-@pytest.mark.parametrize("preset", ["fast", "compact", "smallest", "portable"])
+@pytest.mark.parametrize("preset", ["fast", "compact", "portable"])
 def test_parts_of_chunks_can_be_written_again(preset: Any, movie: NDArray[np.uint16]) -> None:
     """Writing a corner of a chunk leaves its other values as they were, however often."""
     pipeline = at.codec_pipeline(KNOWN, sample=movie, preset=preset)

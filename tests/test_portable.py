@@ -263,7 +263,7 @@ def test_what_cannot_be_described_is_refused(tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
     document = json.loads((tmp_path / "ours" / "zarr.json").read_text())
-    document["codecs"][1:] = [{"name": "anscombe-frames-v1", "configuration": {}}]
+    document["codecs"][1:] = [{"name": "anscombe_frames", "configuration": {}}]
     (frames / "zarr.json").write_text(json.dumps(document))
     twice = tmp_path / "twice"
     twice.mkdir()

@@ -28,7 +28,7 @@ from anscombe_transform.compression import layout as layouts  # noqa: E402
 
 CUTS = int(os.environ.get("ANSCOMBE_POWER_CUTS", "4"))
 KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)
-PRESETS = ("fast", "compact", "smallest", "portable")
+PRESETS = ("fast", "compact", "portable")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@
 //   import { register } from "./anscombe.js";
 //   register(zarr.registry);
 //
-// The frame coder (anscombe-frames-v1) that may follow the transform is in frames.js.
+// The frame coder (anscombe_frames) that may follow the transform is in frames.js.
 
 import { registerFrames } from "./frames.js";
 

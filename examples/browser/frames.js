@@ -1,243 +1,321 @@
-// Decoder of anscombe-frames-v1, preset fast, for zarrita.js: integers only, exact.
-// A chunk is a header of four bytes and a zstd frame of residuals, one by one or in pairs; the format: docs/reference/anscombe-frames-v1.md.
+// Decoder of anscombe_frames for zarrita.js: integers only, exact. The format: docs/reference/anscombe_frames.md.
 
-const NAME = "anscombe-frames-v1";
+const NAME = "anscombe_frames";
 const CODES = { uint8: Uint8Array, uint16: Uint16Array };
-const VERSION = 0xf1, STORED = 0, RUNNING = 1, LINEAR = 3, PAIRS = 0x10, IN_PLANES = 1, GAPS = 0x10;
-const LARGEST_RATE = 5, ESCAPE = 13, MOST_SETS = 16;
-const BIAS = { [STORED]: 0, [RUNNING]: 6 };
+const FIRST_BYTE = 0xaf, STORED = 0, CODED = 1, CONSTANT = 2, ESCAPE = 15, CENTRE = 7;
+const LANES = { 16: 32, 64: 128, 136: 16, 160: 64 };
 
 const damaged = (what) => new Error(`${NAME}: the chunk is damaged, or a newer version wrote it: ${what}`);
+const require = (fact, what) => {
+  if (!fact) throw damaged(what);
+};
 
-/** The shape as (time, plane, y, x), with time first where it is another axis. */
+const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
+  for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? 0xedb88320 ^ (byte >>> 1) : byte >>> 1;
+  return byte >>> 0;
+});
+const crc32 = (crc, bytes) => ~bytes.reduce((c, byte) => CRC[(c ^ byte) & 255] ^ (c >>> 8), ~crc) >>> 0;
+
+/** Frames, rows and columns of a shape; all axes but the last two of an image count frames, time first. */
 function framesOf(shape, timeAxis) {
-  if (!shape.length) return [1, 1, 1, 1];
   const rest = timeAxis === null ? shape : shape.filter((_, axis) => axis !== timeAxis);
   const size = (lengths) => lengths.reduce((a, b) => a * b, 1);
-  return [timeAxis === null ? 1 : shape[timeAxis], size(rest.slice(0, -2)), rest.at(-2) ?? 1, rest.at(-1) ?? 1];
+  const times = timeAxis === null || !shape.length ? 1 : shape[timeAxis];
+  return [times * size(rest.slice(0, -2)), rest.at(-2) ?? 1, rest.at(-1) ?? 1];
 }
 
-/** Residuals of the first frame's planes to codes, in place: (NW + 2 N + NE + 2) >> 2; N at the sides; W in row 0. */
-function restoreFirst(q, planes, height, width) {
-  for (let start = 0; start < planes * height * width; start += height * width) {
-    for (let x = 1; x < width; x++) q[start + x] += q[start + x - 1];
-    for (let y = 1, row = start + width; y < height; y++, row += width) {
-      const above = row - width;
-      q[row] += q[above];
-      for (let x = 1; x < width - 1; x++)
-        q[row + x] += (q[above + x - 1] + 2 * q[above + x] + q[above + x + 1] + 2) >> 2;
-      if (width > 1) q[row + width - 1] += q[above + width - 1];
-    }
-  }
-}
-
-/** Residuals to codes, in place: every pixel's running mean, in 1/128 code, predicts its next code. */
-function restoreRunning(q, [frames, planes, height, width], rate) {
-  restoreFirst(q, planes, height, width);
-  const size = planes * height * width;
-  const mean = Int32Array.from(q.subarray(0, size), (code) => code << 7);
-  for (let t = 1; t < frames; t++) {
-    const shift = Math.min(rate, 32 - Math.clz32(t)); // a plain mean of the first frames, then an exponential one
-    const half = 1 << (shift - 1);
-    for (let i = 0, at = t * size; i < size; i++, at++) {
-      const m = mean[i];
-      q[at] += (m + 64) >> 7; // the typed array takes it modulo its range
-      mean[i] = m + (((q[at] << 7) - m + half) >> shift);
-    }
-  }
-}
-
-/** Two planes of bytes, all low ones before all high ones; of residuals the low byte is signed. */
-function join(bytes, out, signed) {
-  const n = out.length;
-  for (let i = 0; i < n; i++) out[i] = (signed ? (bytes[i] << 24) >> 24 : bytes[i]) + (bytes[n + i] << 8);
-}
-
-/** Codes or residuals of pairs: two digits of four bits in a byte, and behind all of them what stands for each ESCAPE. */
-function unpair(bytes, bias, size) {
-  const out = new Uint8Array(size);
-  let next = (out.length + 1) >> 1;
-  if (bytes.length < next) throw damaged("it lacks pairs");
-  if (out.length % 2 && bytes[next - 1] > 15) throw damaged("a pair has a digit too many");
-  for (let i = 0; i < out.length; i++) {
-    let symbol = i % 2 ? bytes[i >> 1] >> 4 : bytes[i >> 1] & 15;
-    if (symbol >= ESCAPE) {
-      if (symbol > ESCAPE || next >= bytes.length || bytes[next] > 255 - ESCAPE) throw damaged("a pair or escape");
-      symbol = ESCAPE + bytes[next++];
-    }
-    out[i] = symbol - bias; // the typed array takes it modulo its range
-  }
-  if (next !== bytes.length) throw damaged(`it holds ${bytes.length} bytes of ${next}`);
-  return out;
-}
-
-/** Numbers in front of the symbols of a linear prediction, little-endian. */
-class Head {
+/** Bytes that are read one after the other. */
+class Reader {
   constructor(bytes) {
     this.bytes = bytes;
     this.at = 0;
   }
-  take(size) {
-    this.at += size;
-    if (this.at > this.bytes.length) throw damaged("it ends within its prediction");
-    return this.bytes.subarray(this.at - size, this.at);
+  take(count) {
+    require(count >= 0 && this.at + count <= this.bytes.length, "it ends too early");
+    this.at += count;
+    return this.bytes.subarray(this.at - count, this.at);
   }
   number(size) {
     return this.take(size).reduceRight((value, byte) => value * 256 + byte, 0);
   }
   signed(size) {
-    const shift = 32 - 8 * size;
-    return (this.number(size) << shift) >> shift;
-  }
-  weight() {
-    const value = this.signed(1);
-    return value === -128 ? this.signed(2) : value;
+    return (this.number(size) << (32 - 8 * size)) >> (32 - 8 * size);
   }
 }
 
-/** The weights of a frame, in 1/4096: level in 1/8 code, constant, those of differences and those of means. */
-function readWeights(head, first, codes) {
-  const bits = head.number(3);
-  const level = bits & 0xfffff, shift = 12 - (bits >> 20);
-  const constant = first ? 0 : head.signed(4);
-  const all = Array.from({ length: first ? 12 : 16 }, () => head.weight() * 2 ** shift);
-  const total = all.reduce((sum, weight) => sum + Math.abs(weight), 0);
-  if (level >= 8 * codes || shift < 0 || total > 1 << 15 || Math.abs(constant) > 1 << 29) throw damaged("its weights");
-  return { level, constant, taps: all.slice(0, 12), own: first ? [0, 0, 0, 0] : all.slice(12) };
+/** Modulo 2^16, signed; and a level times a weight in units of 2^-15, rounded. */
+const wrap = (value) => (value << 16) >> 16;
+const times = (level, weight) => wrap((((level * weight) >> 14) + 1) >> 1);
+
+/** A number of so many bits at a place of packed bits. */
+function bitsAt(bytes, at, count) {
+  let value = 0;
+  for (let bit = 0; bit < count; bit++, at++) value += ((bytes[at >> 3] >> (at & 7)) & 1) * 2 ** bit;
+  return value;
 }
 
-/** The codes that a chunk has, from the smallest on. */
-function readCodes(head, top) {
-  const low = head.number(2), span = head.number(2);
-  const bits = head.take((span >> 3) + 1);
-  const codes = [];
-  for (let i = 0; i < 8 * bits.length; i++) if ((bits[i >> 3] >> (i & 7)) & 1) codes.push(low + i);
-  if (codes[0] !== low || codes.at(-1) !== low + span || low + span > top) throw damaged("the codes it names");
+function readTable(reader, scale) {
+  const used = reader.number(2), table = new Uint16Array(16);
+  require((used & (used - 1)) !== 0, "a table of one symbol");
+  for (let symbol = 0, left = scale; symbol < 16; symbol++) {
+    if (!((used >> symbol) & 1)) continue;
+    const last = used >> symbol === 1;
+    let found = last ? left : reader.number(1);
+    if (!last && found >= 192) found = (found - 192) * 256 + reader.number(1);
+    require(found > 0 && (last || found < left), "a table's frequencies");
+    table[symbol] = found;
+    left -= found;
+  }
+  return table;
+}
+
+/** The entropy coder of a group: many states that take turns. */
+class Source {
+  constructor(bytes, head, tables) {
+    this.bits = head.wide ? 10 : 8;
+    this.size = head.wide ? 2 : 1;
+    this.lowest = head.wide ? 65536 : 256;
+    const reader = new Reader(bytes);
+    this.states = Array.from({ length: head.lanes }, () => reader.number(2 * this.size));
+    require(this.states.every((state) => state >= this.lowest), "a state");
+    this.bytes = bytes;
+    this.at = reader.at;
+    this.slots = tables.map((table) => {
+      const slots = new Uint32Array(1 << this.bits); // symbol, frequency and slot less start
+      let slot = 0;
+      table.forEach((frequency, symbol) => {
+        for (let rest = 0; rest < frequency; rest++) slots[slot++] = symbol | (frequency << 4) | (rest << 15);
+      });
+      return slots;
+    });
+  }
+  /** The symbol of item x of a row. */
+  next(x, table) {
+    const lane = x % this.states.length, state = this.states[lane];
+    const entry = this.slots[table][state & ((1 << this.bits) - 1)];
+    let moved = ((entry >> 4) & 2047) * Math.floor(state / (1 << this.bits)) + (entry >> 15);
+    if (moved < this.lowest) {
+      require(this.at + this.size <= this.bytes.length, "it lacks words");
+      moved = moved * 256 ** this.size + this.bytes[this.at] + (this.size > 1 ? this.bytes[this.at + 1] * 256 : 0);
+      this.at += this.size;
+    }
+    this.states[lane] = moved;
+    return entry & 15;
+  }
+  end() {
+    require(this.states.every((state) => state === this.lowest) && this.at === this.bytes.length, "its end");
+  }
+}
+
+const NOTHING = { gain: 0, weights: Array(8).fill(0), level: 0, bias: 0, changeGain: 0, change: [0, 0, 0] };
+Object.assign(NOTHING, { rowGain: 0, rowLevel: 0, rowNear: 0, rowFar: 0, odd: 0 });
+
+/** A frame's parameters; what it does not say is as in the frame before. */
+function readPrediction(reader, before) {
+  const has = reader.number(1), p = { ...before };
+  require(has < 32, "a frame's parameters");
+  const gain = () => reader.number(1) << 7, weight = () => reader.signed(1) << 8;
+  if (has & 1) p.gain = gain();
+  if (has & 2) {
+    p.weights = Array.from({ length: 8 }, weight);
+    p.level = reader.signed(2);
+    p.bias = reader.signed(2);
+  }
+  if (has & 4) {
+    p.changeGain = gain();
+    p.change = Array.from({ length: 3 }, () => reader.signed(2));
+  }
+  if (has & 8) [p.rowGain, p.rowLevel, p.rowNear, p.rowFar] = [gain(), reader.signed(2), weight(), weight()];
+  if (has & 16) p.odd = weight();
+  return p;
+}
+
+/** What the frames of a group have in common. */
+function openGroup(content, frames, pixels, head, before) {
+  const group = new Reader(content.take(content.number(4)));
+  const escapes = group.number(4), coded = group.number(4);
+  require(escapes <= frames * pixels && coded <= group.bytes.length - group.at, "a group's sizes");
+  const words = group.bytes.subarray(group.bytes.length - coded);
+  const reader = new Reader(group.bytes.subarray(group.at, group.bytes.length - coded));
+  const scale = head.wide ? 1024 : 256, fresh = reader.number(1);
+  require(fresh === 1 || (fresh === 0 && before), "its tables");
+  let model = before;
+  if (fresh) {
+    const bands = reader.number(1), phases = reader.number(1);
+    require(bands >= 1 && phases <= 2 && bands << phases <= 64, "its contexts");
+    const starts = [...reader.take(bands - 1)];
+    require(starts.every((start, i) => start > (i ? starts[i - 1] : 0)), "its bands");
+    const tables = Array.from({ length: bands << phases }, () => readTable(reader, scale));
+    require(tables.every((table) => table[ESCAPE] > 0), "a table without escapes");
+    model = { phases, starts, tables };
+  }
+  const lengths = escapes ? readTable(reader, scale) : Uint16Array.of(scale - 1, 1);
+  const predictions = [];
+  for (let i = 0, p = head.prediction; i < frames; i++) predictions.push((p = head.prediction = readPrediction(reader, p)));
+  const low = reader.take(Math.ceil((frames * pixels * head.lowBits) / 8));
+  const source = new Source(words, head, [...model.tables, lengths]);
+  const distances = new Int32Array(escapes);
+  const bits = reader.take(reader.bytes.length - reader.at);
+  let at = 0;
+  for (let i = 0; i < escapes; i++) {
+    const digits = source.next(i, model.tables.length), more = Math.max(digits - 1, 0);
+    require(at + more <= 8 * bits.length, "it lacks bits");
+    const value = digits ? 2 ** more + bitsAt(bits, at, more) : 0;
+    at += more;
+    distances[i] = value & 1 ? -(value >> 1) - 1 : value >> 1;
+  }
+  require((at + 7) >> 3 === bits.length, "bits left");
+  return { model, predictions, low, source, distances, escaped: 0 };
+}
+
+/** The code of item x of a row, from its prediction. */
+function codeOf(group, fraction, x, predicted) {
+  const { phases, starts } = group.model, whole = predicted >> fraction;
+  let band = 0;
+  while (band < starts.length && starts[band] <= whole) band++;
+  const phase = (predicted >> (fraction - phases)) & ((1 << phases) - 1);
+  const symbol = group.source.next(x, (band << phases) + phase);
+  if (symbol !== ESCAPE) return (whole + symbol - CENTRE) & 65535;
+  require(group.escaped < group.distances.length, "it lacks escapes");
+  return (whole + group.distances[group.escaped++]) & 65535;
+}
+
+/** What earlier frames say of a frame: without change, and with it. */
+function fromPast(image, p, height, width) {
+  const past = new Int16Array(height * width), base = new Int16Array(height * width);
+  const { level, change } = image;
+  for (let y = 0, i = 0; y < height; y++) {
+    const up = y ? -width : 0, down = y + 1 < height ? width : 0;
+    for (let x = 0; x < width; x++, i++) {
+      const left = x ? -1 : 0, right = x + 1 < width ? 1 : 0, m = level[i];
+      const around = [up + left, up, up + right, left, right, down + left, down, down + right];
+      let sum = m + p.bias + times(m, p.level);
+      for (let k = 0; k < 8; k++) sum += times(wrap(level[i + around[k]] - m), p.weights[k]);
+      past[i] = base[i] = sum;
+      if (!p.changeGain) continue;
+      const [nw, n, ne, w, e, sw, s, se] = around.map((step) => change[i + step]);
+      base[i] += times(change[i], p.change[0]) + times(wrap(n + s + w + e), p.change[1]) + times(wrap(nw + ne + sw + se), p.change[2]);
+    }
+  }
+  return { past, base };
+}
+
+/** What a row and its errors say of the next one, in place. */
+function nextRow(row, error, p) {
+  const last = row.length - 1, g = row.map((value, x) => value + times(error[x], p.rowGain));
+  for (let x = 0; x <= last; x++) {
+    const at = (place) => times(wrap(g[Math.min(Math.max(place, 0), last)] - g[x]), Math.abs(place - x) > 1 ? p.rowFar : p.rowNear);
+    row[x] = g[x] + times(g[x], p.rowLevel) + at(x - 1) + at(x + 1) + at(x - 2) + at(x + 2);
+  }
+}
+
+/** Decode a frame; `image` holds the states of the frames before, if there are, and is moved on. */
+function decodeFrame(group, head, p, image, height, width) {
+  const { fraction } = head, size = height * width, first = !image.level;
+  const zeros = () => new Int16Array(size);
+  const { past, base } = first ? { past: zeros(), base: zeros() } : fromPast(image, p, height, width);
+  const byRows = first || p.rowGain !== 0 || p.odd !== 0;
+  const codes = new Uint16Array(size), predicted = new Int16Array(size), error = new Int16Array(width), row = new Int16Array(width);
+  const code = (x, item, i) => {
+    codes[i] = codeOf(group, fraction, item, predicted[i]);
+    error[x] = (codes[i] << fraction) - predicted[i];
+  };
+  for (let y = 0, start = 0; y < height; y++, start += width) {
+    if (first && y === 0) {
+      for (let x = 0; x < width; x++) {
+        predicted[x] = row[x] = x ? row[x - 1] + times(error[x - 1], 1 << 14) : head.start << fraction;
+        code(x, 0, x);
+      }
+    } else {
+      const step = byRows && p.odd ? 2 : 1;
+      for (let x = 0; x < width; x++) predicted[start + x] = Math.max(0, wrap(base[start + x] + row[x]));
+      for (let x = 0; x < width; x += step) code(x, x / step, start + x);
+      for (let x = 1; x < width && step === 2; x += 2) {
+        const share = times(wrap(error[x - 1] + (x + 1 < width ? error[x + 1] : 0)), p.odd);
+        row[x] += share;
+        predicted[start + x] = Math.max(0, wrap(predicted[start + x] + share));
+        code(x, x >> 1, start + x);
+      }
+    }
+    if (byRows) nextRow(row, error, p);
+  }
+  const level = zeros(), moving = p.changeGain !== 0 && !first, change = moving ? zeros() : (image.change ?? zeros());
+  for (let i = 0; i < size; i++) {
+    const miss = wrap((codes[i] << fraction) - predicted[i]);
+    if (moving) change[i] = predicted[i] - past[i] + times(miss, p.changeGain);
+    level[i] = Math.max(0, wrap((moving ? past[i] : predicted[i]) + times(miss, p.gain)));
+  }
+  Object.assign(image, { level, change });
   return codes;
 }
 
-/** A chunk stored under a linear prediction of neighbours and means, whose weights it brings, to codes. */
-function restoreLinear(content, q, [frames, planes, height, width], parameter, paired) {
-  const wide = q.BYTES_PER_ELEMENT === 2;
-  const stack = frames === 1 ? planes : frames, images = frames === 1 ? 1 : planes;
-  const head = new Head(content);
-  const count = head.number(1), sets = [];
-  if (count < 1 || count > Math.min(stack, MOST_SETS)) throw damaged(`${count} sets of weights`);
-  while (sets.length < count) sets.push(readWeights(head, !sets.length, wide ? 65536 : 256));
-  const codes = parameter & GAPS ? readCodes(head, wide ? 65535 : 255) : null;
-  const more = wide ? new Head(head.take(head.number(4))) : null;
-  const body = content.subarray(head.at);
-  const bytes = paired ? unpair(body, 0, q.length) : body;
-  if (bytes.length !== q.length) throw damaged(`it holds ${bytes.length} bytes of ${q.length}`);
-  for (let i = 0; i < q.length; i++) {
-    let symbol = bytes[i];
-    if (wide && symbol >= 224) {
-      const low = more.number(1);
-      symbol = 224 + low + 256 * (symbol === 255 ? more.number(1) : symbol - 224);
-    }
-    if (symbol > (wide ? 65535 : 255)) throw damaged("a symbol");
-    q[i] = symbol & 1 ? -(symbol + 1) >> 1 : symbol >> 1; // a residual, modulo the range of the array
-  }
-  if (wide && more.at !== more.bytes.length) throw damaged("it has bytes too many");
-  const rate = parameter & 15, size = images * height * width;
-  const mean = new Int32Array(size);
-  for (let t = 0; t < stack; t++) {
-    const set = sets[Math.min(t, count - 1)];
-    const frame = q.subarray(t * size, (t + 1) * size);
-    for (let i = 0; i < images; i++) {
-      const [from, to] = [i * height * width, (i + 1) * height * width];
-      const means = t ? mean.slice(from, to).map((e) => (e + 8) >> 4) : new Int32Array(to - from).fill(set.level);
-      restoreImage(frame.subarray(from, to), means, height, width, set, !t);
-    }
-    const shift = t ? Math.min(rate, 32 - Math.clz32(t)) : 0;
-    for (let i = 0; i < size; i++)
-      mean[i] = shift ? mean[i] + (((frame[i] << 7) - mean[i] + (1 << (shift - 1))) >> shift) : frame[i] << 7;
-  }
-  if (codes)
-    for (let i = 0; i < q.length; i++) {
-      if (q[i] >= codes.length) throw damaged("a code beyond those that it names");
-      q[i] = codes[q[i]];
-    }
-}
-
-const limited = (v) => Math.max(-32767, Math.min(32767, v));
-const ALONE = [4096, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-/** Residuals of one image to codes, in place. */
-function restoreImage(q, means, height, width, { level, constant, taps, own }, first) {
-  // Differences of the row and of the three above it, newest first, each with three more at either end.
-  let rows = Array.from({ length: 4 }, () => new Int32Array(width + 6));
-  const at = (y, x) => means[Math.max(0, Math.min(height - 1, y)) * width + Math.max(0, Math.min(width - 1, x))];
-  for (let y = 0; y < height; y++) {
-    const [d1, d2, d3, d] = rows;
-    d.fill(d1[3], 0, 3);
-    const c = first && !y ? ALONE : taps;
-    for (let x = 0, i = y * width; x < width; x++, i++) {
-      const m = means[i];
-      let sum = 0;
-      if (!first) {
-        const corners = at(y - 1, x - 1) + at(y - 1, x + 1) + at(y + 1, x - 1) + at(y + 1, x + 1);
-        sum = own[0] * limited(m - level) + own[1] * limited(at(y, x - 1) + at(y, x + 1) - 2 * m) + constant;
-        sum += own[2] * limited(at(y - 1, x) + at(y + 1, x) - 2 * m) + own[3] * limited(corners - 4 * m);
+function decodeCoded(content, q, frames, height, width) {
+  const folded = content.number(1), coding = content.number(1);
+  const head = { wide: coding >> 7, lanes: LANES[coding], prediction: NOTHING };
+  [head.lowBits, head.fraction, head.lowest] = [content.number(1), content.number(1), content.number(2)];
+  const lag = content.number(2);
+  head.start = content.number(2);
+  const inGroup = content.number(4);
+  if (folded) [frames, height, width] = [1, frames, height * width];
+  const sound = folded <= 1 && head.lanes && head.lowBits < 16 && head.fraction >= 2 && head.fraction <= 7;
+  require(sound && head.start < 1 << (15 - head.fraction), "its head");
+  require(lag >= 1 && lag <= frames && inGroup >= 1 && inGroup <= frames, "its head");
+  const images = Array.from({ length: lag }, () => ({})), pixels = height * width;
+  for (let start = 0, model; start < frames; start += inGroup) {
+    const count = Math.min(inGroup, frames - start);
+    const group = openGroup(content, count, pixels, head, model);
+    model = group.model;
+    for (let i = 0; i < count; i++) {
+      const codes = decodeFrame(group, head, group.predictions[i], images[(start + i) % lag], height, width);
+      for (let k = 0, at = i * pixels; k < pixels; k++, at++) {
+        const low = head.lowBits ? bitsAt(group.low, at * head.lowBits, head.lowBits) : 0;
+        q[start * pixels + at] = codes[k] * 2 ** head.lowBits + low + head.lowest; // modulo the range of its type
       }
-      sum += c[0] * d[x + 2] + c[1] * d[x + 1] + c[2] * d[x] + c[3] * d1[x + 3] + c[4] * d1[x + 2];
-      sum += c[5] * d1[x + 4] + c[6] * d1[x + 1] + c[7] * d1[x + 5] + c[8] * d2[x + 3];
-      sum += c[9] * d2[x + 2] + c[10] * d2[x + 4] + c[11] * d3[x + 3];
-      q[i] += (m + ((sum + 2048) >> 12) + 4) >> 3; // the typed array takes it modulo its range
-      d[x + 3] = limited(8 * q[i] - m);
     }
-    d.fill(d[3], 0, 3).fill(d[width + 2], width + 3);
-    rows = y ? [d, d1, d2, d3] : [d, d.slice(), d.slice(), d3]; // rows above the first are as the first
+    group.source.end();
+    require(group.escaped === group.distances.length, "escapes left");
   }
+  require(content.at === content.bytes.length, "bytes left");
 }
 
-/** Bring the time axis from the front to its place. */
-function placeTime(q, shape, timeAxis) {
-  if (!timeAxis) return q;
-  const out = new q.constructor(q.length);
-  const product = (from, to) => shape.slice(from, to).reduce((a, b) => a * b, 1);
-  const outer = product(0, timeAxis), frames = shape[timeAxis], inner = product(timeAxis + 1);
-  for (let t = 0; t < frames; t++)
-    for (let o = 0; o < outer; o++) {
-      const from = (t * outer + o) * inner;
-      out.set(q.subarray(from, from + inner), (o * frames + t) * inner);
-    }
-  return out;
-}
-
-/** The codes of a chunk in C order. `inflate` decodes a zstd frame and checks its checksum. */
-export async function decodeChunk(bytes, { shape, dtype, timeAxis }, inflate) {
-  const [version, stage, parameter, check] = bytes;
-  if (bytes.length < 4 || (version ^ stage ^ parameter ^ check) !== 0xff) throw damaged("its header is none");
-  if (version !== VERSION) throw damaged(`version ${version}`);
-  const q = new CODES[dtype](shape.reduce((a, b) => a * b, 1));
-  const wide = q.BYTES_PER_ELEMENT === 2;
-  if ((stage & 15) === LINEAR && (stage & ~PAIRS) === LINEAR && !(parameter & ~31) && (parameter & 15) <= LARGEST_RATE) {
-    const content = await inflate(bytes.subarray(4));
-    restoreLinear(content, q, framesOf(shape, timeAxis), parameter, stage !== LINEAR);
-    return placeTime(q, shape, timeAxis);
+/** The codes of a chunk, in the order of its shape. */
+function decodeChunk(bytes, { shape, dtype, timeAxis }) {
+  const [frames, height, width] = framesOf(shape, timeAxis);
+  const q = new CODES[dtype](frames * height * width), size = q.BYTES_PER_ELEMENT;
+  require(bytes.length >= 6, "it is too short");
+  const end = bytes.length - 4, check = new Reader(bytes.subarray(end)).number(4);
+  const sizes = new Uint8Array(16);
+  [frames, height, width, size].forEach((n, i) => new DataView(sizes.buffer).setUint32(4 * i, n, true));
+  require(crc32(crc32(0, bytes.subarray(0, end)), sizes) === check, "its checksum");
+  require(bytes[0] === FIRST_BYTE, "its first byte");
+  const content = new Reader(bytes.subarray(2, end));
+  if (bytes[1] === STORED) {
+    require(content.bytes.length === size * q.length, "its size");
+    for (let i = 0; i < q.length; i++) q[i] = content.bytes[size * i] + (size > 1 ? content.bytes[2 * i + 1] * 256 : 0);
+  } else if (bytes[1] === CONSTANT) {
+    require(content.bytes.length === 2 && (size > 1 || content.bytes[1] === 0), "its size");
+    q.fill(content.number(2));
+  } else {
+    require(bytes[1] === CODED, "its method");
+    decodeCoded(content, q, frames, height, width);
   }
-  const method = !wide && (stage ^ PAIRS) in BIAS ? stage ^ PAIRS : stage;
-  const content = await inflate(bytes.subarray(4));
-  const values = method === stage ? content : unpair(content, BIAS[method], q.length);
-  if (values.length !== q.byteLength) throw damaged(`it holds ${values.length} bytes of ${q.byteLength}`);
-  if (method === STORED && parameter <= IN_PLANES) {
-    if (wide && parameter === IN_PLANES) join(values, q, false);
-    else if (wide) for (let i = 0; i < q.length; i++) q[i] = values[2 * i] | (values[2 * i + 1] << 8);
-    else q.set(values);
-  } else if (method === RUNNING && parameter >= 1 && parameter <= LARGEST_RATE) {
-    if (wide) join(values, q, true);
-    else q.set(values);
-    if (q.length) restoreRunning(q, framesOf(shape, timeAxis), parameter);
-  } else throw damaged(`method ${stage}, parameter ${parameter}; this reader knows the preset fast`);
   return placeTime(q, shape, timeAxis);
 }
 
+/** Codes with time first to the order of the shape. */
+function placeTime(q, shape, axis) {
+  if (!axis) return q;
+  const out = new q.constructor(q.length), size = (lengths) => lengths.reduce((a, b) => a * b, 1);
+  const before = size(shape.slice(0, axis)), time = shape[axis], after = size(shape.slice(axis + 1));
+  for (let t = 0, from = 0; t < time; t++)
+    for (let b = 0; b < before; b++, from += after) out.set(q.subarray(from, from + after), (b * time + t) * after);
+  return out;
+}
+
 class FrameCodec {
-  constructor(configuration, meta, zstd) {
+  constructor(configuration, meta) {
     const { preset, time_axis: timeAxis, chunk_shape: shape, dtype, ...unknown } = configuration;
-    if (preset !== "fast") throw new Error(`${NAME}: this reader knows the preset fast, not ${preset}`);
-    if (Object.keys(unknown).length)
+    if (Object.keys(unknown).length || !preset)
       throw new Error(`${NAME}: unknown keys ${Object.keys(unknown)}; a newer version may have written them`);
     // Zarr V2 has a compressor of bytes, whose configuration says of which shape and type; V3 a serializer.
     this.kind = shape ? "bytes_to_bytes" : "array_to_bytes";
@@ -246,12 +324,10 @@ class FrameCodec {
     const named = size ? `uint${8 * size}` : dtype;
     this.chunk = { shape: shape ?? meta.shape, dtype: shape ? named : meta.dataType, timeAxis };
     if (!(this.chunk.dtype in CODES)) throw new Error(`${NAME}: cannot hold codes of ${this.chunk.dtype}`);
-    this.zstd = zstd;
   }
 
   async decode(bytes) {
-    const codec = (await this.zstd()).fromConfig({ level: 1 });
-    const data = await decodeChunk(bytes, this.chunk, (frame) => codec.decode(frame));
+    const data = decodeChunk(bytes, this.chunk);
     const { shape } = this.chunk;
     if (this.kind === "array_to_bytes") {
       const stride = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
@@ -269,8 +345,9 @@ class FrameCodec {
   }
 }
 
-/** Teach zarrita's codec registry the frame coder: serializer of Zarr V3, compressor of V2. Uses its zstd. */
+/** Teach zarrita's codec registry the frame coder: serializer of Zarr V3, compressor of V2. */
 export function registerFrames(registry) {
-  const codec = { fromConfig: (configuration, meta) => new FrameCodec(configuration, meta, registry.get("zstd")) };
-  for (const alias of [NAME, `numcodecs.${NAME}`]) registry.set(alias, () => codec);
+  const codec = { fromConfig: (configuration, meta) => new FrameCodec(configuration, meta) };
+  // zarrita looks for the ids of Zarr V2 behind a prefix of its own.
+  for (const name of [NAME, `numcodecs.${NAME}`]) registry.set(name, () => codec);
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         compute_sensitivity_from_flats,
     )
     from anscombe_transform.codec.anscombe import UnrepresentableError, decode, encode
-    from anscombe_transform.codec.entropy import DamagedChunkError
+    from anscombe_transform.codec.frames.chunk import DamagedChunkError
     from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
     from anscombe_transform.codec.frames_zarr_v3 import FrameCoder, FrameCoderV3
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
@@ -48,7 +48,7 @@ _HOME = {
     "Camera": "anscombe_transform.simulated_camera",
     "AnscombeTransformer": "anscombe_transform.transformer",
     "ConstantsMismatch": "anscombe_transform.calibration",
-    "DamagedChunkError": "anscombe_transform.codec.entropy",
+    "DamagedChunkError": "anscombe_transform.codec.frames.chunk",
     "FrameCoder": "anscombe_transform.codec.frames_zarr_v3",
     "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
     "FrameCoderV3": "anscombe_transform.codec.frames_zarr_v3",

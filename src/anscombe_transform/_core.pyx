@@ -6,10 +6,21 @@ There is no logic here. Arrays are contiguous and of native byte order; `anscomb
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "anscombe.h" nogil:
     uint32_t anscombe_crc32(uint32_t crc, const void *data, size_t bytes)
+
+    ctypedef struct anscombe_frames_shape:
+        uint64_t frames, height, width
+        int itemsize
+    int64_t anscombe_frames_bound(const anscombe_frames_shape *shape)
+    int64_t anscombe_frames_encode_scratch(const anscombe_frames_shape *shape, uint32_t planes)
+    int64_t anscombe_frames_encode(const void *codes, const anscombe_frames_shape *shape, uint32_t planes, int effort,
+                                   void *chunk, size_t room, void *scratch, size_t scratch_bytes)
+    int64_t anscombe_frames_decode_scratch(const void *chunk, size_t bytes, const anscombe_frames_shape *shape)
+    int64_t anscombe_frames_decode(const void *chunk, size_t bytes, const anscombe_frames_shape *shape, void *codes,
+                                   void *scratch, size_t scratch_bytes)
 
 
 cdef class _Memory:
@@ -30,3 +41,50 @@ def crc32(data, uint32_t crc=0):
     with nogil:
         crc = anscombe_crc32(crc, memory.view.buf, memory.view.len)
     return crc
+
+
+cdef anscombe_frames_shape _frames_shape(uint64_t frames, uint64_t height, uint64_t width, int itemsize) noexcept:
+    cdef anscombe_frames_shape shape
+    shape.frames, shape.height, shape.width, shape.itemsize = frames, height, width, itemsize
+    return shape
+
+
+def encode_frames_sizes(uint64_t frames, uint64_t height, uint64_t width, int itemsize, uint32_t planes):
+    """Most bytes of a chunk of the frame coder, and bytes of scratch that `encode_frames` needs."""
+    cdef anscombe_frames_shape shape = _frames_shape(frames, height, width, itemsize)
+    return anscombe_frames_bound(&shape), anscombe_frames_encode_scratch(&shape, planes)
+
+
+def encode_frames(codes, uint64_t frames, uint64_t height, uint64_t width, int itemsize, uint32_t planes, int effort,
+                  out, scratch):
+    """Compress codes into `out`; the bytes they take, or a negative number."""
+    cdef _Memory source = _Memory(codes), target = _Memory(out, True), room = _Memory(scratch, True)
+    cdef anscombe_frames_shape shape = _frames_shape(frames, height, width, itemsize)
+    cdef int64_t status = -1
+    if <uint64_t>source.view.len == frames * height * width * itemsize:
+        with nogil:
+            status = anscombe_frames_encode(source.view.buf, &shape, planes, effort, target.view.buf, target.view.len,
+                                            room.view.buf, room.view.len)
+    return status
+
+
+def decode_frames_scratch(data, uint64_t frames, uint64_t height, uint64_t width, int itemsize):
+    """Bytes of scratch that `decode_frames` needs, or a negative number if the chunk is damaged."""
+    cdef _Memory source = _Memory(data)
+    cdef anscombe_frames_shape shape = _frames_shape(frames, height, width, itemsize)
+    cdef int64_t status
+    with nogil:
+        status = anscombe_frames_decode_scratch(source.view.buf, source.view.len, &shape)
+    return status
+
+
+def decode_frames(data, uint64_t frames, uint64_t height, uint64_t width, int itemsize, out, scratch):
+    """Decompress a chunk into `out`; 0, or a negative number if it is damaged."""
+    cdef _Memory source = _Memory(data), target = _Memory(out, True), room = _Memory(scratch, True)
+    cdef anscombe_frames_shape shape = _frames_shape(frames, height, width, itemsize)
+    cdef int64_t status = -1
+    if <uint64_t>target.view.len == frames * height * width * itemsize:
+        with nogil:
+            status = anscombe_frames_decode(source.view.buf, source.view.len, &shape, target.view.buf,
+                                            room.view.buf, room.view.len)
+    return status

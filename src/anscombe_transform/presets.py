@@ -1,12 +1,9 @@
 """From a calibration to everything that ``zarr.create_array`` wants to know, in one call.
 
 ``fast``
-    The transform and the frame coder with a running mean: five times smaller at gigabytes per second.
+    The transform and the frame coder with little effort: five times smaller at gigabytes per second.
 ``compact``
-    The frame coder with a prediction fitted to a sample of the movie: smaller, at half the speed.
-``smallest``
-    The frame coder with a prediction fitted to every frame, and an arithmetic coder: for archives, at a
-    third of the speed of ``compact``.
+    The frame coder with a prediction fitted to every frame: smaller, at half the speed.
 ``portable``
     The transform and stock codecs: a third larger, and readable without the frame coder.
 """
@@ -15,21 +12,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
     from anscombe_transform.calibration import Sensitivity
-    from anscombe_transform.codec.frame_model import FrameModel
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 
 __all__ = ["PRESETS", "Preset", "codec_pipeline", "pipeline_for"]
 
-Preset = Literal["fast", "compact", "smallest", "portable"]
+Preset = Literal["fast", "compact", "portable"]
 PRESETS: tuple[str, ...] = get_args(Preset)
 
 
@@ -52,9 +46,7 @@ def codec_pipeline(
         Constants of the detector.
     sample : array_like, optional
         The movie or a piece of it, in the array's axes: the codes are chosen to hold its range.
-        The model of ``compact`` and ``smallest`` is fitted to it, for which some tens of frames or more are
-        right.
-    preset : {"fast", "compact", "smallest", "portable"}
+    preset : {"fast", "compact", "portable"}
         What stands behind the transform.
     beta : float
         Quantisation step in standard deviations of the noise; the noise variance grows by ``beta**2 / 12``.
@@ -93,9 +85,7 @@ def codec_pipeline(
     True
     """
     codec = sensitivity.codec(zarr_format=zarr_format, sample=sample, beta=beta, **options)
-    pipeline = pipeline_for(
-        codec, preset=preset, zarr_format=zarr_format, chunks=chunks, sample=sample, time_axis=time_axis
-    )
+    pipeline = pipeline_for(codec, preset=preset, zarr_format=zarr_format, chunks=chunks, time_axis=time_axis)
     lowest, highest = codec.representable_range
     if not lowest <= 0 <= highest:
         pipeline["fill_value"] = min(max(round(codec.zero_level), lowest), highest)
@@ -108,7 +98,6 @@ def pipeline_for(
     preset: Preset = "fast",
     zarr_format: Literal[2, 3] = 3,
     chunks: Sequence[int] | None = None,
-    sample: ArrayLike | None = None,
     time_axis: int | None = 0,
 ) -> dict[str, Any]:
     """Filters, serializer and compressors around a transform that is chosen already.
@@ -117,7 +106,7 @@ def pipeline_for(
     ----------
     codec : AnscombeTransformV2 or AnscombeTransformV3
         The transform, of the array's Zarr format.
-    preset, zarr_format, chunks, sample, time_axis
+    preset, zarr_format, chunks, time_axis
         As in `codec_pipeline`.
 
     Returns
@@ -147,29 +136,15 @@ def pipeline_for(
             f'preset="{preset}" needs chunks= in Zarr format 2, whose arrays do not tell a compressor the '
             'shape of a chunk: give the chunks of the array, or preset="portable"'
         )
-    coder: dict[str, Any] = {"preset": preset, "time_axis": time_axis, "model": None}
-    if preset in ("compact", "smallest"):
-        coder["model"] = _fitted(codec, sample, time_axis, preset)
+    coder: dict[str, Any] = {"preset": preset, "time_axis": time_axis}
     if zarr_format == 2:
         from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
 
         return found | {"compressors": [FrameCoderV2(found["chunks"], dtype.name, **coder)]}
     from anscombe_transform.codec.frames_zarr_v3 import FrameCoderV3
 
-    # The frame coder's zstd frames have a checksum, so that nothing needs to follow.
+    # The frame coder's chunks have a checksum, so that nothing needs to follow.
     return found | {"serializer": FrameCoderV3(**coder), "compressors": None}
-
-
-def _fitted(codec: Any, sample: ArrayLike | None, time_axis: int | None, preset: str) -> FrameModel | None:
-    """The model of a preset for a sample of the movie."""
-    from anscombe_transform.codec.frames import FrameConfiguration
-
-    if sample is None:
-        raise ValueError(
-            f'preset="{preset}" needs sample=: a piece of the movie of some tens of frames or more, in the '
-            'array\'s axes, to fit its prediction to; preset="fast" needs none'
-        )
-    return FrameConfiguration.fit(codec.plan.encode(np.asarray(sample)), time_axis=time_axis).model
 
 
 def _stock_pipeline_v2(codec: Any, bytes_per_code: int) -> dict[str, Any]:

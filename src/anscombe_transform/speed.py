@@ -83,7 +83,7 @@ class Speed:
     >>> movie, _ = simulate_movie((40, 64, 64), conversion_gain=90, zero_level=50, rng=0)
     >>> found = measure_speed(movie, repeats=1)
     >>> found.source, found.shape, [one.preset for one in found.presets]
-    ('numpy.ndarray', (40, 64, 64), ['fast', 'compact', 'smallest', 'portable'])
+    ('numpy.ndarray', (40, 64, 64), ['fast', 'compact', 'portable'])
     """
 
     source: str

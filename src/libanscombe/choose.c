@@ -141,6 +141,7 @@ void choose_header(const anscombe_frames_shape *s, const void *codes, int effort
         h->fraction--;
     }
     h->lowest = (uint16_t)low;
+    h->constant = low == high;
     h->start = (uint16_t)((code_at(s, codes, 0) - low) >> h->low_bits);
     /* Narrow states for speed, wide ones for size; the ends of many take 256 bytes. */
     bool many = pixels >= MANY_PIXELS && s->width >= MOST_LANES / 2;
@@ -602,9 +603,6 @@ void choose_next(channel *c, coder *k, const states *s, const frame_codes *f, li
     p.change_gain = change ? gain_of(0.2) : 0;
     if (!change) {
         memset(p.change, 0, sizeof p.change);
-    }
-    if (c->frames == 1) {
-        memset(s->change, 0, s->height * (s->width + 2 * EDGE) * sizeof *s->change);
     }
     size_t pixels = s->height * s->width, wanted = k->effort > 0 ? FIT_PIXELS : FIT_PIXELS / 2;
     /* The first frames of a movie gain most by their neighbours. */

@@ -424,8 +424,10 @@ static void code_frame(walk *w, const states *s, const prediction *p, bool first
         if (rows) {
             update_row(width, p, l, l->error);
         }
-        if (keep) {
+        if (keep || !first) {
             save_row(s, p, y + count - 1, l);
+        }
+        if (keep) {
             for (size_t i = 0; i < count; i++) {
                 size_t at = i * width;
                 update_states(s, p, y + i, past + at, l->predicted + at, l->error + at, first);
@@ -583,13 +585,17 @@ static int64_t check_chunk(const uint8_t *chunk, size_t bytes, const anscombe_fr
     if (bytes < 2 + CHECK_BYTES || checksum(chunk, bytes - CHECK_BYTES, s) != get_u32(chunk + bytes - CHECK_BYTES)) {
         return ANSCOMBE_DAMAGED;
     }
-    if (chunk[0] != FRAMES_VERSION || chunk[1] > FRAMES_CODED) {
+    if (chunk[0] != FRAMES_VERSION || chunk[1] > FRAMES_CONSTANT) {
         return ANSCOMBE_UNKNOWN;
     }
     uint64_t pixels = s->frames * s->height * s->width;
     *escapes = 0;
     if (chunk[1] == FRAMES_STORED) {
         return bytes == 2 + pixels * (unsigned)s->itemsize + CHECK_BYTES ? ANSCOMBE_OK : ANSCOMBE_DAMAGED;
+    }
+    if (chunk[1] == FRAMES_CONSTANT) {
+        bool fits = bytes == CONSTANT_BYTES + CHECK_BYTES && (s->itemsize == 2 || chunk[3] == 0);
+        return fits ? ANSCOMBE_OK : ANSCOMBE_DAMAGED;
     }
     if (bytes < HEADER_BYTES + CHECK_BYTES || !read_header(chunk, s, h)) {
         return ANSCOMBE_DAMAGED;
@@ -610,7 +616,7 @@ int64_t anscombe_frames_decode_scratch(const void *chunk, size_t bytes, const an
     header h;
     uint32_t escapes;
     int64_t status = check_chunk(chunk, bytes, shape, &h, &escapes);
-    if (status != ANSCOMBE_OK || ((const uint8_t *)chunk)[1] == FRAMES_STORED) {
+    if (status != ANSCOMBE_OK || ((const uint8_t *)chunk)[1] != FRAMES_CODED) {
         return status;
     }
     anscombe_frames_shape coded = coded_shape(shape, h.folded);
@@ -693,6 +699,10 @@ int64_t anscombe_frames_decode(const void *chunk, size_t bytes, const anscombe_f
         give_stored((const uint8_t *)chunk + 2, shape, codes);
         return ANSCOMBE_OK;
     }
+    if (((const uint8_t *)chunk)[1] == FRAMES_CONSTANT) {
+        give_constant((uint16_t)get_u16((const uint8_t *)chunk + 2), shape, codes);
+        return ANSCOMBE_OK;
+    }
     anscombe_frames_shape coded = coded_shape(shape, h.folded);
     arena a = {scratch, 0};
     decoder_memory m = deal_decoder(&a, &coded, h.lag, escapes);
@@ -709,7 +719,7 @@ int64_t anscombe_frames_bound(const anscombe_frames_shape *s) {
     if (!valid_shape(s)) {
         return ANSCOMBE_BAD_ARGUMENT;
     }
-    return (int64_t)(s->frames * s->height * s->width * (unsigned)s->itemsize + 2 + CHECK_BYTES);
+    return (int64_t)(s->frames * s->height * s->width * (unsigned)s->itemsize + CONSTANT_BYTES + CHECK_BYTES);
 }
 
 typedef struct {
@@ -743,7 +753,7 @@ static encoder_memory deal_encoder(arena *a, const anscombe_frames_shape *s, con
     m.predictions = deal(a, h->group * sizeof *m.predictions);
     size_t rows = (MOST_SAMPLES < s->height ? MOST_SAMPLES : s->height) + 1;
     for (size_t i = 0; i < h->lag; i++) {
-        int16_t *before = deal(a, i + h->lag < s->frames ? rows * s->width * sizeof(int16_t) : 0);
+        int16_t *before = i + h->lag < s->frames ? deal(a, rows * s->width * sizeof(int16_t)) : NULL;
         if (m.channels) {
             m.channels[i] = (channel){.before = before};
         }
@@ -959,6 +969,13 @@ int64_t anscombe_frames_encode_scratch(const anscombe_frames_shape *shape, uint3
     return (int64_t)(a.used + states_bytes(&coded, h.lag));
 }
 
+static size_t store_constant(uint8_t *out, uint16_t code) {
+    out[0] = FRAMES_VERSION;
+    out[1] = FRAMES_CONSTANT;
+    put_u16(out + 2, code);
+    return CONSTANT_BYTES;
+}
+
 static size_t store_chunk(uint8_t *out, const anscombe_frames_shape *s, const void *codes) {
     out[0] = FRAMES_VERSION;
     out[1] = FRAMES_STORED;
@@ -974,6 +991,11 @@ int64_t anscombe_frames_encode(const void *codes, const anscombe_frames_shape *s
     }
     uint8_t *out = chunk;
     header h = plan_header(shape, codes, effort, planes);
+    if (h.constant) {
+        size_t bytes = store_constant(out, h.lowest);
+        put_u32(out + bytes, checksum(out, bytes, shape));
+        return (int64_t)(bytes + CHECK_BYTES);
+    }
     anscombe_frames_shape coded = coded_shape(shape, h.folded);
     arena a = {scratch, 0};
     if ((int64_t)scratch_bytes < anscombe_frames_encode_scratch(shape, planes)) {

@@ -10,6 +10,8 @@ enum {
     FRAMES_VERSION = 0xAF,
     FRAMES_STORED = 0,
     FRAMES_CODED = 1,
+    FRAMES_CONSTANT = 2,
+    CONSTANT_BYTES = 4,
     HEADER_BYTES = 16,
     CHECK_BYTES = 4,
     SYMBOLS = 16, /* 0 … 14: the code's distance from its prediction, -7 … 7; 15: an escape */
@@ -39,6 +41,7 @@ typedef struct {
     uint16_t lag;    /* so many frames before is the frame before, of an interleaved movie */
     uint16_t start;  /* prediction of the first code */
     uint32_t group;  /* frames */
+    bool constant;   /* all codes are the lowest; of an encoder only */
 } header;
 
 /* The codes of a frame in the array, and their low bits in the chunk. */
@@ -52,6 +55,7 @@ typedef struct {
 void take_codes(const frame_codes *f, const header *h, size_t at, size_t count, uint16_t *restrict code);
 void take_stored(const void *codes, const anscombe_frames_shape *s, uint8_t *to);
 void give_stored(const uint8_t *from, const anscombe_frames_shape *s, void *codes);
+void give_constant(uint16_t code, const anscombe_frames_shape *s, void *codes);
 void give_codes(const frame_codes *f, const header *h, size_t at, size_t count, const uint16_t *restrict code);
 
 /* --- prediction (predict.c) --- */

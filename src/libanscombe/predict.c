@@ -143,6 +143,8 @@ void update_states(const states *s, const prediction *p, size_t y, const int16_t
         int16_t *row = row_of(s, s->change, y);
         move_change(s->width, p->change_gain, past, predicted, error, row);
         repeat_edges(s->width, row);
+    } else if (first) {
+        memset(row_of(s, s->change, y) - EDGE, 0, (s->width + 2 * EDGE) * sizeof *s->change);
     }
 }
 
@@ -305,5 +307,16 @@ void give_stored(const uint8_t *from, const anscombe_frames_shape *s, void *code
     }
     for (uint64_t i = 0; i < count; i++) {
         ((uint16_t *)codes)[i] = (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
+    }
+}
+
+void give_constant(uint16_t code, const anscombe_frames_shape *s, void *codes) {
+    uint64_t count = s->frames * s->height * s->width;
+    if (s->itemsize == 1) {
+        memset(codes, code, count);
+        return;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        ((uint16_t *)codes)[i] = code;
     }
 }

@@ -206,7 +206,7 @@ MISSING: set[str] = set()
 
 def ours(preset: str, movie: Movie, chunks: tuple[int, ...]) -> Coder:
     """The frame coder as `codec_pipeline` sets it up."""
-    pipeline = pipeline_for(movie.codec, preset=preset, sample=movie.raw, chunks=chunks)  # type: ignore[arg-type]
+    pipeline = pipeline_for(movie.codec, preset=preset, chunks=chunks)  # type: ignore[arg-type]
     configuration = pipeline["serializer"].configuration
     return Coder(
         preset,
@@ -482,10 +482,10 @@ def through_zarr(peer: Path | None, *, quick: bool) -> list[dict[str, Any]]:
     print(f"{size}; memcpy {memcpy:.1f} GB/s, zarr {zarr.__version__}")
     rows = [{"coder": "no codec", **rates(movie, {"compressors": None})}]
     for preset in PRESETS:
-        options = pipeline_for(codec, preset=preset, sample=movie[:100])  # type: ignore[arg-type]
+        options = pipeline_for(codec, preset=preset)  # type: ignore[arg-type]
         rows.append({"coder": preset, **rates(movie, options)})
     # As the how-to page on Zarr arrays advises.
-    options = pipeline_for(codec, preset="fast", sample=movie[:100])
+    options = pipeline_for(codec, preset="fast")
     with zarr.config.set({"async.concurrency": (os.cpu_count() or 1) + 2}):
         advised = rates(movie, options | {"config": {"write_empty_chunks": True}})
     rows.append({"coder": "fast, few chunks at once", **advised})

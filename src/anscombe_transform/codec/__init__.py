@@ -19,7 +19,7 @@ from anscombe_transform.codec.anscombe import (
 )
 
 if TYPE_CHECKING:
-    from anscombe_transform.codec.entropy import DamagedChunkError
+    from anscombe_transform.codec.frames.chunk import DamagedChunkError
     from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
     from anscombe_transform.codec.frames_zarr_v3 import FrameCoder, FrameCoderV3
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
     "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
-    "DamagedChunkError": "anscombe_transform.codec.entropy",
+    "DamagedChunkError": "anscombe_transform.codec.frames.chunk",
     "FrameCoder": "anscombe_transform.codec.frames_zarr_v3",
     "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
     "FrameCoderV3": "anscombe_transform.codec.frames_zarr_v3",

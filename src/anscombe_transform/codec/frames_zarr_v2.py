@@ -17,13 +17,13 @@ from anscombe_transform.codec.frames import (
     CODES,
     FRAMES,
     FrameConfiguration,
-    FrameModel,
+    FramePreset,
     decode_chunk,
     encode_chunk,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
@@ -44,12 +44,10 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
         Shape of the array's chunks.
     dtype : str
         Type of the codes, uint8 or uint16: the `encoded_dtype` of the transform before it.
-    preset : {"fast", "compact", "smallest"}
-        How frames are predicted.
+    preset : {"fast", "compact"}
+        How much effort the encoder makes.
     time_axis : int or None
         Axis along which frames follow each other.
-    model : FrameModel, optional
-        What ``compact`` and ``smallest`` predict with; `fit` makes a coder with one.
 
     Raises
     ------
@@ -65,13 +63,12 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
     True
     """
 
-    codec_id: ClassVar[Literal["anscombe-frames-v1"]] = "anscombe-frames-v1"
+    codec_id: ClassVar[Literal["anscombe_frames"]] = "anscombe_frames"
 
     chunk_shape: tuple[int, ...]
     dtype: str = "uint8"
-    preset: Literal["fast", "compact", "smallest"] = field(default="fast", kw_only=True)
+    preset: FramePreset = field(default="fast", kw_only=True)
     time_axis: int | None = field(default=0, kw_only=True)
-    model: FrameModel | None = field(default=None, kw_only=True, repr=False)
     configuration: FrameConfiguration = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -92,23 +89,9 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
             raise ValueError(f"dtype must be uint8 or uint16 (the type of the codes), got {self.dtype!r}")
         object.__setattr__(self, "chunk_shape", shape)
         object.__setattr__(self, "dtype", spelling(dtype))
-        configuration = FrameConfiguration(self.preset, self.time_axis, self.model)
+        configuration = FrameConfiguration(self.preset, self.time_axis)
         object.__setattr__(self, "configuration", configuration)
         self.configuration.check_axes(len(shape))
-
-    @classmethod
-    def fit(
-        cls,
-        codes: npt.ArrayLike,
-        chunk_shape: Sequence[int],
-        *,
-        time_axis: int | None = 0,
-        preset: Literal["compact", "smallest"] = "compact",
-    ) -> Self:
-        """A coder of a preset with a model, fitted to a sample of codes; see `FrameConfiguration.fit`."""
-        found = FrameConfiguration.fit(codes, time_axis=time_axis, preset=preset)
-        dtype = np.asarray(codes).dtype.name
-        return cls(tuple(chunk_shape), dtype, preset=found.preset, time_axis=time_axis, model=found.model)
 
     @property
     def _stored_dtype(self) -> np.dtype[Any]:
@@ -207,10 +190,10 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
             raise ValueError(f"{FRAMES} configuration lacks {sorted(missing)}")
         shape, dtype = document.pop("chunk_shape"), document.pop("dtype")
         found = FrameConfiguration.from_json(name, document)
-        return cls(tuple(shape), dtype, preset=found.preset, time_axis=found.time_axis, model=found.model)
+        return cls(tuple(shape), dtype, preset=found.preset, time_axis=found.time_axis)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        again = partial(type(self), preset=self.preset, time_axis=self.time_axis, model=self.model)
+        again = partial(type(self), preset=self.preset, time_axis=self.time_axis)
         return again, (self.chunk_shape, self.dtype)
 
 

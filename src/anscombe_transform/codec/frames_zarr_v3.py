@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from zarr.abc.codec import ArrayBytesCodec
 from zarr.registry import register_codec
 
 from anscombe_transform.codec import threads
 from anscombe_transform.codec.frames import (
-    FRAME_NAMES,
     FRAMES,
     FrameConfiguration,
-    FrameModel,
+    FramePreset,
     decode_chunk,
     encode_chunk,
 )
@@ -23,7 +21,6 @@ from anscombe_transform.codec.frames import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
 
@@ -36,12 +33,10 @@ class FrameCoderV3(ArrayBytesCodec):
 
     Parameters
     ----------
-    preset : {"fast", "compact", "smallest"}
-        How frames are predicted.
+    preset : {"fast", "compact"}
+        How much effort the encoder makes.
     time_axis : int or None
         Axis along which frames follow each other.
-    model : FrameModel, optional
-        What ``compact`` and ``smallest`` predict with; `fit` makes a coder with one.
 
     Raises
     ------
@@ -63,33 +58,12 @@ class FrameCoderV3(ArrayBytesCodec):
 
     is_fixed_size = False
 
-    preset: Literal["fast", "compact", "smallest"] = "fast"
+    preset: FramePreset = "fast"
     time_axis: int | None = 0
-    model: FrameModel | None = field(default=None, kw_only=True, repr=False)
     configuration: FrameConfiguration = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "configuration", FrameConfiguration(self.preset, self.time_axis, self.model))
-
-    @classmethod
-    def fit(
-        cls,
-        codes: npt.ArrayLike,
-        *,
-        time_axis: int | None = 0,
-        preset: Literal["compact", "smallest"] = "compact",
-    ) -> Self:
-        """A coder of a preset with a model, fitted to a sample of codes; see `FrameConfiguration.fit`.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> codes = np.random.default_rng(0).poisson(20, (50, 64, 64)).astype("uint8")
-        >>> FrameCoderV3.fit(codes)
-        FrameCoderV3(preset='compact', time_axis=0)
-        """
-        found = FrameConfiguration.fit(codes, time_axis=time_axis, preset=preset)
-        return cls(found.preset, time_axis, model=found.model)
+        object.__setattr__(self, "configuration", FrameConfiguration(self.preset, self.time_axis))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -102,7 +76,7 @@ class FrameCoderV3(ArrayBytesCodec):
         """
         document = data.get("configuration", {})
         found = FrameConfiguration.from_json(data.get("name", FRAMES), document)
-        return cls(found.preset, found.time_axis, model=found.model)
+        return cls(found.preset, found.time_axis)
 
     def to_dict(self) -> dict[str, Any]:
         """The metadata of this codec as JSON types."""
@@ -136,7 +110,7 @@ class FrameCoderV3(ArrayBytesCodec):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), model=self.model), (self.preset, self.time_axis)
+        return type(self), (self.preset, self.time_axis)
 
 
 def _bytes_of(chunk_spec: ArraySpec) -> int:
@@ -146,5 +120,4 @@ def _bytes_of(chunk_spec: ArraySpec) -> int:
 FrameCoder = FrameCoderV3
 """The frame coder of the current Zarr format."""
 
-for _name in FRAME_NAMES:
-    register_codec(_name, FrameCoderV3)
+register_codec(FRAMES, FrameCoderV3)

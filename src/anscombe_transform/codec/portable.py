@@ -140,7 +140,7 @@ def _portable(document: Document, place: StorePath) -> Document:
         raise ValueError(f"{place} is portable already: make_native gives it its own codec back")
     named = list(_codecs(document["codecs"], ["codecs"]))
     ours = [position for position, name in named if name in NAMES]
-    if any(name.removeprefix("numcodecs.").startswith("anscombe-frames") for _, name in named):
+    if any(name == "anscombe_frames" for _, name in named):
         raise ValueError(
             f"{place} is stored with the frame coder, which no registered codec can describe: copy it to an "
             "array of the transform and a standard compressor such as zstd"

@@ -157,7 +157,6 @@ def create_array(
     dtype: np.dtype[Any],
     codec: Codec,
     preset: Preset,
-    sample: NDArray[Any] | None,
     zarr_format: Literal[2, 3],
     fill_value: Any,
     dimension_names: Sequence[str],
@@ -178,9 +177,7 @@ def create_array(
         "dtype": dtype,
         "fill_value": fill_value,
     }
-    options |= pipeline_for(
-        codec, preset=preset, zarr_format=zarr_format, chunks=layout.chunks, sample=sample
-    )
+    options |= pipeline_for(codec, preset=preset, zarr_format=zarr_format, chunks=layout.chunks)
     if zarr_format == 2:
         # The name that xarray looks for, since format 2 has no place for the names of axes.
         attributes = attributes | {"_ARRAY_DIMENSIONS": list(dimension_names)}

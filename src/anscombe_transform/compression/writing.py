@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from anscombe_transform.calibration.interleaved import find_interleaving, with_interleaving
 from anscombe_transform.calibration.references.agreement import (
@@ -42,7 +42,7 @@ from anscombe_transform.compression.results import (
     agreement_of,
     merged,
 )
-from anscombe_transform.compression.sampling import WHOLE_BYTES, Extent, Sample, scan
+from anscombe_transform.compression.sampling import Extent, Sample, scan
 from anscombe_transform.compression.source import (
     SourceChangedError,
     check_frames,
@@ -109,9 +109,8 @@ def compress(
         Constants of the detector, from `compute_sensitivity` or ``Sensitivity.from_known``. By default they
         are read from the movie itself. Wherever they are from, they are compared with the noise of this movie
         (`Sensitivity.agreement`).
-    preset : {"fast", "compact", "smallest", "portable"}, optional
-        What compresses the codes, see `codec_pipeline`; the model of ``compact`` and ``smallest`` is fitted
-        to frames from the middle of the movie.
+    preset : {"fast", "compact", "portable"}, optional
+        What compresses the codes, see `codec_pipeline`.
     beta : float, optional
         Quantisation step in standard deviations of the noise, > 0. The noise variance grows by
         ``beta**2 / 12``: by 2 % at 0.5.
@@ -397,7 +396,6 @@ class _Job:
             dtype=self.dtype,
             codec=codec,
             preset=self.preset,
-            sample=self._piece(),
             dimension_names=self.dimension_names,
             zarr_format=self.options["zarr_format"],
             fill_value=fill_value(codec.plan, extent),
@@ -408,14 +406,6 @@ class _Job:
         )
         sync_metadata(array)
         return array
-
-    def _piece(self) -> NDArray[Any] | None:
-        """Successive frames from the middle, for presets whose model is fitted to the movie."""
-        if self.preset in ("fast", "portable"):
-            return None
-        frames = self.movie.shape[0]
-        count = min(frames, max(16, WHOLE_BYTES * frames // self.movie.nbytes))
-        return self.movie.frames((frames - count) // 2, (frames + count) // 2)
 
     def _codec(self, sensitivity: Sensitivity, extent: Extent, known: bool) -> Codec:
         def holding(span: Extent) -> Codec:
