@@ -69,8 +69,8 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 CASES = [
-    *((layout, preset, 3) for layout in ("folder", "sharded", "ome-zarr") for preset in PRESETS),
-    *((layout, preset, 2) for layout in ("folder", "ome-zarr") for preset in PRESETS),
+    *((layout, preset, 3) for layout in ("folder", "sharded", "ome-zarr", "store") for preset in PRESETS),
+    *((layout, preset, 2) for layout in ("folder", "ome-zarr", "store") for preset in PRESETS),
 ]
 
 

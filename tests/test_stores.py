@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import compress, describe, verify
 from anscombe_transform.compression import layout as layouts
+from anscombe_transform.compression.keys import keys_beside
 
 zarr = pytest.importorskip("zarr", minversion="3.0.8")
 
@@ -134,3 +138,118 @@ def test_icechunk_commits_a_movie(movie: NDArray[np.int16]) -> None:
     assert verify(repository.readonly_session("main").store, movie).ok
     with pytest.raises(ValueError, match="transaction"):
         compress(movie, repository.writable_session("main").store, resume=True, **options)
+
+
+# --- one writer -----------------------------------------------------------------------------------------
+
+OPTIONS = {"sensitivity": KNOWN, "chunks": (8, 24, 24)}
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_one_of_two_that_begin_together_says_verified(rng: np.random.Generator) -> None:
+    """Of two runs without overwrite exactly one ends verified, and the array is the one that it verified."""
+    for _ in range(20):
+        store = zarr.storage.MemoryStore()
+        movies = [(50 + 90 * rng.poisson(8, (24, 24, 24))).astype(np.int16) for _ in range(2)]
+        together = threading.Barrier(2)
+
+        def run(
+            movie: NDArray[np.int16], store: object = store, together: threading.Barrier = together
+        ) -> bool:
+            together.wait()
+            try:
+                return bool(compress(movie, store, **OPTIONS, threads=1).verification.ok)
+            except FileExistsError:
+                return False
+
+        with ThreadPoolExecutor(2) as pool:
+            verified = list(pool.map(run, movies))
+        assert sum(verified) == 1
+        assert verify(store, movies[verified.index(True)]).ok
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_run_stops_when_another_takes_over(movie: NDArray[np.int16], threads: int) -> None:
+    """A run whose array is overwritten meanwhile ends with an error, and harms nothing of the new one."""
+    store = zarr.storage.MemoryStore()
+    other = movie[::-1].copy()
+
+    def take_over(done: int, total: int, stage: str) -> None:
+        if stage.startswith("write") and done == 16:
+            assert compress(other, store, **OPTIONS, overwrite=True).verification.ok
+
+    with pytest.raises(FileExistsError, match="another run has taken over"):
+        compress(movie, store, **OPTIONS, threads=threads, progress=take_over)
+    assert verify(store, other).ok
+    assert verify(store).ok
+    assert not [key for key in store._store_dict if ".anscombe" in key]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_late_block_of_the_run_before_is_written_again(movie: NDArray[np.int16]) -> None:
+    """What a run that was overwritten still writes is found at the end, and replaced."""
+    store = zarr.storage.MemoryStore()
+    with pytest.raises(KeyboardInterrupt):
+        compress(movie, store, **OPTIONS, progress=_stop_after(8))
+    keys_beside(store, None).put("writer", b'{"run": "that is still alive"}')
+
+    def write_late(done: int, total: int, stage: str) -> None:
+        if stage.startswith("write") and done == total and not late:
+            late.append(done)
+            zarr.open_array(store, mode="r+")[:8] = movie[:8]
+
+    late: list[int] = []
+    other = movie[::-1].copy()
+    compress(other, store, **OPTIONS, overwrite=True, progress=write_late)
+    assert late
+    assert verify(store, other).ok
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_killed_run_is_gone_on_with_when_told_so(movie: NDArray[np.int16]) -> None:
+    """The document of a run that was killed keeps others away that were not told to go on."""
+    store = zarr.storage.MemoryStore()
+    keys_beside(store, None).put("writer", b'{"run": "killed"}')
+    with pytest.raises(FileExistsError, match=r"another run is writing .*, or was killed"):
+        compress(movie, store, **OPTIONS)
+    assert compress(movie, store, **OPTIONS, resume=True).verification.ok
+    assert not [key for key in store._store_dict if ".anscombe" in key]
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_overwriting_deletes_the_array_alone(
+    movie: NDArray[np.int16], tmp_path: Path, zarr_format: int
+) -> None:
+    """Files of others in the folder of a store stay, whether or not an array is replaced."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "mine.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    store = zarr.storage.LocalStore(tmp_path)
+    compress(movie, store, **OPTIONS, zarr_format=zarr_format)
+    compress(movie[::-1], store, **OPTIONS, zarr_format=zarr_format, overwrite=True)
+    assert verify(tmp_path, movie[::-1]).ok
+    assert (tmp_path / "code" / "mine.txt").read_text() == (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_group_is_no_array_to_overwrite(movie: NDArray[np.int16]) -> None:
+    """A group in a store, with whatever it holds, is kept even when overwriting was asked for."""
+    store = zarr.storage.MemoryStore()
+    zarr.create_group(store).create_array("kept", data=movie)
+    with pytest.raises(FileExistsError, match="group"):
+        compress(movie, store, **OPTIONS, overwrite=True)
+    assert (zarr.open_group(store, mode="r")["kept"][:] == movie).all()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_store_in_a_folder_is_gone_on_with_by_its_path(movie: NDArray[np.int16], tmp_path: Path) -> None:
+    """An interrupted run of a folder that was given as a store is no finished array."""
+    path = tmp_path / "movie.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        compress(movie, zarr.storage.LocalStore(path), **OPTIONS, threads=1, progress=_stop_after(16))
+    with pytest.raises(FileExistsError, match="exists already"):
+        compress(movie, path, **OPTIONS)
+    begun: list[int] = []
+    compress(movie, path, **OPTIONS, resume=True, progress=_first_written(begun))
+    assert begun[0] == 16
+    assert verify(path, movie).ok

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.layout import Layout
 
     Codec = AnscombeTransformV2 | AnscombeTransformV3
+
+
+# A random number between the key's name and the suffix.
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 
 def as_zarr_store(store: Any) -> Any:
@@ -75,6 +80,19 @@ def root_of(store: Any) -> str | os.PathLike[str] | None:
         return Path(store.root)
     wrapped = getattr(store, "_store", None)
     return None if wrapped is None else root_of(wrapped)
+
+
+def folder_store(path: Path) -> Any:
+    """A folder as a store of Zarr."""
+    storage = zarr_module().storage
+    return storage.LocalStore(path) if has_zarr_3() else storage.NestedDirectoryStore(str(path))
+
+
+def delete_unfinished(root: Path) -> None:
+    """Delete the files that Zarr was about to rename when it was interrupted; it writes them again."""
+    for file in root.rglob("*.partial"):
+        if _UNFINISHED.search(file.name):
+            file.unlink()
 
 
 def chunk_files(array: Any, root: Path, layout: Layout, start: int, stop: int) -> list[Path]:

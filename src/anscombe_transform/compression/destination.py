@@ -8,16 +8,22 @@ attribute ``complete: false``, and the journal among its keys.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anscombe_transform.compression.arrays import (
     as_zarr_store,
+    delete_unfinished,
+    folder_store,
     local_path,
+    local_root,
     open_array,
     reopen,
     root_of,
@@ -25,8 +31,9 @@ from anscombe_transform.compression.arrays import (
     sync_metadata,
     zarr_module,
 )
-from anscombe_transform.compression.journal import FolderJournal, Journal, StoreJournal
-from anscombe_transform.durable import Workspace, delete, make_folders
+from anscombe_transform.compression.journal import Journal
+from anscombe_transform.compression.keys import FolderKeys, Keys, keys_beside
+from anscombe_transform.durable import Workspace, delete
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE, is_zarr
 
 if TYPE_CHECKING:
@@ -42,6 +49,7 @@ __all__ = [
     "destination_of",
 ]
 
+_WRITER = "writer"
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +57,7 @@ class Folder:
     """A folder of the file system."""
 
     resumable = True
+    contested = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +99,7 @@ class Folder:
         """Refuse to replace the movie by its own compressed copy, or to write into it."""
         check_apart(movie, self.path)
 
-    def held(self) -> AbstractContextManager[None]:
+    def held(self, *, takeover: bool) -> AbstractContextManager[None]:
         """Keep other processes away while this one works."""
         return self._work.held()
 
@@ -102,9 +111,7 @@ class Folder:
         """The array of an interrupted run, open for writing, or None."""
         if not is_zarr(Path(self.place)):
             return None
-        # What a killed process was about to rename; Zarr writes it again.
-        for file in Path(self.place).rglob("*.partial"):
-            file.unlink()
+        delete_unfinished(Path(self.place))
         try:
             array = reopen(self.place)
             dict(array.attrs)  # which zarr-python 2 reads when they are asked for
@@ -113,12 +120,19 @@ class Folder:
             return None
         return array
 
-    def journal(self, array: Any = None) -> Journal:
+    def journal(self) -> Journal:
         """The journal of the run."""
-        return FolderJournal(self.partial / "journal")
+        return Journal(FolderKeys(self.partial / "journal"))
+
+    def check_owner(self) -> None:
+        """Nobody takes a lock away."""
+
+    def make_room(self) -> None:
+        """Delete what an earlier run has begun, before a new array is made."""
+        self.discard()
 
     def discard(self) -> None:
-        """Delete what an earlier run has begun."""
+        """Delete what a run has begun."""
         # First and for good: its records are not those of the next array.
         self.journal().remove()
         delete(self._work.content)
@@ -144,12 +158,25 @@ class Folder:
 
 
 class Store:
-    """A store of Zarr that is not a folder."""
+    """A store of Zarr that is not a folder.
 
-    def __init__(self, store: Any, storage_options: dict[str, Any] | None) -> None:
+    Stores have no locks, but a document that names the run that writes. Only one of two that begin together
+    can put it there, where the store can create a key only if it is missing: memory, file systems, and S3
+    through obstore. A run that was told to go on or to begin again takes the document over, since the other
+    run may have been killed; one that is alive finds that at its next block, and stops.
+
+    Attributes
+    ----------
+    contested : bool
+        Whether the document was taken from another run, which may still be writing a block.
+    """
+
+    def __init__(self, store: Any, storage_options: dict[str, Any] | None, name: str | None = None) -> None:
         self.place = as_zarr_store(store)
-        self.name = str(store)
+        self.name = name or str(store)
+        self.contested = False
         self._options = storage_options
+        self._run = secrets.token_hex(8)
         # A transaction's keys are those of Zarr alone, and vanish with it when it isn't committed.
         self.resumable = type(store).__module__.partition(".")[0] != "icechunk"
 
@@ -160,18 +187,35 @@ class Store:
                 f"{self.name} keeps nothing of an interrupted run, as a transaction that was not committed "
                 "is gone: leave resume out"
             )
+        self._check_no_group()
         if overwrite or resume:
             return
-        array = reopen(self.place, self._options)
+        try:
+            array = reopen(self.place, self._options)
+        except Exception as error:
+            raise FileExistsError(
+                f"{self.name} holds data, and its metadata can't be read ({error}): go on if it is an "
+                "interrupted run (resume=True, --resume), or overwrite it (overwrite=True, --overwrite)"
+            ) from error
         if array is None:
             return
-        noted = dict(array.attrs).get(ATTRIBUTE)
-        begun = isinstance(noted, dict) and noted.get("complete") is False
+        begun = _is_incomplete(array)
         remedy = "go on with it (resume=True, --resume), or begin again" if begun else "overwrite it"
         raise FileExistsError(
             f"{self.name} holds {'an interrupted run' if begun else 'data already'}: {remedy} "
             "(overwrite=True, --overwrite)"
         )
+
+    def _check_no_group(self) -> None:
+        options = {"storage_options": self._options} if self._options else {}
+        try:
+            node = zarr_module().open(self.place, mode="r", **options)
+        except Exception:  # there is nothing, or something that is looked at by those who want an array
+            return
+        if hasattr(node, "array_keys"):
+            raise FileExistsError(
+                f"{self.name} is a group of Zarr, and is not overwritten: name an array that is not there yet"
+            )
 
     def check_source(self, movie: Movie) -> None:
         """Refuse to replace the movie by its own compressed copy, where name or store tell that it is one."""
@@ -184,43 +228,123 @@ class Store:
         if root is not None:
             check_apart(movie, Path(root))
 
+    @cached_property
+    def _keys(self) -> Keys:
+        return keys_beside(self.place, self._options)
+
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Stores have no locks."""
-        yield
+    def held(self, *, takeover: bool) -> Iterator[None]:
+        """Put the document that says who writes, or take it over.
+
+        Raises
+        ------
+        FileExistsError
+            Another run has put it there.
+        """
+        if not self.resumable:
+            yield
+            return
+        mine = json.dumps({"run": self._run}).encode()
+        self._keys.put_new(_WRITER, mine)
+        if self._writer() != self._run:
+            if not takeover:
+                raise FileExistsError(
+                    f"another run is writing {self.name}, or was killed: wait for it, go on with it "
+                    "(resume=True, --resume), or begin again (overwrite=True, --overwrite)"
+                )
+            self.contested = True
+            self._keys.put(_WRITER, mine)
+        try:
+            yield
+        finally:
+            if self._writer() == self._run:
+                self._keys.remove([_WRITER])
+
+    def check_owner(self) -> None:
+        """Stop when another run has taken over.
+
+        Raises
+        ------
+        FileExistsError
+        """
+        if self.resumable and self._writer() != self._run:
+            raise FileExistsError(
+                f"another run has taken over {self.name}, and this one stopped: nothing of it is verified"
+            )
+
+    def _writer(self) -> str | None:
+        content = self._keys.get(_WRITER)
+        try:
+            return None if content is None else str(json.loads(content)["run"])
+        except (ValueError, TypeError, KeyError):  # torn by a power cut, or not yet written to the end
+            return ""
 
     def finished(self) -> Any:
         """The array that is complete, or None."""
-        array = reopen(self.place, self._options)
-        if array is None:
-            return None
-        noted = dict(array.attrs).get(ATTRIBUTE)
-        return None if isinstance(noted, dict) and noted.get("complete") is False else array
+        array = self._open()
+        return None if array is None or _is_incomplete(array) else array
 
     def begun(self) -> Any:
         """The array of an interrupted run, open for writing, or None."""
-        return reopen(self.place, self._options) if self.finished() is None else None
+        array = self._open()
+        if array is None or not _is_incomplete(array):
+            return None
+        root = local_root(array)
+        if root is not None:
+            delete_unfinished(root)
+        return array
 
-    def journal(self, array: Any = None) -> Journal:
-        """The journal of the run that writes the array."""
-        return StoreJournal(array)
+    def _open(self) -> Any:
+        try:
+            array = reopen(self.place, self._options)
+            if array is not None:
+                dict(array.attrs)
+        except Exception as error:  # of every kind: a power cut may leave any part of the metadata
+            if not self.contested:
+                raise
+            _log.warning("%s can't be opened, so the run is begun again: %s", self.name, error)
+            return None
+        return array
+
+    def journal(self) -> Journal:
+        """The journal of the run."""
+        return Journal(self._keys)
+
+    def make_room(self) -> None:
+        """Delete an array that is there, before a new one is made, and nothing else that is in the store."""
+        if not self.resumable:
+            return
+        self.journal().remove()
+        if self.contested or self._open() is not None:
+            self._keys.clear_array()
 
     def discard(self) -> None:
-        """The array is replaced when the new one is made."""
-        root = root_of(self.place)
-        if root is not None:
-            make_folders(Path(root))
+        """What is incomplete says so."""
 
     def finish(self, array: Any, *, overwrite: bool) -> Any:
-        """Delete the journal; the array is where it belongs."""
+        """Delete the journal; the array is where it belongs, unless another run has written there.
+
+        Raises
+        ------
+        FileExistsError
+        """
         sync_metadata(array)
         if self.resumable:
-            self.journal(array).remove()
+            self.check_owner()
+            found = reopen(self.place, self._options)
+            if found is None or dict(found.attrs) != dict(array.attrs):
+                raise FileExistsError(f"another run has written {self.name}: nothing of this one is verified")
+            self.journal().remove()
         return array
 
     def size(self, array: Any) -> int:
         """Bytes of the finished array."""
         return stored_bytes(array, None)
+
+
+def _is_incomplete(array: Any) -> bool:
+    noted = dict(array.attrs).get(ATTRIBUTE)
+    return isinstance(noted, dict) and noted.get("complete") is False
 
 
 Destination = Folder | Store
@@ -241,24 +365,11 @@ _FILES = (
         ".npz",
         ".mat",
     ),
-    *(
-        ".fits",
-        ".fit",
-        ".fts",
-        ".raw",
-        ".bin",
-        ".dat",
-        ".czi",
-        ".lif",
-        ".nd2",
-        ".avi",
-        ".mp4",
-        ".mov",
-        ".zip",
-    ),
-    *(".gz", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst", ".fz", ".png", ".jpg", ".jpeg", ".gif", ".pdf"),
-    *(".svg", ".html", ".htm", ".json", ".csv", ".txt"),
+    *(".fits", ".fit", ".fts", ".fz", ".raw", ".bin", ".dat", ".czi", ".lif", ".nd2", ".avi", ".mp4", ".mov"),
+    *(".zip", ".gz", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst"),
+    *(".png", ".jpg", ".jpeg", ".gif", ".pdf", ".svg", ".html", ".htm", ".json"),
 )
+"""Suffixes that say that something is a file."""
 
 
 def check_name(name: str) -> None:
@@ -377,18 +488,19 @@ def destination_of(
         raise ValueError(f"store must name the folder that is to be written, got {str(store)!r}")
     if isinstance(store, str | os.PathLike):
         check_name(str(store))
-    if path is None or (resume and _is_unfinished_store(path)):
+    if path is None:
         return Store(store, storage_options)
+    if resume and _is_begun_in_place(path):
+        return Store(folder_store(path), None, str(path))
     return Folder(path)
 
 
-def _is_unfinished_store(path: Path) -> bool:
+def _is_begun_in_place(path: Path) -> bool:
     """Whether a folder holds what a run began that was given the folder as a store of Zarr."""
     if not is_zarr(path):
         return False
     try:
-        node = zarr_module().open(str(path), mode="r")
-    except Exception:  # opening it again, as an array, says what is wrong
+        array = reopen(str(path))
+        return array is not None and _is_incomplete(array)
+    except Exception:  # opening it again says what is wrong
         return False
-    noted = dict(node.attrs).get(ATTRIBUTE)
-    return isinstance(noted, dict) and noted.get("complete") is False

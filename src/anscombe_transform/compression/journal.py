@@ -1,6 +1,6 @@
-"""Which blocks of an unfinished array are done: one small file per block, beside the array.
+"""Which blocks of an unfinished array are done: one small document per block, beside the array.
 
-A file is written when its block is in the store, and after it was verified. Each block has its own, so that a
+It is written when its block is in the store, and after it was verified. Each block has its own, so that a
 kill in the middle of a write loses one block and not the journal.
 """
 
@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from anscombe_transform.compression.arrays import has_zarr_3
+from anscombe_transform.compression.keys import Keys
 from anscombe_transform.compression.results import Verification
 from anscombe_transform.compression.sampling import Extent
-from anscombe_transform.durable import delete, make_folders, sync, write_file
 
-__all__ = ["FolderJournal", "Journal", "Record", "StoreJournal"]
+__all__ = ["Journal", "Record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,109 +76,28 @@ def from_hex(text: str) -> tuple[int, ...]:
     return tuple(int(text[i : i + 8], 16) for i in range(0, len(text), 8))
 
 
-class Journal(Protocol):
-    """Where the finished blocks of a job are kept."""
+class Journal:
+    """The finished blocks of a job, a document for each."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
 
     def add(self, record: Record) -> None:
-        """Note a finished block."""
+        """Note a finished block; it is on the disk when this returns, where there is one."""
+        self._keys.put(_block(record.start), json.dumps(record.to_dict()).encode())
 
     def records(self) -> list[Record]:
-        """The finished blocks."""
-
-    def remove(self) -> None:
-        """Delete the journal."""
-
-
-class FolderJournal:
-    """A journal in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def add(self, record: Record) -> None:
-        """Note a finished block; it is on the disk when this returns."""
-        make_folders(self._folder)
-        content = json.dumps(record.to_dict()).encode()
-        write_file(self._folder / f"{_block(record.start)}.json", content)
-
-    def records(self) -> list[Record]:
-        """The finished blocks."""
-        files = sorted(self._folder.glob("block-*.json"))
-        found = [_parsed(file.read_bytes()) for file in files]
-        return [record for record in found if record is not None]
-
-    def remove(self) -> None:
-        """Delete the journal, for good when this returns."""
-        if self._folder.exists():
-            delete(self._folder)
-            sync(self._folder.parent)
-
-
-class StoreJournal:
-    """A journal among the keys of an array in a store of Zarr."""
-
-    def __init__(self, array: Any) -> None:
-        if has_zarr_3():
-            self._store, path = array.store_path.store, array.store_path.path
-        else:
-            self._store, path = array.store, array.path
-        self._prefix = f"{path}/.anscombe/" if path else ".anscombe/"
-
-    def add(self, record: Record) -> None:
-        """Note a finished block."""
-        self._put(_block(record.start), record.to_dict())
-
-    def records(self) -> list[Record]:
-        """The finished blocks."""
-        contents = [self._get(name) for name in self._names() if name.startswith("block-")]
+        """The finished blocks, in order."""
+        contents = [self._keys.get(name) for name in self._names()]
         found = [_parsed(content) for content in contents if content is not None]
         return sorted((record for record in found if record is not None), key=lambda record: record.start)
 
     def remove(self) -> None:
-        """Delete the journal."""
-        for name in self._names():
-            if has_zarr_3():
-                _sync(self._store.delete(self._key(name)))
-            else:
-                del self._store[self._key(name)]
-
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}{name}.json"
-
-    def _put(self, name: str, document: dict[str, Any]) -> None:
-        content = json.dumps(document).encode()
-        if not has_zarr_3():
-            self._store[self._key(name)] = content
-            return
-        from zarr.core.buffer import cpu
-
-        _sync(self._store.set(self._key(name), cpu.Buffer.from_bytes(content)))
-
-    def _get(self, name: str) -> bytes | None:
-        if not has_zarr_3():
-            found = self._store.get(self._key(name))
-            return None if found is None else bytes(found)
-        from zarr.core.buffer import default_buffer_prototype
-
-        value: Any = _sync(self._store.get(self._key(name), default_buffer_prototype()))
-        return None if value is None else bytes(value.to_bytes())
+        """Delete the journal, for good when this returns."""
+        self._keys.remove(self._names())
 
     def _names(self) -> list[str]:
-        if has_zarr_3():
-            keys = _sync(_listed(self._store, self._prefix))
-        else:
-            keys = [key for key in self._store if key.startswith(self._prefix)]
-        return sorted(key.rpartition("/")[2].removesuffix(".json") for key in keys)
-
-
-async def _listed(store: Any, prefix: str) -> list[str]:
-    return [key async for key in store.list_prefix(prefix)]
-
-
-def _sync(coroutine: Any) -> Any:
-    from zarr.core.sync import sync
-
-    return sync(coroutine)
+        return [name for name in self._keys.names() if name.startswith("block-")]
 
 
 def _block(start: int) -> str:

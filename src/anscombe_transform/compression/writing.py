@@ -244,7 +244,7 @@ def compress(
             storage_options=storage_options,
             state=state_of(movie),
         )
-        with destination.held():
+        with destination.held(takeover=overwrite or resume):
             # Another process may have finished since.
             destination.check(overwrite=overwrite, resume=resume, held=True)
             array, notes = job.run(overwrite=overwrite, resume=resume)
@@ -322,7 +322,7 @@ class _Job:
             sample = Sample.of(self.movie, self.workers, self.report)
             notes = self._same_job(array, sample)
             sensitivity, known = _sensitivity_of(notes), notes["whole_range"]
-            records = self._intact(array, self.destination.journal(array).records())
+            records = self._intact(array, self.destination.journal().records())
             self._check_journalled(notes, records, sample)
         try:
             done = self._write(array, records)
@@ -337,6 +337,9 @@ class _Job:
             except UnrepresentableError:
                 self.destination.discard()
                 raise
+        if self.destination.contested and not records:
+            # The run that had begun before may have written its last block since.
+            done = self._write(array, self._intact(array, done))
         self._check_source(done, sample)
         return self._finish(array, done, overwrite=overwrite)
 
@@ -389,7 +392,7 @@ class _Job:
             files=self.state,
         )
         notes["whole_range"] = known
-        self.destination.discard()
+        self.destination.make_room()
         array = create_array(
             self.destination.place,
             layout=self.layout,
@@ -400,8 +403,8 @@ class _Job:
             zarr_format=self.options["zarr_format"],
             fill_value=fill_value(codec.plan, extent),
             attributes={**packing(self.movie.metadata), ATTRIBUTE: notes},
-            # Whether an array that is there may be replaced has been settled before.
-            overwrite=True,
+            # What may be replaced is gone, but for the contents of a transaction.
+            overwrite=not self.destination.resumable,
             storage_options=self.storage_options,
         )
         sync_metadata(array)
@@ -430,7 +433,7 @@ class _Job:
         layout, total = self.layout, self.movie.shape[0]
         there = {record.start for record in records}
         spans = [span for span in layout.spans if span[0] not in there]
-        journal = self.destination.journal(array) if self.destination.resumable else None
+        journal = self.destination.journal() if self.destination.resumable else None
         stage = "write and verify" if self.verify else "write"
         done = total - sum(stop - start for start, stop in spans)
         records = list(records)
@@ -443,6 +446,7 @@ class _Job:
                         f"{record.verification}",
                         record.verification,
                     )
+                self.destination.check_owner()
                 if journal is not None:
                     journal.add(record)
                 records.append(record)
@@ -460,7 +464,9 @@ class _Job:
             return finished_on(self.client, write, self.movie, spans)
 
         def work(start: int, stop: int) -> Record:
-            return write(self.movie.frames(start, stop), start)
+            frames = self.movie.frames(start, stop)
+            self.destination.check_owner()
+            return write(frames, start)
 
         return finished(work, spans, self.workers)
 
@@ -598,6 +604,7 @@ class _Job:
             extent=Extent.merged([record.extent for record in records]),
             verification=merged(checked) if self.verify else None,
         )
+        self.destination.check_owner()
         array.attrs[ATTRIBUTE] = notes
         return self.destination.finish(array, overwrite=overwrite), notes
 
