@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration.frames import FrameChecks, is_thresholded
+from anscombe_transform.calibration.references.wrapped import WrapCheck
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason
 from anscombe_transform.calibration.statistics import (
     CLASSES,
@@ -71,13 +72,14 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
         raise NothingToMeasure(
             "too_few_frames", f"noise is what differs between frames, and this movie has {frames}."
         )
-    levels, checks = _Levels(), FrameChecks()
+    levels, checks, wraps = _Levels(), FrameChecks(), WrapCheck()
     # By twos, since chunks hold many: half as many are then read.
     firsts = np.linspace(0, frames - 2, _INSPECTED_FRAMES // 2).astype(int)
     times = np.unique(np.concatenate([firsts, firsts + 1])).tolist()
     for frame in _frames(movie, times):
         frame = frame if mask is None else frame[mask]
         checks.add(frame)
+        wraps.add(frame)
         checks.add_values(levels.add(frame))
     if levels.total == 0:
         raise NothingToMeasure("not_finite", "no sample of this movie is a finite number.")
@@ -87,7 +89,7 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
         raise NothingToMeasure(
             "two_levels", "the movie has only two values, as a mask has; its noise is lost."
         )
-    reasons = checks.reasons()
+    reasons = checks.reasons() + wraps.reasons()
     below = is_thresholded(levels.lowest, levels.lowest_counts)
     if below and checks.comes_and_goes(float(levels.lowest[0])):
         reasons += (

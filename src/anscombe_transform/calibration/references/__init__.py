@@ -2,6 +2,7 @@
 
 ``agreement``    measured noise variance over that of given constants
 ``stored``       noise that storing has added, taken off
+``wrapped``      values that exceeded their integer type
 """
 
 from anscombe_transform.calibration.references.agreement import (
