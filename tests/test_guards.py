@@ -90,12 +90,14 @@ def test_every_byte_of_a_header_is_checked(preset: Any, dtype: str) -> None:
 # --- room that a sample has not shown -----------------------------------------------------------------------
 
 
-def test_a_codec_has_room_beyond_its_sample() -> None:
+@pytest.mark.parametrize("encoded_dtype", ["uint8", "uint16"])
+def test_a_codec_has_room_beyond_its_sample(encoded_dtype: str) -> None:
     """A codec for a sample holds two standard deviations below it, and a quarter of its range above."""
-    sample = np.array([200, 9000], "int16")
-    lowest, highest = KNOWN.codec(sample=sample).representable_range
-    noise = KNOWN.codec(sample=sample).plan.curve.noise_std(200)
-    assert lowest <= 200 - 2 * noise
+    # Of this detector a quarter of the range is more than four standard deviations at its bright end.
+    known = Sensitivity.from_known(conversion_gain=2.0 if encoded_dtype == "uint16" else 90.0, zero_level=50)
+    codec = known.codec(sample=np.array([200, 9000], "int16"), encoded_dtype=encoded_dtype)
+    lowest, highest = codec.representable_range
+    assert lowest <= 200 - 2 * codec.plan.curve.noise_std(200)
     assert highest >= 9000 + (9000 - 200) / 4
 
 
