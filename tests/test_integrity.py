@@ -314,7 +314,10 @@ def test_every_level_of_an_image_is_read(level: str, tmp_path: Path, movie: NDAr
     path = tmp_path / "a.ome.zarr"
     at.write_ome_zarr(movie, path, pyramid=1, sensitivity=KNOWN)
     assert at.write_ome_zarr(movie, path, pyramid=1, sensitivity=KNOWN, resume=True).verification.ok
+    assert at.verify(path).ok
     _flip(_chunks(path / level)[0])
+    with pytest.raises(VerificationError, match="frames"):
+        at.verify(path)
     with pytest.raises(VerificationError, match="frames"):
         at.write_ome_zarr(movie, path, pyramid=1, sensitivity=KNOWN, resume=True)
 

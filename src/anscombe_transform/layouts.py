@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.compression import CompressionResult, compress
 from anscombe_transform.compression.arrays import stored_bytes
-from anscombe_transform.compression.checking import read_again
+from anscombe_transform.compression.checking import read_coarse_levels
 from anscombe_transform.compression.destination import check_apart, check_name, check_replaceable
 from anscombe_transform.compression.threads import count_workers
 from anscombe_transform.durable import Workspace, delete, sync
@@ -140,7 +140,7 @@ def write_ome_zarr(
             _check_place(work, overwrite, resume, begun=work.is_begun())
             if resume and not overwrite and path.exists():
                 full = compress(movie, path / "0", progress=progress, **shared)
-                _read_coarse_levels(path, count_workers(options.get("threads")))
+                read_coarse_levels(path, count_workers(options.get("threads")))
                 return _whole(full, path)
             if not resume:
                 delete(work.content)
@@ -172,21 +172,6 @@ def _write_pyramid(
         array = compress(half, folder / str(level), progress=_named(progress, level), **given).array
         shapes.append(half.shape)
     return shapes
-
-
-def _read_coarse_levels(path: Path, workers: int) -> None:
-    """Compare the values of the levels beside the full resolution with their checksums.
-
-    Raises
-    ------
-    VerificationError
-        A level is not what was written.
-    """
-    import zarr
-
-    for name, array in zarr.open_group(str(path), mode="r").arrays():
-        if name != "0":
-            read_again(array, f"{path}::{name}", workers, None)
 
 
 def _whole(full: CompressionResult, path: Path) -> CompressionResult:

@@ -304,6 +304,17 @@ def _full_resolution(group: Any) -> Any | None:
     return group[path]
 
 
+def coarse_levels(stored: Any) -> list[tuple[str, Any]]:
+    """The levels of an OME-Zarr image in a folder beside the full resolution, with their names."""
+    path = local_path(stored) if isinstance(stored, str | os.PathLike) else None
+    if path is None or not is_zarr(path):
+        return []
+    node = zarr_module().open(str(path), mode="r")
+    if not hasattr(node, "arrays") or (full := _full_resolution(node)) is None:
+        return []
+    return [(f"{path}::{name}", array) for name, array in sorted(node.arrays()) if array.path != full.path]
+
+
 def codec_of(array: Any) -> Codec | None:
     """The Anscombe codec among an array's filters."""
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.calibration.references.agreement import measure_agreement
-from anscombe_transform.compression.arrays import codec_of, name_of, open_array
+from anscombe_transform.compression.arrays import coarse_levels, codec_of, name_of, open_array
 from anscombe_transform.compression.block import read_back, stored_checksums
 from anscombe_transform.compression.checksums import StoredChecksums, check_record
 from anscombe_transform.compression.cluster import cluster_for, finished_on
@@ -83,7 +83,8 @@ def verify(
         The array has no Anscombe codec, its shape or dtype differ from the original's, or there are neither
         checksums nor an original.
     VerificationError
-        Stored values can't be read, as their chunk is damaged; the error names it.
+        Stored values can't be read, as their chunk is damaged, and the error names it; the array or its
+        record was changed after it was written; or a coarse level of an image is not what was written.
     FileNotFoundError
         There is no such file or array.
 
@@ -107,6 +108,7 @@ def verify(
             return _against_decoded(stored, against, codec, partial, workers, report)
         array = open_array(stored, storage_options)
         name = name_of(array, stored)
+        read_coarse_levels(stored, workers)
         place = _Place(cluster_for(array.store, name, client), workers, report)
         if against is None:
             return _against_checksums(array, name, place)
@@ -265,6 +267,18 @@ def read_again(array: Any, name: str, workers: int, report: Progress | None) -> 
     if not found.ok:
         raise VerificationError(f"{name} is damaged: {found}", found)
     return found
+
+
+def read_coarse_levels(stored: Any, workers: int) -> None:
+    """Compare the coarse levels of an OME-Zarr image with their checksums; of anything else there are none.
+
+    Raises
+    ------
+    VerificationError
+        A level is not what was written.
+    """
+    for name, array in coarse_levels(stored):
+        read_again(array, name, workers, None)
 
 
 def _against_decoded(

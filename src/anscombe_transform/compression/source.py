@@ -136,7 +136,7 @@ def check_unchanged(
         grew = now is not None and now["files"] == 1 and now["bytes"] != before.get("bytes")
         other = grew or (again.shape, again.dtype) != (movie.shape, movie.dtype)
         if other and not _grew_as_allowed(movie, again):
-            held = "" if again.shape == movie.shape else f", {movie.shape} and {again.shape} of them values"
+            held = "" if again.shape == movie.shape else f"; its shape was {movie.shape} and is {again.shape}"
             raise SourceChangedError(f"{movie.source} changed while it was read ({how}{held}): {remedy}")
         wrong = first_other_frame(again, frames, spans, workers)
     if wrong is not None:
