@@ -560,6 +560,36 @@ def test_a_camera_with_fixed_offsets_is_calibrated(seed, electrons):
     assert "scattered" not in {reason.code for reason in found.reasons}
 
 
+def test_offsets_that_wander_over_the_field_are_no_uneven_gain(seed):
+    """Offsets in waves of 3 electrons over the field: the slope within tiles is that of the detector to 8 %.
+
+    Between tiles it is 40 to 90 % lower.
+    """
+    rng = np.random.default_rng([seed, 23])
+    scene = ndimage.gaussian_filter(rng.random((160, 160)) ** 8, 2.5)
+    photons = 1 + 24 * scene / scene.max()
+    y, x = np.mgrid[:160, :160]
+    offsets = 6 * np.sin(y / 30 + seed) + 4 * np.cos(x / 25) + 2.2 * rng.standard_normal((160, 160))
+    movie = 2.2 * (rng.poisson(photons, (100, 160, 160)) + 1.4 * rng.standard_normal((100, 160, 160)))
+    found = compute_sensitivity(np.rint(100 + offsets + movie).astype(np.int16), on_refusal="return")
+    assert abs(found.conversion_gain / 2.2 - 1) < 0.08
+    assert "uneven_gain" not in {reason.code for reason in found.reasons if reason.severity != "note"}
+
+
+def test_what_is_cut_at_both_ends_is_judged_together(seed):
+    """Each end leaves the half of the field that the other takes: the gain is within 5 % all the same."""
+    rng = np.random.default_rng([seed, 24])
+    y, x = np.mgrid[:128, :128]
+    photons = np.full((128, 128), 0.75)
+    for _ in range(40):
+        distance = (y - rng.uniform(0, 128)) ** 2 + (x - rng.uniform(0, 128)) ** 2
+        photons += rng.uniform(1.5, 10) * np.exp(-distance / 18)
+    movie = 100 + 350 * (rng.poisson(photons, (160, 128, 128)) + 0.3 * rng.standard_normal((160, 128, 128)))
+    found = compute_sensitivity(np.clip(np.rint(movie), 0, 4095).astype(np.uint16))
+    assert found.verdict == "caution"
+    assert abs(found.conversion_gain / 350 - 1) < 0.05
+
+
 def test_a_scene_without_smoothness_is_calibrated(seed):
     """Where neighbours tell nothing, pixels are compared by themselves at other times: within 4 errors."""
     rng = np.random.default_rng([seed, 22])

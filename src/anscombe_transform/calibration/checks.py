@@ -227,7 +227,8 @@ def gain_over_field(samples: Samples, line: Line, *, within: bool = False) -> Ga
     measured = np.concatenate([[np.ones_like(light), samples.x[used] - line.x0], light * shapes])
     y = samples.y[used]
     if within or samples.level is not None:
-        block = np.unique(samples.block_of_patch[used], return_inverse=True)[1]
+        number = samples.segment * (int(samples.patch.max()) + 1) + samples.patch
+        block = np.unique(number[used], return_inverse=True)[1]
         weight = line.weight[used]
         total = np.bincount(block, weight)
         for column in (*design[1:], *measured[1:], y):

@@ -54,7 +54,7 @@ from anscombe_transform.calibration.rows import (
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Sensitivity, verdict_of
 from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range, judge_sharpening
-from anscombe_transform.calibration.wandering import fit_within_patches, offsets_wander
+from anscombe_transform.calibration.wandering import error_of_offsets, fit_within_tiles, offsets_wander
 from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 
 # Least share of the rows in which anything changes. Where photons are counted, most may hold none.
@@ -62,6 +62,8 @@ _LEAST_LIVE = 0.02
 # Error of the mean gain, as a part of the gain's spread over the field: the rows that count most are not
 # spread over it evenly.
 _UNEVEN_LEFT = 0.05
+# Error of the slope within tiles, as a part of what was made good for offsets that slope across them.
+_FLATTENED_LEFT = 0.4
 
 
 def estimate_sensitivity(statistics: NoiseStatistics) -> Sensitivity:
@@ -113,7 +115,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         lines = fit_filters(samples_by, usable, along)
         strongest = list(lines)[-1]
         if offsets_wander(samples_by(strongest), lines[strongest], usable):
-            samples_by = _within_patches(samples_by, usable)
+            samples_by = _within_tiles(samples_by, usable)
             lines = fit_filters(samples_by, usable, along)
     kept = kept_along(lines, white)
     lines = {name: for_whole_variance(line, kept_variance(name, kept)) for name, line in lines.items()}
@@ -130,7 +132,12 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         samples, line, field = of_even_gain(samples, line, field, quiet)
     line, linear_up_to = straight_part(samples, line, quiet)
 
-    left = math.hypot(structure_left(line, lines, chosen), unsure, _UNEVEN_LEFT * field.spread * field.uneven)
+    left = math.hypot(
+        structure_left(line, lines, chosen),
+        unsure,
+        _UNEVEN_LEFT * field.spread * field.uneven,
+        _FLATTENED_LEFT * samples.flattened,
+    )
     cut = table.mean("low")
     fitted, censored = line, None
     if any(reason.code.startswith("clipped_low") for reason in clip_reasons):
@@ -142,7 +149,9 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
         censored = fit_censored(samples, cut, rows, line.gain, statistics.floor, statistics.step)
     line, gain_cut, x0_cut, clip_reasons = without_cut(line, samples, cut, censored, clip_reasons)
     left = math.hypot(left, gain_cut)
-    x0_cut = math.hypot(x0_cut, error_of_offset(lines, chosen, statistics.frames))
+    x0_cut = math.hypot(
+        x0_cut, error_of_offset(lines, chosen, statistics.frames), error_of_offsets(samples, line)
+    )
 
     even = field.relative if field.uneven else np.ones(len(table))
 
@@ -222,12 +231,12 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     )
 
 
-def _within_patches(samples_by: SamplesBy, usable: Bools) -> SamplesBy:
+def _within_tiles(samples_by: SamplesBy, usable: Bools) -> SamplesBy:
     """Samples of each filter without the offsets of patches."""
 
     @cache
     def levelled(name: Filter) -> Samples:
-        found = fit_within_patches(samples_by(name), usable)
+        found = fit_within_tiles(samples_by(name), usable)
         return samples_by(name) if found is None else found[0]
 
     return levelled

@@ -65,8 +65,9 @@ class Samples:
     `place` numbers the tile and class, `segment` the half segment; `correlation` is the sum of squared
     autocorrelations of the filter's residuals, by which they count less than independent ones. `even` says
     that rows are left out for the same excess of variance at any brightness, see `upper_limit`. `grid` are
-    the rows and columns of tiles. `shifted` says that pixels have offsets; `level` are those of patches of
-    the field that were taken off `x` and `q`, after which the slope is that within patches.
+    the rows and columns of tiles. `shifted` says that pixels have offsets; `level` are those of the tiles
+    that were taken off `x` and `q`, after which the slope is that within tiles. `flattened` is the part of
+    the contrast within blocks that is offsets and no light, by which the slope would be low.
     """
 
     x: Floats
@@ -81,6 +82,7 @@ class Samples:
     even: bool = False
     shifted: bool = False
     level: Floats | None = None
+    flattened: float = 0.0
 
     @property
     def patches(self) -> tuple[int, int]:
@@ -97,17 +99,15 @@ class Samples:
 
     @property
     def block(self) -> Integers:
-        """Number of the part of the movie that each row's slope is taken within: a moment, of one patch.
+        """Number of the part of the movie that each row's slope is taken within: a moment, of one tile.
 
-        A zero level that wanders from moment to moment, or from patch to patch, changes means and not
+        A zero level that wanders from moment to moment, or from tile to tile, changes means and not
         variances, so that the slope between them is not the gain.
         """
-        return self.segment if self.level is None else self.block_of_patch
-
-    @property
-    def block_of_patch(self) -> Integers:
-        """Number of the moment and the patch of each row."""
-        return self.segment * (int(self.patch.max()) + 1) + self.patch
+        if self.level is None:
+            return self.segment
+        number = self.segment * (int(self.tile.max()) + 1) + self.tile
+        return np.asarray(np.unique(number, return_inverse=True)[1], np.intp)
 
     def upper_limit(self, limit: Floats, variance: Floats, some: Bools) -> Floats:
         """Relative deviation up to which rows are kept; `some` are those that count.
@@ -185,7 +185,7 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
     gain, x0 = _starting_line(samples, q, usable)
     # Where photons are rare, most rows may hold none.
     typical = max(float(np.median(samples.y[usable])) or float(samples.y[usable].mean()), 1e-30)
-    used, previous, offsets = usable, usable, Offsets()
+    used, previous, offsets, block = usable, usable, Offsets(), samples.block
     for turn in range(_ITERATIONS):
         # A hot pixel must not pass for the brightness of its group.
         if 0 < turn < _SETTLING:
@@ -200,7 +200,7 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
             raise NoLine("hardly any row is explained by noise")
         weight = _weights(samples, used, gain, variance, excess, offsets)
         new_gain, x0 = instrumental_line(
-            samples.x[used], samples.y[used], q[used], weight[used], samples.block[used]
+            samples.x[used], samples.y[used], q[used], weight[used], block[used], samples.flattened
         )
         if not (np.isfinite(new_gain) and np.isfinite(x0)):
             raise NoLine("the means do not differ")
@@ -216,9 +216,10 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
         samples.y[used],
         q[used],
         weight[used],
-        samples.block[used],
+        block[used],
         # What a patch shares would be in all groups of scattered tiles.
         jackknife_groups(samples.patch if samples.level is not None or offsets.patch else samples.tile)[used],
+        samples.flattened,
     )
     return Line(
         gain=gain,
@@ -389,23 +390,30 @@ def _limits(spread: Floats, tails: tuple[float, float]) -> tuple[Floats, Floats]
 
 
 def instrumental_line(
-    x: Floats, y: Floats, q: Floats, weight: Floats, moment: Integers
+    x: Floats, y: Floats, q: Floats, weight: Floats, moment: Integers, flattened: float = 0.0
 ) -> tuple[float, float]:
     """Slope and x-intercept of the weighted line of y on x, instrumented by q.
 
-    `moment` numbers half segments, or other blocks within which the slope is taken.
+    `moment` numbers half segments, or other blocks within which the slope is taken; `flattened` is the part
+    of their contrast that is offsets.
     """
     sums = _sums_by_moment(x, y, q, weight, moment, np.zeros_like(moment), 1)
-    gains, x0s = _lines_of_sums(*sums)
+    gains, x0s = _lines_of_sums(*sums, flattened=flattened)
     return float(gains[0]), float(x0s[0])
 
 
 def jackknife_line(
-    x: Floats, y: Floats, q: Floats, weight: Floats, moment: Integers, group: Integers
+    x: Floats,
+    y: Floats,
+    q: Floats,
+    weight: Floats,
+    moment: Integers,
+    group: Integers,
+    flattened: float = 0.0,
 ) -> tuple[Floats, Floats]:
     """Slopes and x-intercepts with one group left out at a time."""
     middle, *sums = _sums_by_moment(x, y, q, weight, moment, group, GROUPS)
-    return _lines_of_sums(middle, *(s.sum(axis=0) - s for s in sums))
+    return _lines_of_sums(middle, *(s.sum(axis=0) - s for s in sums), flattened=flattened)
 
 
 def _sums_by_moment(
@@ -422,7 +430,15 @@ def _sums_by_moment(
 
 
 def _lines_of_sums(
-    middle: float, w: Floats, wq: Floats, wx: Floats, wy: Floats, wqx: Floats, wqy: Floats
+    middle: float,
+    w: Floats,
+    wq: Floats,
+    wx: Floats,
+    wy: Floats,
+    wqx: Floats,
+    wqy: Floats,
+    *,
+    flattened: float,
 ) -> tuple[Floats, Floats]:
     """Slopes and x-intercepts from sums (group, moment).
 
@@ -436,7 +452,7 @@ def _lines_of_sums(
     if run_within.sum() > _LEAST_WITHIN * run.sum():
         run, rise = run_within, (wqy - wq * wy / safe).sum(axis=1)
     with np.errstate(all="ignore"):
-        gains = rise / run
+        gains = rise / (run * (1 - flattened))
         return gains, middle + mean_x - mean_y / gains
 
 

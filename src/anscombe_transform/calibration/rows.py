@@ -34,6 +34,9 @@ Instrument = Literal["q", "own"]
 # Largest share of a brightness group that may be cut off. Less at the bright end, where half a percent
 # takes more than 1 % of the variance and pulls at the end of the line.
 _MOST_CUT_HIGH, _MOST_CUT_LOW = 0.001, 0.005
+# Least share of the groups of brightness that must be left, beyond one cut and between two: fewer hold too
+# little contrast, and what the floor takes is better made good by the share that it takes.
+_LEAST_GROUPS, _LEAST_BETWEEN = 0.03, 0.3
 # Least share of the rows that must be left where tiles with unchanging pixels are left out.
 _LEAST_KEPT = 0.05
 # Groups of brightness in each of which zeros must be as many as photon statistics say.
@@ -76,10 +79,10 @@ def usable_rows(
     statistics: NoiseStatistics, table: Table, *, floor_is_zero: bool = False
 ) -> tuple[Bools, list[Reason]]:
     """Rows of brightness groups that are not cut off, told by the instrument, never by the value itself."""
-    usable = np.ones(len(table), bool)
     reasons = []
     groups = int(np.clip(len(table) // 50, 4, 100))
     group = equal_groups(table.mean("q"), groups)
+    kept = np.ones(groups, bool)
     for column, cut, code, what, limit in (
         ("high", statistics.ceiling, "clipped_high", "saturates at", _MOST_CUT_HIGH),
         ("low", statistics.floor, "clipped_low", "is cut off at", _MOST_CUT_LOW),
@@ -87,8 +90,10 @@ def usable_rows(
         if not math.isfinite(cut) or (code == "clipped_low" and floor_is_zero):
             continue
         clipped = clipped_groups(table.mean(column) * table.n, table.n, group, groups, limit)
-        if np.count_nonzero(~clipped) >= max(3, 0.03 * groups):
-            usable &= ~clipped[group]
+        # Of what the other end leaves: each end alone may leave enough where both together leave nothing.
+        least = _LEAST_GROUPS if kept.all() else _LEAST_BETWEEN
+        if np.count_nonzero(kept & ~clipped) >= max(3, least * groups):
+            kept &= ~clipped
             if clipped.any():
                 share = 100 * np.count_nonzero(clipped) / groups
                 reasons.append(
@@ -105,7 +110,7 @@ def usable_rows(
             reasons.append(
                 Reason(f"{code}_everywhere", f"the signal {what} {cut:g} all over the field.", severity)
             )
-    return usable, reasons
+    return kept[group], reasons
 
 
 def blank_tiles(table: Table) -> Bools:

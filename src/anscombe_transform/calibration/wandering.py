@@ -1,7 +1,7 @@
-"""A zero level that wanders over the field: the slope is taken within patches.
+"""A zero level that wanders over the field: the slope is taken within tiles.
 
-Between patches of the field, what differs may be the zero level and not the light: the bias of a camera that
-wanders by a few electrons, or a background that was taken off. The slope within patches is free of it, and
+Between parts of the field, what differs may be the zero level and not the light: the bias of a camera that
+wanders by a few electrons, or a background that was taken off. The slope within tiles is free of it, and
 less precise. The two are compared as Hausman [1] compares an efficient estimate with one that is right under
 fewer assumptions: by the jackknife error of their difference.
 
@@ -29,11 +29,15 @@ from anscombe_transform.calibration.line import (
 )
 from anscombe_transform.calibration.statistics import CLASSES
 
-# Standard errors, and part of the gain, by which the slope within patches must differ from the whole one.
+# Standard errors, and part of the gain, by which the slope within tiles must differ from the whole one.
 _ERRORS, _LEAST = 3.0, 0.02
-# Least precise relative gain, as a standard error, that the slope within patches is taken with.
+# Least precise relative gain, as a standard error, that the slope within tiles is taken with.
 _MOST_ERROR = 0.03
-_TURNS = 5
+_TURNS = 6
+# Part of the spread of offsets that is between classes, and not within, where the scene sorts the pixels.
+_BETWEEN_CLASSES = 0.65
+# Largest part of the contrast within tiles that may be offsets.
+_MOST_FLATTENED = 0.3
 # Tiles that tell the slope within tiles.
 _FEWEST_TILES = 8
 # Patches of which a correlation is taken.
@@ -41,13 +45,13 @@ _FEWEST_PATCHES = 16
 
 
 def offsets_wander(samples: Samples, line: Line, usable: Bools) -> bool:
-    """Whether the slope within patches is another than that of the whole field, and known well enough.
+    """Whether the slope within tiles is another than that of the whole field, and known well enough.
 
     If the gain varies, it is that which makes patches differ.
     """
     if not line.offsets.patch or gain_over_field(samples, line, within=True).uneven:
         return False
-    found = fit_within_patches(samples, usable)
+    found = fit_within_tiles(samples, usable)
     if found is None:
         return False
     within = found[1]
@@ -59,10 +63,10 @@ def offsets_wander(samples: Samples, line: Line, usable: Bools) -> bool:
     )
 
 
-def fit_within_patches(samples: Samples, usable: Bools) -> tuple[Samples, Line] | None:
-    """Samples without the offsets of their patches, and the line of the slope within patches.
+def fit_within_tiles(samples: Samples, usable: Bools) -> tuple[Samples, Line] | None:
+    """Samples without the offsets of their tiles, and the line of the slope within tiles.
 
-    None where the patches hold too little contrast.
+    None where the tiles hold too little contrast.
     """
     gain = _slope_within_tiles(samples, usable)
     if gain is None:
@@ -71,8 +75,12 @@ def fit_within_patches(samples: Samples, usable: Bools) -> tuple[Samples, Line] 
     for _ in range(_TURNS):
         rows = usable if line is None else line.used
         weight = samples.n * rows if line is None else line.weight * rows
-        offset = _offsets(samples, gain, weight)
+        zero = _offsets(samples, gain, weight)
+        # About the mean of the tiles: the line's zero level is that of the field, not of its dark parts.
+        offset = np.nan_to_num(zero - np.nanmean(zero)).ravel()[samples.tile]
         levelled = replace(samples, x=samples.x - offset, q=samples.q - offset, level=offset)
+        if line is not None:
+            levelled = replace(levelled, flattened=_part_of_contrast(replace(levelled, x=samples.x), line))
         try:
             line = fit_line(levelled, usable)
         except NoLine:
@@ -111,6 +119,19 @@ def offsets_against_light(samples: Samples, line: Line) -> tuple[float, float]:
     return r, r * math.sqrt((len(light) - 2) / max(1 - r * r, 1e-12))
 
 
+def error_of_offsets(samples: Samples, line: Line) -> float:
+    """Standard error of the field's zero level by offsets: the line sees that of the places that weigh most.
+
+    The offsets of places are independent, so that their mean has an error; those of a patch are not of other
+    patches', and dark parts of the field may have any of them.
+    """
+    if not line.offsets or not line.gain > 0:
+        return 0.0
+    weight = np.bincount(samples.place, line.weight * line.used)
+    places = float(weight.sum()) ** 2 / float(np.square(weight).sum())
+    return math.sqrt(line.offsets.place / places + line.offsets.patch) / line.gain
+
+
 def _slope_within_tiles(samples: Samples, usable: Bools) -> float | None:
     """Median over tiles of the slope from their darkest to their brightest class; None if there is none."""
     places = (int(samples.tile.max()) + 1) * CLASSES
@@ -132,22 +153,37 @@ def _slope_within_tiles(samples: Samples, usable: Bools) -> float | None:
 
 
 def _offsets(samples: Samples, gain: float, weight: Floats) -> Floats:
-    """Offset of each row's tile, about their mean over the field, from what mean and variance imply.
+    """Zero level of every tile (row, column) from what mean and variance imply; NaN where no row counts."""
+    total, zero = (
+        np.bincount(samples.tile, weight * v, math.prod(samples.grid))
+        for v in (np.ones_like(samples.x), samples.x - samples.y / gain)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((zero / total).reshape(samples.grid), np.float64)
 
-    Means over patches, linear in between.
+
+def _part_of_contrast(samples: Samples, line: Line) -> float:
+    """Part of the contrast within tiles that is a slope of the offsets across the tile.
+
+    By the gradient of the tiles' zero levels: a slope of s per tile spreads pixels by s² / 12, most of which
+    is between classes. Two estimates, from half of the moments each, are multiplied, so that their noise adds
+    nothing.
     """
-    from scipy.ndimage import map_coordinates
-
-    (rows, columns), (high, wide) = samples.grid, samples.patches
-    shape = (-(-rows // high), -(-columns // wide))
-    zero = samples.x - samples.y / gain
-    middle = float(np.average(zero, weights=weight))
-    total, offset = (
-        np.bincount(samples.patch, weight * v, math.prod(shape)) for v in (np.ones_like(zero), zero - middle)
+    weight = line.weight * line.used
+    maps = [_offsets(samples, line.gain, weight * (samples.segment // 2 % 2 == half)) for half in (0, 1)]
+    if not all(np.isfinite(m).any() for m in maps):
+        return 0.0
+    filled = [np.where(np.isfinite(m), m, np.nanmean(m)) for m in maps]
+    slopes = [np.gradient(m) if min(m.shape) > 1 else [np.zeros_like(m)] * 2 for m in filled]
+    square = sum(a * b for a, b in zip(*slopes, strict=True)) / 12
+    block, total = samples.block, np.bincount(samples.block, weight)
+    mean_q, mean_x = (
+        np.bincount(block, weight * v) / np.where(total > 0, total, 1.0) for v in (line.instrument, samples.x)
     )
-    knots = np.asarray(offset / np.where(total > 0, total, 1.0), np.float64).reshape(shape)
-    y, x = (
-        (place - (side - 1) / 2) / side
-        for place, side in ((samples.tile // columns, high), (samples.tile % columns, wide))
+    contrast = float((weight * (line.instrument - mean_q[block]) * (samples.x - mean_x[block])).sum())
+    found = (
+        _BETWEEN_CLASSES * float((weight * np.ravel(square)[samples.tile]).sum()) / contrast
+        if contrast > 0
+        else 0.0
     )
-    return np.asarray(map_coordinates(knots, [y, x], order=1, mode="nearest"), np.float64)
+    return min(max(found, 0.0), _MOST_FLATTENED)
