@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -310,6 +312,31 @@ def test_a_full_disk_leaves_a_run_to_resume(tmp_path: Path, movie: NDArray[np.in
     assert not path.exists()
     assert not describe(tmp_path / "movie.zarr.partial" / "array").complete
     assert compress(movie, path, **OPTIONS, resume=True).verification.ok
+
+
+def test_a_disk_that_fills_up_says_how_much_is_needed(
+    tmp_path: Path, movie: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in the middle, and one before the second block, name what the array takes and what is free."""
+    path, real = tmp_path / "movie.zarr", os.fsync
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="estimated from 2 of 5 blocks") as caught:
+        compress(movie, path, **OPTIONS, progress=_after(16, lambda: monkeypatch.setattr(os, "fsync", full)))
+    assert caught.value.errno == errno.ENOSPC
+    monkeypatch.setattr(os, "fsync", real)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda where: usage._replace(free=1000))
+    with pytest.raises(OSError, match=r"estimated from 3 of 5 blocks.*0\.0 MB are free.*--resume"):
+        compress(movie, path, **OPTIONS, resume=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda where: usage)
+    assert compress(movie, path, **OPTIONS, resume=True).verification.ok
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="it takes at most about 0"):
+        compress(movie, tmp_path / "other.zarr", **OPTIONS)
+    assert not (tmp_path / "other.zarr").exists()
 
 
 def test_a_tiff_that_is_cut_short_meanwhile(tmp_path: Path, movie: NDArray[np.int16]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +24,12 @@ from anscombe_transform.calibration.references.agreement import (
 from anscombe_transform.codec.configuration import UnrepresentableError
 from anscombe_transform.compression.arrays import (
     check_zarr_format,
+    chunk_files,
     codec_of,
     create_array,
     fitted_codec,
+    local_root,
+    open_array,
     sync_metadata,
 )
 from anscombe_transform.compression.block import BlockWriter, stored_checksums
@@ -52,6 +58,7 @@ from anscombe_transform.compression.source import (
     state_of,
 )
 from anscombe_transform.compression.threads import count_workers, finished
+from anscombe_transform.durable import disk_full
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.recording import packing
 from anscombe_transform.movies.zarr_groups import ATTRIBUTE
@@ -64,6 +71,9 @@ if TYPE_CHECKING:
     from anscombe_transform.presets import Preset
 
 __all__ = ["compress"]
+
+_LEAST_ROOM = 0.8
+"""Share of the estimated size that has to be free: blocks of one movie differ little."""
 
 _log = logging.getLogger(__name__)
 
@@ -244,10 +254,15 @@ def compress(
             storage_options=storage_options,
             state=state_of(movie),
         )
-        with destination.held(takeover=overwrite or resume):
-            # Another process may have finished since.
-            destination.check(overwrite=overwrite, resume=resume, held=True)
-            array, notes = job.run(overwrite=overwrite, resume=resume)
+        try:
+            with destination.held(takeover=overwrite or resume):
+                # Another process may have finished since.
+                destination.check(overwrite=overwrite, resume=resume, held=True)
+                array, notes = job.run(overwrite=overwrite, resume=resume)
+        except Exception as error:
+            if disk_full(error):
+                raise job.without_room() from error
+            raise
         return _result(destination, array, notes, movie.nbytes, started)
 
 
@@ -450,6 +465,8 @@ class _Job:
                 if journal is not None:
                     journal.add(record)
                 records.append(record)
+                if journal is not None and len(records) == len(there) + 1:
+                    self._check_room(array, record)
                 done += stop - start
                 self._tell(done, total, stage)
         except UnrepresentableError:
@@ -481,6 +498,43 @@ class _Job:
         )
         error.add_note(note)
         _log.warning("%s was interrupted: %s", self.destination.name, note)
+
+    def _check_room(self, array: Any, first: Record) -> None:
+        """Stop at the first block if the others won't find room on the disk, were they like it."""
+        root = local_root(array)
+        if root is None:
+            return
+        needed = self._estimated_bytes(array, [first]) * (1 - first.stop / self.movie.shape[0])
+        if shutil.disk_usage(root).free < _LEAST_ROOM * needed:
+            raise OSError(errno.ENOSPC, "no room for the blocks to come")
+
+    def _estimated_bytes(self, array: Any, records: list[Record]) -> float:
+        """Bytes of the whole array, were all of its blocks like some of them."""
+        root = local_root(array)
+        assert root is not None
+        files = [f for r in records for f in chunk_files(array, root, self.layout, r.start, r.stop)]
+        frames = sum(record.stop - record.start for record in records)
+        return sum(file.stat().st_size for file in files) * self.movie.shape[0] / frames
+
+    def without_room(self) -> OSError:
+        """The error of a full disk that says how much is needed."""
+        text, kept, root = f"{self.destination.name} was not finished, as the disk is full", [], None
+        with suppress(Exception):  # there is nothing yet
+            begun = open_array(self.destination.place, self.storage_options)
+            kept, root = self.destination.journal().records(), local_root(begun)
+        if root is None or not kept:
+            most = self.movie.nbytes / 1e6
+            return OSError(errno.ENOSPC, f"{text}: it takes at most about {most:,.1f} MB. Make room for it")
+        total = self._estimated_bytes(begun, kept)
+        left = total * (1 - sum(record.stop - record.start for record in kept) / self.movie.shape[0])
+        free = shutil.disk_usage(root).free
+        return OSError(
+            errno.ENOSPC,
+            f"{text}: it takes about {total / 1e6:,.1f} MB, estimated from {len(kept)} of "
+            f"{len(self.layout.spans)} blocks, {left / 1e6:,.1f} MB more than is written, and "
+            f"{free / 1e6:,.1f} MB are free in {root.parent}. Make room, and go on with it (resume=True, "
+            "--resume)",
+        )
 
     def _tell(self, done: int, total: int, stage: str) -> None:
         if self.report is not None:
