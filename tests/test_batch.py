@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from movie_files import write_scanimage, write_tiff
 from numpy.typing import NDArray
 
 zarr = pytest.importorskip("zarr")
@@ -122,3 +123,90 @@ def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
         compress_all([tmp_path], tmp_path / "archive", layout="tiff")
     result = compress_all([tmp_path / "gone.tif"], tmp_path / "archive")
     assert "no such file" in result.items[0].message
+
+
+def write_run(folder: Path, movie: NDArray[Any], kind: str) -> None:
+    """One recording in three files, or in one for each frame."""
+    folder.mkdir(parents=True)
+    if kind == "scanimage":
+        for number in range(3):
+            write_scanimage(
+                folder / f"x_00001_{number + 1:05}.tif",
+                movie[number * 8 : number * 8 + 8],
+                before=number * 8,
+                SI__hChannels__channelSave="1",
+            )
+    else:
+        for number, frame in enumerate(movie[:24]):
+            write_tiff(folder / f"frame{number}.tif", frame)
+
+
+@pytest.fixture
+def run(seed: int) -> NDArray[Any]:
+    """A simulated movie of 24 frames."""
+    movie = simulate_movie((24, 32, 32), conversion_gain=90, zero_level=50, rng=seed)[0]
+    return np.minimum(movie, 30000).astype(np.int16)
+
+
+@pytest.mark.parametrize("kind", ["scanimage", "frames"])
+def test_a_folder_of_one_recording_is_one_array(kind: str, run: NDArray[Any], tmp_path: Path) -> None:
+    """Given itself, found below a folder, or lying among other recordings, it is one movie."""
+    write_run(tmp_path / "night" / "run", run, kind)
+    (tmp_path / "night" / "run" / "References").mkdir()
+    write_tiff(tmp_path / "night" / "run" / "References" / "field.tif", run[0])
+    result = compress_all([tmp_path / "night" / "run"], tmp_path / "one", sensitivity=KNOWN)
+    assert [Path(item.store).name for item in result.items] == ["run.zarr"]
+    assert verify(tmp_path / "one" / "run.zarr", tmp_path / "night" / "run").ok
+    np.save(tmp_path / "night" / "other.npy", run)
+    result = compress_all([tmp_path / "night"], tmp_path / "two", sensitivity=KNOWN)
+    assert [Path(item.store).name for item in result.items] == ["other.zarr", "run.zarr"]
+    assert result.ok
+    np.save(tmp_path / "night" / "run" / "dark.npy", run)
+    found = find_recordings(tmp_path / "night" / "run")
+    assert [path.name for path in found if "References" not in str(path)] == [
+        "dark.npy",
+        "x_00001_[0-9]*.tif" if kind == "scanimage" else "frame[0-9]*.tif",
+    ]
+    result = compress_all(found[-1:], tmp_path / "three", sensitivity=KNOWN)
+    assert result.ok, result
+
+
+def test_recordings_that_are_numbered_stay_apart(run: NDArray[Any], tmp_path: Path) -> None:
+    """Acquisitions whose frame numbers begin again are several; of plain stacks a note says so."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    for number in (1, 2):
+        write_scanimage(tmp_path / "a" / f"x_{number}.tif", run, SI__hChannels__channelSave="1")
+    result = compress_all([tmp_path / "a"], tmp_path / "one", sensitivity=KNOWN)
+    assert ([Path(item.store).name for item in result.items], result.notes) == (["x_1.zarr", "x_2.zarr"], ())
+    for number in (1, 2):
+        write_tiff(tmp_path / "b" / f"y_{number}.tif", run)
+    result = compress_all([tmp_path / "b"], tmp_path / "two", sensitivity=KNOWN)
+    assert len(result.items) == 2
+    assert "y_*.tif" in result.notes[0]
+    assert "if they are one movie" in str(result)
+
+
+def test_a_missing_file_of_one_recording_fails(run: NDArray[Any], tmp_path: Path) -> None:
+    """A recording in three files of which one is absent is not two recordings."""
+    write_run(tmp_path / "run", run, "scanimage")
+    (tmp_path / "run" / "x_00001_00002.tif").unlink()
+    result = compress_all([tmp_path / "run"], tmp_path / "one", sensitivity=KNOWN)
+    assert [item.outcome for item in result.items] == ["failed"]
+    assert "misses number 2" in result.items[0].message
+    assert compress_all([tmp_path / "run"], tmp_path / "two", sensitivity=KNOWN, partial=True).ok
+
+
+def test_the_command_line_takes_a_folder_for_the_recording_it_is(run: NDArray[Any], tmp_path: Path) -> None:
+    """``compress run OUT.zarr`` writes that array, ``compress run OUT`` one array in that folder."""
+    testing = pytest.importorskip("typer.testing")
+    from anscombe_transform.cli.commands import app
+
+    write_run(tmp_path / "run", run, "scanimage")
+    known = ["--gain", "90", "--zero-level", "50"]
+    for out, array in (("a.zarr", "a.zarr"), ("out", "out/run.zarr")):
+        done = testing.CliRunner().invoke(
+            app, ["compress", str(tmp_path / "run"), str(tmp_path / out), *known]
+        )
+        assert done.exit_code == 0, done.output
+        assert zarr.open_array(tmp_path / array, mode="r").shape == run.shape

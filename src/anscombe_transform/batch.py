@@ -17,6 +17,7 @@ from anscombe_transform.calibration import (
 from anscombe_transform.compression import compress, describe
 from anscombe_transform.compression.destination import check_name
 from anscombe_transform.layouts import write_ome_zarr
+from anscombe_transform.movies.acquisitions import ANY_NUMBER, TIFF_SUFFIXES, group_files, is_one_recording
 from anscombe_transform.movies.zarr_groups import is_zarr
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Outcome = Literal["compressed", "skipped", "refused", "failed"]
 Layout = Literal["array", "ome-zarr"]
 
 _SUFFIXES = (
-    *(".tif", ".tiff", ".btf", ".tf2", ".tf8"),
+    *TIFF_SUFFIXES,
     *(".h5", ".hdf5", ".hdf", ".he5", ".nwb"),
     *(".npy", ".npz"),
     *(".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz"),
@@ -95,6 +96,8 @@ class BatchResult:
     ----------
     items : tuple of BatchItem
         In the order in which they were taken.
+    notes : tuple of str
+        About files that may be one recording and were taken for several.
 
     Examples
     --------
@@ -104,6 +107,7 @@ class BatchResult:
     """
 
     items: tuple[BatchItem, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -130,6 +134,7 @@ class BatchResult:
             raw, stored = self.raw_bytes, self.stored_bytes
             lines[0] += f"; {raw / 1e6:,.0f} MB in {stored / 1e6:,.0f} MB, {raw / stored:.2f} times smaller"
         lines += [f"  {item}" for item in self.items if not item.ok]
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,12 +144,39 @@ class BatchResult:
             "raw_bytes": self.raw_bytes,
             "stored_bytes": self.stored_bytes,
             "items": [item.to_dict() for item in self.items],
+            "notes": list(self.notes),
         }
 
 
 def is_folder_of_recordings(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a folder that stands for the recordings in it: one that Zarr didn't write."""
+    """Whether a path is a folder of recordings: Zarr didn't write it, and it isn't one recording."""
+    return is_plain_folder(path) and not _is_one(Path(path))
+
+
+def is_plain_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder that Zarr didn't write."""
     return Path(path).is_dir() and not is_zarr(Path(path))
+
+
+def _is_one(folder: Path) -> bool:
+    """Whether a folder holds the files of one recording and no other one.
+
+    Prairie keeps images of the field beside a recording, in a folder of that name.
+    """
+    if not is_one_recording(folder):
+        return False
+    others = (
+        child
+        for child in folder.iterdir()
+        if not child.name.startswith(".") and not child.name.lower().endswith(TIFF_SUFFIXES)
+    )
+    for child in others:
+        if is_plain_folder(child):
+            if child.name != "References" and next(_recordings(child, []), None) is not None:
+                return False
+        elif child.is_dir() or child.name.lower().endswith(_SUFFIXES):
+            return False
+    return True
 
 
 def find_recordings(folder: str | os.PathLike[str]) -> list[Path]:
@@ -157,8 +189,10 @@ def find_recordings(folder: str | os.PathLike[str]) -> list[Path]:
     Returns
     -------
     list of Path
-        Files that `open_movie` knows by their suffix, and folders written by Zarr. Hidden ones are left out,
-        and what `compress` wrote, finished or not; links to folders are not followed.
+        Files that `open_movie` knows by their suffix, and folders written by Zarr. Files that are one
+        recording by their headers (ScanImage's frame numbers, OME-XML, single images) are one: as the folder
+        that they fill, or as a pattern. Hidden ones are left out, and what `compress` wrote, finished or not;
+        links to folders are not followed.
 
     Raises
     ------
@@ -179,7 +213,7 @@ def find_recordings(folder: str | os.PathLike[str]) -> list[Path]:
         raise FileNotFoundError(f"no such folder: {folder}")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; a folder of recordings was expected")
-    return list(_recordings(folder))
+    return list(_recordings(folder, []))
 
 
 def compress_all(
@@ -198,7 +232,8 @@ def compress_all(
     Parameters
     ----------
     sources : sequence of paths
-        Recordings, and folders whose recordings are taken (`find_recordings`).
+        Recordings, and folders whose recordings are taken (`find_recordings`). A folder that is one recording
+        becomes one array.
     folder : path
         Where the arrays go: ``a.tif`` becomes ``folder/a.zarr``, ``sub/a.tif`` of a source folder
         ``folder/sub/a.zarr``. Recordings that would have the same name keep their suffix: ``a.tif.zarr``.
@@ -247,7 +282,8 @@ def compress_all(
     check_name(os.fspath(folder))
     if Path(folder).is_file():
         raise NotADirectoryError(f"{folder} is a file, and arrays of several recordings go to a folder")
-    pairs = _pairs(sources, Path(folder), ".ome.zarr" if layout == "ome-zarr" else ".zarr")
+    notes: list[str] = []
+    pairs = _pairs(sources, Path(folder), ".ome.zarr" if layout == "ome-zarr" else ".zarr", notes)
     items = []
     for source, store in pairs:
         named = _named(progress, Path(source).name)
@@ -256,7 +292,7 @@ def compress_all(
         items.append(item)
         if done is not None:
             done(item)
-    return BatchResult(tuple(items))
+    return BatchResult(tuple(items), tuple(notes))
 
 
 def compress_recording(
@@ -338,13 +374,23 @@ def _is_finished(store: Path) -> bool:
     return store.exists() and describe(store).complete
 
 
-def _pairs(sources: Sequence[str | os.PathLike[str]], folder: Path, suffix: str) -> list[tuple[str, Path]]:
-    """Each recording with the array that it becomes."""
+def _without_pattern(name: Path) -> Path:
+    """A name for the files of one recording: ``x_[0-9]*.tif`` is ``x.tif``."""
+    before, pattern, after = name.name.partition(ANY_NUMBER)
+    return name.with_name((before.rstrip("_- .") or "movie") + after) if pattern else name
+
+
+def _pairs(
+    sources: Sequence[str | os.PathLike[str]], folder: Path, suffix: str, notes: list[str]
+) -> list[tuple[str, Path]]:
+    """Each recording with the array that it becomes; doubts about what is one recording go to the notes."""
     named: list[tuple[str, Path]] = []
     for source in sources:
         path = Path(source)
         if is_folder_of_recordings(path):
-            named += [(str(found), found.relative_to(path)) for found in find_recordings(path)]
+            named += [
+                (str(found), _without_pattern(found.relative_to(path))) for found in _recordings(path, notes)
+            ]
         else:
             named.append((os.fspath(source), _plain_name(os.fspath(source))))
     if not named:
@@ -381,16 +427,23 @@ def _stem(name: Path) -> Path:
     return name
 
 
-def _recordings(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
+def _recordings(folder: Path, notes: list[str]) -> Iterator[Path]:
+    tiffs = group_files(folder)
+    notes += tiffs.undecided
+    others = [child for child in folder.iterdir() if not child.name.lower().endswith(TIFF_SUFFIXES)]
+    for path in sorted([*tiffs.sources, *others]):
         if path.name.startswith(".") or ".partial" in path.suffixes:
             continue
         if path.is_dir():
             if is_zarr(path):
                 if not _is_ours(path):
                     yield path
-            elif not path.is_symlink():
-                yield from _recordings(path)
+            elif path.is_symlink():
+                continue
+            elif _is_one(path):
+                yield path
+            else:
+                yield from _recordings(path, notes)
         elif path.name.lower().endswith(_SUFFIXES):
             yield path
 

@@ -14,7 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 import anscombe_transform
-from anscombe_transform.batch import BatchItem, compress_all, compress_recording, is_folder_of_recordings
+from anscombe_transform.batch import (
+    BatchItem,
+    compress_all,
+    compress_recording,
+    is_folder_of_recordings,
+    is_plain_folder,
+)
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.cli.output import (
     ExitCode,
@@ -312,8 +318,8 @@ def compress(
         typer.Argument(
             metavar="FILE... OUT",
             help=f"Movies (time, y, x), and where they go. {_SOURCES}. A folder stands for the recordings in "
-            "it. OUT is the array to write, OUT.zarr; for several movies it is the folder to write to, as is "
-            "any folder that exists.",
+            "it, or for the one recording that its files are. OUT is the array to write, OUT.zarr; for "
+            "several movies it is the folder to write to, as is any folder that exists.",
             show_default=False,
         ),
     ],
@@ -393,7 +399,12 @@ def compress(
     Example: anscombe compress movie.tif movie.zarr --calibration camera.json
     """
     *files, out = paths
-    several = len(files) > 1 or out.endswith("/") or any(map(is_folder_of_recordings, paths))
+    several = len(files) > 1 or out.endswith("/") or is_plain_folder(out)
+    # A folder of one recording becomes the array OUT.zarr, or goes to the folder OUT by its own name.
+    several = several or any(
+        is_folder_of_recordings(file) or (is_plain_folder(file) and not out.lower().endswith(".zarr"))
+        for file in files
+    )
     with one_line_errors(), bar() as progress, _cluster(scheduler):
         if not files:
             raise ValueError(f"a movie and where it goes are needed: anscombe compress {out} OUT.zarr")
