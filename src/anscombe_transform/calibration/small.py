@@ -38,6 +38,7 @@ from anscombe_transform.calibration.line import (
     Samples,
     equal_groups,
     fit_line,
+    has_offsets,
     instrumental_line,
     jackknife_error,
     jackknife_groups,
@@ -69,6 +70,8 @@ _PRECISE = 0.015
 _OFFSET = 1.0
 # One-sided quantile of a normal law at which a stronger filter replaces a weaker one (Hausman's test).
 _STRONGER, _STRONGER_STILL = 2.33, 0.7
+# Parts of the structure that a stronger filter finds, and of what the chosen one took, in the interval.
+_LEFT_OF_FOUND, _LEFT_OF_TAKEN = 0.5, 0.15
 # Share of the samples of a group of brightness that may be clipped, as in large fields.
 _MOST_CUT = {"high": 0.001, "low": 0.005}
 # Relative error of the gain above which it is a caution, and a refusal.
@@ -79,8 +82,12 @@ _LEAST_CONTRAST, _SURE_CONTRAST = 0.08, 4.0
 _LEAST_WIDTH = 16
 # Noise at lag 1 over that at lag 2, below which frames were smoothed: a caution, a refusal.
 _SMOOTHED, _SMOOTH = 0.95, 0.85
-# Correlation of neighbouring pixels' noise from which on it is told.
-_SHARED = 0.05
+# Correlation of neighbouring pixels' noise from which on it is a caution, and along both axes a refusal; the
+# frames that it is measured over.
+_SHARED, _SHARED_MUCH, _MOMENT = 0.05, 0.15, 24
+# Pixels whose correlations are looked at, second differences that count for one independent sample, and the
+# least dimension below which pixels follow from a few components: a caution, a refusal.
+_MOST_DIMENSIONS, _CORRELATION_OF_SECOND, _DEPENDENT, _FOLLOWING = 48, 1.944, 0.5, 0.15
 
 
 def is_small(shape: tuple[int, ...]) -> bool:
@@ -188,7 +195,8 @@ class _Table:
     `mean` is the plain mean of every block and pixel, `run` the run that each block belongs to, `parts` the
     sums of every filter by the axes along which it differs in space, `far` the variance from second
     differences of stride 2, `low` and `high` the share of clipped samples, `shared` the correlation of
-    neighbours along y and x, less that of pixels farther apart, in each run.
+    neighbours along y and x, less that of pixels farther apart, in each run, `products` sums
+    of products of residuals of pairs of pixels.
     """
 
     mean: Floats
@@ -198,6 +206,7 @@ class _Table:
     low: Floats
     high: Floats
     shared: dict[int, Floats]
+    products: Floats
     order: int
     frames: int
     duplicates: int
@@ -291,6 +300,7 @@ def _sums_of_run(samples: NDArray[Any], block: int, mask: Bools | None, cut: Cut
         far=far,
         low=low.mean(axis=1),
         high=high.mean(axis=1),
+        products=_products(r),
         shared={axis: np.array([_shared_along(r, axis)]) for axis in (1, 2) if values.shape[axis] >= 5},
         order=order,
         frames=blocks * block,
@@ -334,16 +344,41 @@ def _nan_mean(values: Floats) -> Floats:
 def _shared_along(r: Floats, axis: int) -> float:
     """Correlation of residuals of neighbours along an axis, less that of pixels three apart.
 
-    Median over pairs of pixels, since few move.
+    Median over pairs of pixels and moments, since few move at a time.
     """
-    r = np.moveaxis(r, axis, 1)
-    square = np.nansum(r * r, axis=0)
+    r = np.nan_to_num(np.moveaxis(r, axis, 1))
+    moments = max(1, len(r) // _MOMENT)
+    r = r[: len(r) // moments * moments].reshape(moments, -1, *r.shape[1:])
+    square = (r * r).sum(axis=1)
     medians = []
     for lag in (1, 3):
-        scale = np.sqrt(square[lag:] * square[:-lag])
-        products = np.nansum(r[:, lag:] * r[:, :-lag], axis=0)[scale > 0] / scale[scale > 0]
+        scale = np.sqrt(square[:, lag:] * square[:, :-lag])
+        products = (r[:, :, lag:] * r[:, :, :-lag]).sum(axis=1)[scale > 0] / scale[scale > 0]
         medians.append(float(np.median(products)) if products.size else math.nan)
     return medians[0] - medians[1]
+
+
+def _products(r: Floats) -> Floats:
+    """Sums of products of the residuals of some pixels, shape (pixels, pixels)."""
+    flat = np.nan_to_num(r.reshape(len(r), -1))
+    flat = flat[:, :: -(-flat.shape[1] // _MOST_DIMENSIONS)]
+    return np.asarray(flat.T @ flat, np.float64)
+
+
+def _least_dimension(products: Floats, frames: int) -> float:
+    """Least variance in a direction of pixel space over the least of white noise; NaN where not known.
+
+    The eigenvalues of the correlation matrix of P pixels over n moments of white noise are at least
+    (1 − √(P/n))² (Marchenko and Pastur 1967). Of fewer components than pixels, some are 0.
+    """
+    seen = np.diag(products) > 0
+    pixels, moments = int(np.count_nonzero(seen)), frames / _CORRELATION_OF_SECOND
+    if pixels < 4 or moments < 4 * pixels:
+        return math.nan
+    products = products[np.ix_(seen, seen)]
+    scale = np.sqrt(np.diag(products))
+    least = float(np.linalg.eigvalsh(products / scale / scale[:, None])[0])
+    return least / (1 - math.sqrt(pixels / moments)) ** 2
 
 
 def _merged(runs: list[_Table]) -> _Table:
@@ -364,6 +399,7 @@ def _merged(runs: list[_Table]) -> _Table:
         far=joined([r.far for r in runs]),
         low=joined([r.low for r in runs]),
         high=joined([r.high for r in runs]),
+        products=np.sum([r.products for r in runs], axis=0),
         shared={axis: joined([r.shared[axis] for r in runs]) for axis in first.shared},
         frames=sum(r.frames for r in runs),
         duplicates=sum(r.duplicates for r in runs),
@@ -621,6 +657,7 @@ def _fit(table: _Table, axes: Axes, kind: Kind, usable: Bools) -> _Fit | None:
         place=np.unique(pixel * eras + block * eras // blocks, return_inverse=True)[1],
         segment=np.unique(segment, return_inverse=True)[1],
         correlation=_correlation(table.order, float(n.max())) * 1.944 ** len(axes),
+        grid=(height, width) if by_pixel else (1, 1),
     )
     everything = np.ones(len(samples.x), bool)
     if kind == "within":
@@ -629,6 +666,9 @@ def _fit(table: _Table, axes: Axes, kind: Kind, usable: Bools) -> _Fit | None:
     try:
         with np.errstate(all="ignore"):
             line = fit_line(samples, everything)
+            if kind == "space" and by_pixel and has_offsets(samples, line):
+                samples = replace(samples, shifted=True)
+                line = fit_line(samples, everything)
     except NoLine:
         return None
     if not _has_contrast(samples, line):
@@ -722,7 +762,22 @@ def _weakest_without_structure(fits: list[_Fit]) -> _Fit:
         if difference > quantile * error:
             # Something moves: less is asked of the next filter.
             chosen, quantile = stronger, _STRONGER_STILL
-    return chosen
+    return replace(chosen, systematic=math.hypot(chosen.systematic, _structure_left(chosen, fits)))
+
+
+def _structure_left(chosen: _Fit, fits: list[_Fit]) -> float:
+    """Part of the gain that structure may still make: what stronger filters take, and of what was taken."""
+    gain = chosen.line.gain
+    left = max(
+        (
+            gain - fit.line.gain
+            for fit in fits
+            if len(fit.axes) > len(chosen.axes) and gain - fit.line.gain > fit.gain_error
+        ),
+        default=0.0,
+    )
+    taken = max(fit.line.gain - gain for fit in fits if len(fit.axes) <= len(chosen.axes))
+    return math.hypot(_LEFT_OF_FOUND * left, _LEFT_OF_TAKEN * taken) / abs(gain)
 
 
 # The verdict
@@ -749,7 +804,7 @@ def _judge(table: _Table, fit: _Fit, zero: ZeroLevel, live: Bools) -> Iterator[R
             "imprecise_gain",
             f"the gain is known to ± {100 * T_QUANTILE * error:.0f} % only; more frames, or more contrast, "
             "would help.",
-            "refusal" if error > _IMPRECISE else "caution",
+            "refusal" if fit.relative_error > _IMPRECISE or error > 2 * _IMPRECISE else "caution",
         )
     departure, significance = curvature(samples, line)
     if departure > 0.06 and abs(significance) > 5:
@@ -844,11 +899,28 @@ def _lag_ratio(table: _Table, live: Bools) -> tuple[float, float]:
 
 def _judge_neighbours(table: _Table) -> Iterator[Reason]:
     """Yield that neighbouring pixels share noise, or oppose it."""
+    least = _least_dimension(table.products, table.frames)
+    if least < _DEPENDENT:
+        yield Reason(
+            "dependent_frames",
+            "the noise of some pixels follows from that of others: the movie was rebuilt from a few "
+            "components (PCA, SVD), denoised or interpolated. Use the raw recording.",
+            "refusal" if least < _FOLLOWING else "caution",
+        )
+    found = {}
     for axis, shared in table.shared.items():
         values = shared[np.isfinite(shared)]
-        if len(values) < 4:
-            continue
-        mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+        if len(values) >= 4:
+            found[axis] = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    if len(found) == 2 and all(mean > max(_SHARED_MUCH, 5 * error) for mean, error in found.values()):
+        yield Reason(
+            "correlated_in_space",
+            "neighbouring pixels share noise in both directions: the frames were smoothed, resampled or "
+            "denoised. The slope is not the gain of the detector. Use the raw recording.",
+            "refusal",
+        )
+        return
+    for axis, (mean, error) in found.items():
         if abs(mean) > max(_SHARED, 5 * error):
             name = " yx"[axis]
             what = "share noise, as slow electronics, smoothing or interpolation make it"
