@@ -108,12 +108,12 @@ class Source {
 }
 
 const NOTHING = { gain: 0, weights: Array(8).fill(0), level: 0, bias: 0, changeGain: 0, change: [0, 0, 0] };
-Object.assign(NOTHING, { rowGain: 0, rowLevel: 0, rowNear: 0, rowFar: 0, odd: 0 });
+Object.assign(NOTHING, { rowGain: 0, rowLevel: 0, rowNear: 0, rowFar: 0, odd: 0, leftGain: 0, leftLevel: 0 });
 
 /** A frame's parameters; what it does not say is as in the frame before. */
 function readPrediction(reader, before) {
   const has = reader.number(1), p = { ...before };
-  require(has < 32, "a frame's parameters");
+  require(has < 64, "a frame's parameters");
   const gain = () => reader.number(1) << 7, weight = () => reader.signed(1) << 8;
   if (has & 1) p.gain = gain();
   if (has & 2) {
@@ -127,6 +127,7 @@ function readPrediction(reader, before) {
   }
   if (has & 8) [p.rowGain, p.rowLevel, p.rowNear, p.rowFar] = [gain(), reader.signed(2), weight(), weight()];
   if (has & 16) p.odd = weight();
+  if (has & 32) [p.leftGain, p.leftLevel] = [gain(), reader.signed(2)];
   return p;
 }
 
@@ -214,7 +215,7 @@ function decodeFrame(group, head, p, image, height, width) {
   const { fraction } = head, size = height * width, first = !image.level;
   const zeros = () => new Int16Array(size);
   const { past, base } = first ? { past: zeros(), base: zeros() } : fromPast(image, p, height, width);
-  const byRows = first || p.rowGain !== 0 || p.odd !== 0;
+  const byRows = first || p.rowGain !== 0 || p.odd !== 0 || p.leftGain !== 0;
   const codes = new Uint16Array(size), predicted = new Int16Array(size), error = new Int16Array(width), row = new Int16Array(width);
   const code = (x, item, i) => {
     codes[i] = codeOf(group, fraction, item, predicted[i]);
@@ -225,6 +226,14 @@ function decodeFrame(group, head, p, image, height, width) {
       for (let x = 0; x < width; x++) {
         predicted[x] = row[x] = x ? row[x - 1] + times(error[x - 1], 1 << 14) : head.start << fraction;
         code(x, 0, x);
+      }
+    } else if (p.leftGain) {
+      for (let x = 0, left = 0; x < width; x++) {
+        row[x] += left;
+        predicted[start + x] = Math.max(0, wrap(base[start + x] + row[x]));
+        code(x, x, start + x);
+        left = wrap(left + times(error[x], p.leftGain));
+        left = wrap(left + times(left, p.leftLevel));
       }
     } else {
       const step = byRows && p.odd ? 2 : 1;

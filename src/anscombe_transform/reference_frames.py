@@ -80,13 +80,14 @@ class Symbols:
         starts = np.cumsum(frequencies) - frequencies
         self.rest = np.arange(len(self.symbol)) - np.repeat(starts, frequencies)
 
-    def decode(self, contexts):
-        """The symbols of one row."""
+    def decode(self, contexts, item=0):
+        """The symbols of one row, or of one of its items."""
         found = np.empty(len(contexts), np.int64)
         mask = (1 << self.bits) - 1
         for x in range(0, len(contexts), len(self.states)):
             part = contexts[x : x + len(self.states)]
-            state = self.states[: len(part)]
+            lanes = slice(item % len(self.states), item % len(self.states) + len(part))
+            state = self.states[lanes]
             place = (part << self.bits) + (state & mask)
             found[x : x + len(part)] = self.symbol[place]
             state = self.frequency[place] * (state >> self.bits) + self.rest[place]
@@ -94,7 +95,7 @@ class Symbols:
             require(self.at + len(low) <= len(self.words))
             state[low] = (state[low] << self.shift) | self.words[self.at : self.at + len(low)]
             self.at += len(low)
-            self.states[: len(part)] = state
+            self.states[lanes] = state
         return found
 
     def end(self):
@@ -124,12 +125,12 @@ class Prediction:
 
     def __init__(self):
         self.gain = self.level = self.bias = self.change_gain = self.odd = 0
-        self.row_gain = self.row_level = self.row_near = self.row_far = 0
+        self.row_gain = self.row_level = self.row_near = self.row_far = self.left_gain = self.left_level = 0
         self.weights, self.change = [0] * 8, [0] * 3
 
     def read(self, data):
         has = data.number(1)
-        require(has < 32)
+        require(has < 64)
         if has & 1:
             self.gain = data.number(1) << 7
         if has & 2:
@@ -143,6 +144,8 @@ class Prediction:
             self.row_near, self.row_far = data.number(1, True) << 8, data.number(1, True) << 8
         if has & 16:
             self.odd = data.number(1, True) << 8
+        if has & 32:
+            self.left_gain, self.left_level = data.number(1) << 7, data.number(2, True)
         return self
 
     def past(self, level):
@@ -209,12 +212,12 @@ class Group:
         # 0, 1, 2, 3, ... are 0, -1, 1, -2, ...
         self.escapes, self.escaped = np.where(values & 1, -(values >> 1) - 1, values >> 1), 0
 
-    def codes(self, predicted, fraction):
-        """The codes of one row."""
+    def codes(self, predicted, fraction, item=0):
+        """The codes of one row, or of one of its items."""
         whole = predicted >> fraction
         bands = np.searchsorted(self.starts, whole, side="right")
         place = (predicted >> (fraction - self.phases)) & ((1 << self.phases) - 1)
-        symbols = self.source.decode((bands << self.phases) + place)
+        symbols = self.source.decode((bands << self.phases) + place, item)
         codes = whole + symbols - 7
         escaped = np.flatnonzero(symbols == 15)
         require(self.escaped + len(escaped) <= len(self.escapes))
@@ -249,7 +252,7 @@ def decode_frame(group, head, p, images, codes):
         past = base = p.past(images["level"])
         if p.change_gain:
             base = wrap(past + p.changed(images["change"]))
-    if not first and not p.row_gain and not p.odd:
+    if not first and not p.row_gain and not p.odd and not p.left_gain:
         predicted = np.maximum(base, 0)
         for y in range(height):
             codes[y] = group.codes(predicted[y], fraction)
@@ -265,6 +268,15 @@ def decode_frame(group, head, p, images, codes):
                     codes[0, x : x + 1] = group.codes(row[x : x + 1], fraction)
                     level = wrap(level + times(wrap((int(codes[0, x]) << fraction) - level), 1 << 14))
                 predicted[0] = row
+            elif p.left_gain:
+                left = 0
+                for x in range(width):
+                    row[x] = wrap(row[x] + left)
+                    predicted[y, x] = max(wrap(int(base[y, x] + row[x])), 0)
+                    codes[y, x : x + 1] = group.codes(predicted[y, x : x + 1], fraction, x)
+                    error = wrap((int(codes[y, x]) << fraction) - int(predicted[y, x]))
+                    left = wrap(left + times(error, p.left_gain))
+                    left = wrap(left + times(left, p.left_level))
             else:
                 predicted[y] = np.maximum(wrap(base[y] + row), 0)
                 if p.odd:
@@ -339,7 +351,7 @@ class _Recorder:
     def __init__(self, codes):
         self.left, self.rows, self.escapes = codes.reshape(-1), [], []
 
-    def codes(self, predicted, fraction):
+    def codes(self, predicted, fraction, item=0):
         found, self.left = self.left[: len(predicted)], self.left[len(predicted) :]
         distance = found - (predicted >> fraction)
         escaped = abs(distance) > 7

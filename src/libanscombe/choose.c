@@ -17,12 +17,14 @@ enum {
     FIELDS = 13,           /* regressors of a fit: eight neighbours, level, constant, three of change */
     FIT_PIXELS = 4096,     /* sampled for one fit, or half as many with little effort */
     FIT_WIDTH = 512,       /* values that are summed in 32 bits */
+    FIELD_DROP = 5,        /* bits of a level that a fit does without: ten are left */
+    COUNTED = 8,           /* of so many rows the symbols of one are counted */
     FOLD_PIXELS = 256,     /* frames of fewer pixels are the rows of one frame */
     MANY_PIXELS = 1 << 17, /* chunks from here on use many states */
     TRIED_ROWS = 64,       /* of a first frame, for its parameters */
 };
 /* The noise that 15 symbols hold well, in standard deviations of codes. */
-static const double MOST_NOISE = 3.0;
+static const double MOST_NOISE = 3.8;
 /* Bits of a set of weights in the chunk. */
 static const double WEIGHT_BITS = 8 * 12 + 16;
 
@@ -150,26 +152,27 @@ void choose_header(const anscombe_frames_shape *s, const void *codes, int effort
 
 /* --- contexts and frequencies --- */
 
-/* Bands that hold as many codes each. */
+/* Bands that hold as many codes each; bands of one code where the signal is coarser than the codes. */
 void choose_contexts(const anscombe_frames_shape *s, const void *codes, int effort, const header *h, model *m) {
-    uint64_t pixels = s->frames * s->height * s->width;
-    uint64_t tables = pixels >> (effort > 0 ? 12 : 14);
-    m->phase_bits = tables >= 4 ? 2 : tables >= 2 ? 1 : 0;
-    uint64_t most = effort > 0 ? MOST_TABLES >> m->phase_bits : 1;
-    uint64_t wanted = tables >> m->phase_bits;
-    wanted = wanted < 1 ? 1 : wanted < most ? wanted : most;
-    m->bands = 1;
-    if (wanted == 1) {
-        return;
-    }
     enum { BINS = 1 << 13 };
     uint32_t counts[BINS] = {0};
-    uint64_t step = pixels / (1 << 16) + 1, total = 0;
+    uint64_t pixels = s->frames * s->height * s->width, step = pixels / (1 << 16) + 1, total = 0;
     for (uint64_t at = step / 2; at < pixels; at += step | 1) {
         counts[(code_at(s, codes, at) - h->lowest) >> h->low_bits & (BINS - 1)]++;
         total++;
     }
-    uint64_t below = 0;
+    /* Codes that do not occur between two that do. */
+    uint64_t gaps = 0;
+    for (uint32_t code = 1; code + 1 < BINS; code++) {
+        gaps += counts[code] == 0 ? counts[code - 1] + counts[code + 1] : 0;
+    }
+    bool gapped = effort == 0 && gaps > total / 8;
+    uint64_t tables = pixels >> (effort > 0 || gapped ? 12 : 14);
+    m->phase_bits = tables >= 4 ? 2 : tables >= 2 ? 1 : 0;
+    uint64_t most = effort > 0 || gapped ? MOST_TABLES >> m->phase_bits : 1;
+    uint64_t wanted = tables >> m->phase_bits, below = 0;
+    wanted = wanted < 1 ? 1 : wanted < most ? wanted : most;
+    m->bands = 1;
     for (uint32_t code = 0; code < 255 && (uint64_t)m->bands < wanted; code++) {
         below += counts[code];
         if (below * wanted >= total * (uint64_t)m->bands && below < total) {
@@ -288,7 +291,7 @@ ANSCOMBE_LEVELS static void cut_row(size_t width, int fraction, const int16_t *r
 
 static size_t sample_stride(size_t height) { return (height + MOST_SAMPLES - 1) / MOST_SAMPLES; }
 
-size_t sampled_rows(size_t height) { return (height + sample_stride(height) - 1) / sample_stride(height); }
+size_t counted_rows(size_t height) { return (height + COUNTED - 1) / COUNTED; }
 
 static void count_symbols(coder *c, size_t first, size_t count) {
     for (size_t i = first; i < first + count; i++) {
@@ -301,11 +304,12 @@ void observe_strip(coder *c, const states *s, const prediction *p, const lines *
     int16_t *now = l->sampled, *other = now + width;
     for (size_t i = 0; i < count; i++) {
         size_t row = y + i;
+        if (row % COUNTED == 0) {
+            count_symbols(c, c->count - (count - i) * width, width);
+        }
         if (row % stride) {
             continue;
         }
-        size_t place = c->count - (count - i) * width;
-        count_symbols(c, place, width);
         int16_t *before = c->channel->before ? c->channel->before + row / stride * width : NULL;
         cut_row(width, c->head->fraction, l->error + i * width, now);
         c->sums.error += (double)sum_products(width, now, now);
@@ -353,7 +357,7 @@ void learn_from_frame(channel *c, const coder *k, bool first) {
     fprintf(stderr,"%d e %.3f again %.3f gain %.3f row %.3f odd %.3f\n",c->frames,s->error/s->errors/256,s->before>0?s->again/s->before:0,c->gain,c->row,c->odd);
 #endif
     if (first) {
-        c->row = k->effort > 0 ? 0.4 : 0;
+        c->row = 0;
         c->odd = 0;
         c->gain = 0.5;
         return;
@@ -379,9 +383,12 @@ void learn_from_frame(channel *c, const coder *k, bool first) {
 
 /* --- first frames --- */
 
-/* Gains and weights of rows, from dim to bright. */
-static const struct { double gain, near, far, odd; } FIRST[] = {
-    {0.2, 0.2, 0.1, 0.1}, {0.35, 0.2, 0.05, 0.25}, {0.5, 0.2, 0.05, 0.35}, {0.7, 0.15, 0, 0.42}, {0.9, 0.05, 0, 0.45},
+/* Gains and weights of rows, from dim to bright; by columns of odd number, or from the left. */
+static const struct { double gain, near, far, odd, left, kept; } FIRST[] = {
+    {0.2, 0.2, 0.1, 0.1, 0, 0},       {0.35, 0.2, 0.05, 0.25, 0, 0},   {0.5, 0.2, 0.05, 0.35, 0, 0},
+    {0.7, 0.15, 0, 0.42, 0, 0},       {0.9, 0.05, 0, 0.45, 0, 0},      {0.2, 0.2, 0.08, 0, 0.15, 0.5},
+    {0.5, 0.2, 0.08, 0, 0.45, 0.7},   {0.7, 0.2, 0.08, 0, 0.45, 0.7},  {0.9, 0.2, 0.06, 0, 0.8, 0.7},
+    {0.6, 0.2, 0.08, 0, 0.3, 0.999},  {0.45, 0.05, 0, 0, 0.15, 0.999}, {0.9, 0.2, 0.08, 0, 0.8, 0.999},
 };
 enum { FIRST_SETS = sizeof FIRST / sizeof *FIRST };
 
@@ -397,21 +404,28 @@ static double try_first(const prediction *p, const header *h, const frame_codes 
             }
         }
         memset(l->predicted, 0, width * sizeof *l->predicted);
-        add_row(width, row, l->predicted);
-        find_errors(width, h->fraction, l->code, l->predicted, l->error);
-        for (size_t i = 0; i < (width + 1) / 2; i++) {
-            l->half_error[i] = l->error[2 * i];
-        }
-        l->half_error[(width + 1) / 2] = 0;
-        add_odd(width / 2, p->odd, l->half_error, l->predicted, row, l->half);
-        for (size_t i = 0; i < width / 2; i++) {
-            l->error[2 * i + 1] = (int16_t)((l->code[2 * i + 1] << h->fraction) - l->half[i]);
-        }
-        if (y > 0) {
+        if (p->left_gain) {
+            int16_t left = 0;
             for (size_t x = 0; x < width; x++) {
-                double e = clip((double)l->error[x] / (1 << h->fraction), -32, 32);
-                *(x % 2 ? &odd : &even) += e * e;
+                row[x] = (int16_t)(row[x] + left);
+                l->error[x] = (int16_t)((l->code[x] << h->fraction) - (row[x] < 0 ? 0 : row[x]));
+                left = next_left(p, left, l->error[x]);
             }
+        } else {
+            add_row(width, row, l->predicted);
+            find_errors(width, h->fraction, l->code, l->predicted, l->error);
+            for (size_t i = 0; i < (width + 1) / 2; i++) {
+                l->half_error[i] = l->error[2 * i];
+            }
+            l->half_error[(width + 1) / 2] = 0;
+            add_odd(width / 2, p->odd, l->half_error, l->predicted, row, l->half);
+            for (size_t i = 0; i < width / 2; i++) {
+                l->error[2 * i + 1] = (int16_t)((l->code[2 * i + 1] << h->fraction) - l->half[i]);
+            }
+        }
+        for (size_t x = 0; y > 0 && x < width; x++) {
+            double e = clip((double)l->error[x] / (1 << h->fraction), -48, 48);
+            *(x % 2 ? &odd : &even) += e * e;
         }
         update_row(width, p, l, l->error);
     }
@@ -426,7 +440,13 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
     for (int i = 0; i < FIRST_SETS; i++) {
         prediction p = {.row_gain = gain_of(FIRST[i].gain), .row_near = coarse_weight(FIRST[i].near),
                         .row_far = coarse_weight(FIRST[i].far), .odd = coarse_weight(FIRST[i].odd)};
-        double error = try_first(&p, h, f, height, width, l);
+        if (FIRST[i].left > 0) {
+            p.left_gain = gain_of(FIRST[i].left);
+            p.left_level = weight_of(FIRST[i].kept - 1);
+        }
+        /* Single images from the left are slow to read: with little effort they have to gain a tenth of a bit. */
+        double handicap = h->coding.wide || next->codes || !p.left_gain ? 1 : 1.15;
+        double error = handicap * try_first(&p, h, f, height, width, l);
         if (i == 0 || error < least) {
             least = error;
             best = p;
@@ -456,13 +476,9 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
 /* Normal equations of a fit. */
 typedef struct { double products[FIELDS][FIELDS], target[FIELDS], square, pixels; } fit;
 
-ANSCOMBE_LEVELS static void fill_fields(size_t width, int drop, const int16_t *up, const int16_t *mid,
+ANSCOMBE_LEVELS static void fill_fields(size_t width, int16_t one, const int16_t *up, const int16_t *mid,
                                         const int16_t *down, int16_t (*restrict field)[FIT_WIDTH]) {
-#define DIFFERENCE(i, value)                                                                                           \
-    do {                                                                                                               \
-        int16_t d = (int16_t)((int16_t)((value) - mid[x]) >> drop);                                                    \
-        field[i][x] = (int16_t)(d < -1024 ? -1024 : d > 1024 ? 1024 : d);                                              \
-    } while (0)
+#define DIFFERENCE(i, value) field[i][x] = (int16_t)((int16_t)((value) - mid[x]) >> FIELD_DROP)
     for (size_t x = 0; x < width; x++) {
         DIFFERENCE(0, up[x - 1]);
         DIFFERENCE(1, up[x]);
@@ -472,20 +488,20 @@ ANSCOMBE_LEVELS static void fill_fields(size_t width, int drop, const int16_t *u
         DIFFERENCE(5, down[x - 1]);
         DIFFERENCE(6, down[x]);
         DIFFERENCE(7, down[x + 1]);
-        field[8][x] = (int16_t)(mid[x] >> drop >> 4);
-        field[9][x] = 16;
+        field[8][x] = (int16_t)(mid[x] >> FIELD_DROP);
+        field[9][x] = one;
     }
 #undef DIFFERENCE
 }
 
-ANSCOMBE_LEVELS static void fill_change(size_t width, int drop, const int16_t *up, const int16_t *mid,
+ANSCOMBE_LEVELS static void fill_change(size_t width, const int16_t *up, const int16_t *mid,
                                         const int16_t *down, int16_t (*restrict field)[FIT_WIDTH]) {
     for (size_t x = 0; x < width; x++) {
         int16_t sides = (int16_t)(mid[x - 1] + mid[x + 1] + up[x] + down[x]);
         int16_t corners = (int16_t)(up[x - 1] + up[x + 1] + down[x - 1] + down[x + 1]);
-        field[10][x] = (int16_t)(mid[x] >> drop);
-        field[11][x] = (int16_t)(sides >> drop);
-        field[12][x] = (int16_t)(corners >> drop);
+        field[10][x] = (int16_t)(mid[x] >> FIELD_DROP);
+        field[11][x] = (int16_t)(sides >> FIELD_DROP);
+        field[12][x] = (int16_t)(corners >> FIELD_DROP);
     }
     for (int i = 10; i < FIELDS; i++) {
         for (size_t x = 0; x < width; x++) {
@@ -498,16 +514,17 @@ ANSCOMBE_LEVELS static void fill_change(size_t width, int drop, const int16_t *u
 static void add_row_to_fit(fit *e, const states *s, const frame_codes *f, const header *h, size_t y, bool change,
                            lines *l) {
     size_t stride = s->width + 2 * EDGE;
-    int drop = h->fraction > 4 ? h->fraction - 4 : 0, fields = change ? FIELDS : 10;
+    int fields = change ? FIELDS : 10;
+    int16_t one = (int16_t)(1 << (h->fraction < 4 ? h->fraction : 4));
     int16_t *mid = s->level + y * stride + EDGE, *moved = s->change + y * stride + EDGE;
     size_t above = y == 0 ? 0 : stride, below = y + 1 == s->height ? 0 : stride;
     take_codes(f, h, y * s->width, s->width, l->code);
     for (size_t x = 0; x < s->width; x += FIT_WIDTH) {
         int16_t field[FIELDS][FIT_WIDTH], target[FIT_WIDTH], error[FIT_WIDTH];
         size_t part = s->width - x < FIT_WIDTH ? s->width - x : FIT_WIDTH;
-        fill_fields(part, drop, mid + x - above, mid + x, mid + x + below, field);
+        fill_fields(part, one, mid + x - above, mid + x, mid + x + below, field);
         if (change) {
-            fill_change(part, drop, moved + x - above, moved + x, moved + x + below, field);
+            fill_change(part, moved + x - above, moved + x, moved + x + below, field);
         }
         find_errors(part, h->fraction, l->code + x, mid + x, error);
         cut_row(part, h->fraction, error, target);
@@ -526,7 +543,7 @@ static void add_row_to_fit(fit *e, const states *s, const frame_codes *f, const 
 static bool solve_fit(const fit *e, int fields, double *weights) {
     double root[FIELDS][FIELDS], right[FIELDS];
     for (int i = 0; i < fields; i++) {
-        double pull = 16.0 * 16 * 60 + 1e-4 * e->products[i][i];
+        double pull = 16.0 * 60 + 1e-4 * e->products[i][i];
         right[i] = e->target[i] + pull * weights[i];
         for (int j = 0; j <= i; j++) {
             double sum = e->products[i][j] + (i == j ? pull : 0);
@@ -565,26 +582,30 @@ static double squares_left(const fit *e, int fields, const double *weights) {
     return sum > 1 ? sum : 1;
 }
 
-/* Weights as regressors have them: a level and a constant in their units of 1 and 1/16 code. */
+/* Weights as the fit has them, whose fields and target have other units; the constant is in codes. */
+static double unit_of(int fraction) { return ldexp(1, FIELD_DROP - fraction + (fraction < 4 ? fraction : 4)); }
+
 static void weights_from(const prediction *p, int fraction, double *w) {
+    double unit = unit_of(fraction) / 32768;
     for (int i = 0; i < 8; i++) {
-        w[i] = p->weight[i] / 32768.0;
+        w[i] = p->weight[i] * unit;
     }
-    w[8] = p->level / 32768.0 * 16;
+    w[8] = p->level * unit;
     w[9] = ldexp(p->bias, -fraction);
     for (int i = 0; i < 3; i++) {
-        w[10 + i] = p->change[i] / 32768.0;
+        w[10 + i] = p->change[i] * unit;
     }
 }
 
 static void weights_to(prediction *p, int fraction, const double *w) {
+    double unit = unit_of(fraction);
     for (int i = 0; i < 8; i++) {
-        p->weight[i] = coarse_weight(w[i]);
+        p->weight[i] = coarse_weight(w[i] / unit);
     }
-    p->level = weight_of(w[8] / 16);
+    p->level = weight_of(w[8] / unit);
     p->bias = (int16_t)lrint(clip(ldexp(w[9], fraction), -16384, 16384));
     for (int i = 0; i < 3; i++) {
-        p->change[i] = weight_of(w[10 + i]);
+        p->change[i] = weight_of(w[10 + i] / unit);
     }
 }
 
@@ -600,6 +621,7 @@ void choose_next(channel *c, coder *k, const states *s, const frame_codes *f, li
     p.row_near = c->row > 0 ? coarse_weight(0.18) : 0;
     p.row_far = c->row > 0 ? coarse_weight(0.06) : 0;
     p.odd = coarse_weight(c->odd);
+    p.left_gain = p.left_level = 0;
     p.change_gain = change ? gain_of(0.2) : 0;
     if (!change) {
         memset(p.change, 0, sizeof p.change);

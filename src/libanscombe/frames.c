@@ -111,7 +111,7 @@ static bool read_header(const uint8_t *at, const anscombe_frames_shape *s, heade
 
 /* --- parameters of frames and tables --- */
 
-enum { HAS_GAIN = 1, HAS_WEIGHTS = 2, HAS_CHANGE = 4, HAS_ROW = 8, HAS_ODD = 16 };
+enum { HAS_GAIN = 1, HAS_WEIGHTS = 2, HAS_CHANGE = 4, HAS_ROW = 8, HAS_ODD = 16, HAS_LEFT = 32, HAS_ALL = 63 };
 
 static int16_t read_i16(reader *r) { return (int16_t)(uint16_t)read_number(r, 2); }
 /* Bytes are gains in units of 1/256, or weights in units of 1/128. */
@@ -120,7 +120,7 @@ static int16_t read_weight(reader *r) { return (int16_t)(uint16_t)(read_number(r
 
 static void read_prediction(reader *r, prediction *p) {
     uint32_t has = read_number(r, 1);
-    r->broken = r->broken || has >= 32;
+    r->broken = r->broken || has > HAS_ALL;
     if (has & HAS_GAIN) {
         p->gain = read_gain(r);
     }
@@ -146,6 +146,10 @@ static void read_prediction(reader *r, prediction *p) {
     if (has & HAS_ODD) {
         p->odd = read_weight(r);
     }
+    if (has & HAS_LEFT) {
+        p->left_gain = read_gain(r);
+        p->left_level = read_i16(r);
+    }
 }
 
 static void write_prediction(writer *w, const prediction *p, const prediction *before) {
@@ -158,6 +162,7 @@ static void write_prediction(writer *w, const prediction *p, const prediction *b
                    p->row_far != before->row_far
                ? HAS_ROW : 0;
     has |= p->odd != before->odd ? HAS_ODD : 0;
+    has |= p->left_gain != before->left_gain || p->left_level != before->left_level ? HAS_LEFT : 0;
     write_number(w, has, 1);
     if (has & HAS_GAIN) {
         write_number(w, (uint32_t)p->gain >> 7, 1);
@@ -183,6 +188,10 @@ static void write_prediction(writer *w, const prediction *p, const prediction *b
     }
     if (has & HAS_ODD) {
         write_number(w, (uint32_t)p->odd >> 8, 1);
+    }
+    if (has & HAS_LEFT) {
+        write_number(w, (uint32_t)p->left_gain >> 7, 1);
+        write_number(w, (uint32_t)p->left_level, 2);
     }
 }
 
@@ -358,6 +367,52 @@ static void exchange_halves(walk *w, const prediction *p, size_t width, uint16_t
     }
 }
 
+/* A row whose codes say something of the next one on their right: it is decoded one by one. */
+static void exchange_from_left(walk *w, const prediction *p, size_t width, uint16_t *code) {
+    lines *l = &w->lines;
+    int16_t *predicted = l->predicted, *row = l->row + EDGE, left = 0;
+    int fraction = w->head->fraction;
+    for (size_t x = 0; x < width; x++) {
+        int16_t level = (int16_t)(predicted[x] + left);
+        row[x] = (int16_t)(row[x] + left);
+        predicted[x] = level < 0 ? 0 : level;
+        if (!w->coder) {
+            int whole = predicted[x] >> fraction;
+            uint8_t context;
+            find_contexts(w->model, 1, fraction, predicted + x, &context);
+            uint8_t symbol = rans_decode_one(w->source, &w->head->coding, w->lookup, context, x);
+            int distance = symbol - CENTRE;
+            if (symbol == ESCAPE) {
+                if (w->escape == w->escape_end) {
+                    w->broken = true;
+                    return;
+                }
+                distance = unfold_sign(*w->escape++);
+            }
+            code[x] = (uint16_t)(whole + distance);
+        }
+        left = next_left(p, left, (int16_t)((code[x] << fraction) - predicted[x]));
+    }
+    if (w->coder) {
+        exchange(w, 1, width, predicted, code);
+    }
+}
+
+static void code_row(walk *w, const prediction *p, size_t width, uint16_t *code) {
+    lines *l = &w->lines;
+    if (p->left_gain != 0) {
+        add_signed_row(width, l->row + EDGE, l->predicted);
+        exchange_from_left(w, p, width, code);
+        return;
+    }
+    add_row(width, l->row + EDGE, l->predicted);
+    if (p->odd != 0) {
+        exchange_halves(w, p, width, code);
+    } else {
+        exchange(w, 1, width, l->predicted, code);
+    }
+}
+
 /* The first row of a movie, each code from the one on its left. */
 static void exchange_first_row(walk *w, size_t width, uint16_t *code) {
     lines *l = &w->lines;
@@ -410,12 +465,7 @@ static void code_frame(walk *w, const states *s, const prediction *p, bool first
             finish_past(count * width, l->predicted);
             exchange(w, count, width, l->predicted, l->code);
         } else {
-            add_row(width, l->row + EDGE, l->predicted);
-            if (p->odd != 0) {
-                exchange_halves(w, p, width, l->code);
-            } else {
-                exchange(w, 1, width, l->predicted, l->code);
-            }
+            code_row(w, p, width, l->code);
         }
         find_errors(count * width, w->head->fraction, l->code, l->predicted, l->error);
         if (w->coder) {
@@ -851,7 +901,7 @@ static void write_low_bits(writer *w, const header *h, const anscombe_frames_sha
 static void encode_frame(encoder *e, const header *h, int tables, const slot_range *ranges, const encoder_memory *m,
                          size_t at, const states *s, const prediction *p, bool first) {
     size_t width = s->width, even = (width + 1) / 2, odd = width / 2, lowest = first ? 1 : 0;
-    if (follows_rows(p, first) && p->odd != 0) {
+    if (follows_rows(p, first) && p->odd != 0 && p->left_gain == 0) {
         for (size_t y = s->height; y-- > lowest;) {
             at -= odd;
             rans_encode(e, &h->coding, tables, ranges, m->contexts, m->symbols, at, 1, odd);
@@ -898,7 +948,7 @@ static bool encode_group(writer *out, const anscombe_frames_shape *s, const head
     model fresh = *tables;
     choose_tables((const uint32_t (*)[SYMBOLS])m->counts, scale_of(&h->coding), &fresh);
     bool pays = start == 0 || tables_pay((const uint32_t (*)[SYMBOLS])m->counts, &fresh, tables,
-                                         (double)s->height / (double)sampled_rows(s->height));
+                                         (double)s->height / (double)counted_rows(s->height));
     if (pays) {
         *tables = fresh;
     }

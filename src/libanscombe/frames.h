@@ -68,6 +68,7 @@ typedef struct {
     int16_t change_gain, change[3];                   /* of the second state: centre, four sides, four corners */
     int16_t row_gain, row_level, row_near, row_far;   /* of what the rows above say */
     int16_t odd;                                      /* of both neighbours' errors, in columns of odd number */
+    int16_t left_gain, left_level;                    /* of what the row says from the left */
 } prediction;
 
 /* What is known of one of the interleaved movies: rows of `width` + 2 EDGE, `height` of them, in each image. */
@@ -98,6 +99,7 @@ bool has_change(const prediction *p);
 void predict_past(const states *s, const prediction *p, size_t y, const lines *l, int16_t *past, int16_t *predicted);
 void finish_past(size_t width, int16_t *predicted);
 void add_row(size_t width, const int16_t *restrict row, int16_t *restrict predicted);
+void add_signed_row(size_t width, const int16_t *restrict row, int16_t *restrict predicted);
 void find_errors(size_t count, int fraction, const uint16_t *restrict code, const int16_t *restrict predicted,
                  int16_t *restrict error);
 void save_row(const states *s, const prediction *p, size_t y, const lines *l);
@@ -107,6 +109,7 @@ void update_row(size_t width, const prediction *p, const lines *l, const int16_t
 void add_odd(size_t count, int16_t weight, const int16_t *restrict error, const int16_t *restrict predicted,
              int16_t *restrict row, int16_t *restrict half);
 int16_t from_left(int16_t before, int16_t error);
+int16_t next_left(const prediction *p, int16_t left, int16_t error);
 
 /* --- entropy (rans.c) --- */
 
@@ -137,6 +140,7 @@ void rans_tables(const model *m, uint32_t *lookup); /* of each table as many ent
 /* Tables of few contexts, which fit into registers. */
 enum { FEW_TABLES = 4 };
 bool rans_begin(decoder *d, const coding *c, const uint8_t *words, size_t bytes);
+uint8_t rans_decode_one(decoder *d, const coding *c, const uint32_t *lookup, uint8_t context, size_t item);
 void rans_decode(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
                  uint8_t *symbol, size_t rows, size_t width);
 bool rans_ended(const decoder *d, const coding *c);

@@ -25,7 +25,9 @@ bool has_weights(const prediction *p) {
 
 bool has_change(const prediction *p) { return p->change_gain != 0; }
 
-bool follows_rows(const prediction *p, bool first) { return first || p->row_gain != 0 || p->odd != 0; }
+bool follows_rows(const prediction *p, bool first) {
+    return first || p->row_gain != 0 || p->odd != 0 || p->left_gain != 0;
+}
 
 ANSCOMBE_LEVELS static void sum_neighbours(size_t width, const int16_t *up, const int16_t *mid, const int16_t *down,
                                            const prediction *p, int16_t *restrict past) {
@@ -98,6 +100,13 @@ void predict_past(const states *s, const prediction *p, size_t y, const lines *l
 ANSCOMBE_LEVELS void add_row(size_t width, const int16_t *restrict row, int16_t *restrict predicted) {
     for (size_t x = 0; x < width; x++) {
         predicted[x] = not_negative((int16_t)(predicted[x] + row[x]));
+    }
+}
+
+/* The same where more is added before it is cut. */
+ANSCOMBE_LEVELS void add_signed_row(size_t width, const int16_t *restrict row, int16_t *restrict predicted) {
+    for (size_t x = 0; x < width; x++) {
+        predicted[x] = (int16_t)(predicted[x] + row[x]);
     }
 }
 
@@ -195,6 +204,12 @@ void add_odd(size_t count, int16_t weight, const int16_t *restrict error, const 
 
 /* The first row of a movie is predicted from the left. */
 int16_t from_left(int16_t before, int16_t error) { return (int16_t)(before + times(error, 1 << 14)); }
+
+/* What the row up to a code says of the next one. */
+int16_t next_left(const prediction *p, int16_t left, int16_t error) {
+    int16_t estimate = (int16_t)(left + times(error, p->left_gain));
+    return (int16_t)(estimate + times(estimate, p->left_level));
+}
 
 /* Context of each prediction: its band, and its place within a code. */
 ANSCOMBE_LEVELS void find_contexts(const model *m, size_t count, int fraction, const int16_t *restrict predicted,

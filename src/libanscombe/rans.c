@@ -72,27 +72,32 @@ bool rans_ended(const decoder *d, const coding *c) {
     return whole;
 }
 
+/* The symbol of one item of a row. */
+uint8_t rans_decode_one(decoder *d, const coding *c, const uint32_t *lookup, uint8_t context, size_t item) {
+    const int bits = bits_of(c), word_bytes = c->wide ? 2 : 1;
+    int lane = (int)(item & (size_t)(c->lanes - 1));
+    uint32_t state = get_state(d->state, c, lane);
+    uint32_t entry = lookup[((size_t)context << bits) + (state & ((1u << bits) - 1))];
+    state = (entry & LOOKUP_MASK) * (state >> bits) + (entry >> LOOKUP_REST & LOOKUP_MASK);
+    if (state < low_of(c)) {
+        if (d->end - d->next < word_bytes) {
+            d->broken = true;
+            state = low_of(c);
+        } else {
+            state = c->wide ? state << 16 | d->next[0] | (uint32_t)d->next[1] << 8 : state << 8 | d->next[0];
+            d->next += word_bytes;
+        }
+    }
+    set_state(d->state, c, lane, state);
+    return (uint8_t)(entry >> LOOKUP_SYMBOL);
+}
+
 /* The plain coder: the definition of the others. */
 void decode_plain(decoder *d, const coding *c, const uint32_t *lookup, const uint8_t *context, uint8_t *symbol,
                   size_t rows, size_t width) {
-    const int bits = bits_of(c), word_bytes = c->wide ? 2 : 1;
     for (size_t row = 0; row < rows; row++, context += width, symbol += width) {
         for (size_t x = 0; x < width; x++) {
-            int lane = (int)(x & (size_t)(c->lanes - 1));
-            uint32_t state = get_state(d->state, c, lane);
-            uint32_t entry = lookup[((size_t)context[x] << bits) + (state & ((1u << bits) - 1))];
-            symbol[x] = (uint8_t)(entry >> LOOKUP_SYMBOL);
-            state = (entry & LOOKUP_MASK) * (state >> bits) + (entry >> LOOKUP_REST & LOOKUP_MASK);
-            if (state < low_of(c)) {
-                if (d->end - d->next < word_bytes) {
-                    d->broken = true;
-                    state = low_of(c);
-                } else {
-                    state = c->wide ? state << 16 | d->next[0] | (uint32_t)d->next[1] << 8 : state << 8 | d->next[0];
-                    d->next += word_bytes;
-                }
-            }
-            set_state(d->state, c, lane, state);
+            symbol[x] = rans_decode_one(d, c, lookup, context[x], x);
         }
     }
 }
