@@ -290,3 +290,38 @@ def test_what_cannot_be_described_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ours" / "zarr.json").write_text(json.dumps(document))
     with pytest.raises(ValueError, match="changed since make_portable"):
         make_native(tmp_path / "ours")
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "float32"])
+def test_zarr_without_cast_value_reads_portable_arrays(dtype: str, tmp_path: Path) -> None:
+    """Beside this package any zarr-python of 3.1.1 or later opens a portable array, for reading only."""
+    import anscombe_transform as at
+    from anscombe_transform.codec.cast_value import CastValueReader, codec_class
+
+    if codec_class() is not CastValueReader:
+        pytest.skip("this zarr-python has a codec cast_value of its own")
+    movie = (50 + 90 * np.random.default_rng(0).poisson(8, (8, 32, 32))).astype(dtype)
+    if dtype == "float32":
+        movie[0, 0, 0] = np.nan
+    codec = at.Sensitivity.from_known(conversion_gain=90, zero_level=50).codec(sample=movie)
+    for shards in (None, (8, 32, 32)):
+        place = tmp_path / f"{shards is None}.zarr"
+        array = zarr.create_array(place, data=movie, filters=[codec], chunks=(4, 16, 16), shards=shards)
+        values = array[:]
+        make_portable(place)
+        stored = zarr.open_array(place)
+        np.testing.assert_array_equal(stored[:], values)
+        np.testing.assert_array_equal(at.open_movie(place)[:], values)
+        with pytest.raises(TypeError, match="make_native"):
+            stored[:] = values
+        make_native(place)
+        np.testing.assert_array_equal(zarr.open_array(place)[:], values)
+
+
+def test_reader_of_cast_value_refuses_other_maps() -> None:
+    """Without a value for every code, the reader refuses the codec, and a damaged code when it reads."""
+    from anscombe_transform.codec.cast_value import CastValueReader
+
+    for configuration in ({"data_type": "uint8"}, {"data_type": "int32", "scalar_map": {"decode": [[0, 1]]}}):
+        with pytest.raises(ValueError, match="cast_value"):
+            CastValueReader.from_dict({"name": "cast_value", "configuration": configuration})

@@ -140,33 +140,33 @@ LAWS = {
 
 
 def unknown_laws(seed: int) -> list[dict[str, object]]:
-    """Largest shift of the mean at ten rates from 0.05 to 100 photons, in sigma, sampled."""
+    """Largest shift of the mean at 120 rates from 0.05 to 100 photons, in sigma, sampled.
+
+    The shift oscillates with the rate: ten rates miss most of it. Chance adds about 0.003.
+    """
     rows: list[dict[str, object]] = []
-    rates = (0.05, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+    rates = np.geomspace(0.05, 100, 120)
     light = np.linspace(0.1, 10.5, 2**15).reshape(1, -1, 128) ** 2
-    for gain in (60.0, 9.0, 2.2, 1.0):
+    for gain in (60.0, 9.0, 2.2, 1.0, 0.46):
         for law, draw in LAWS.items():
             rng = np.random.default_rng(seed)
             sample = np.rint(100 + gain * draw(rng, np.broadcast_to(light, (64, *light.shape[1:]))))
             curve = Curve(gain, 100.0, 0.0, 0.5, 12.0)
-            row: dict[str, object] = {"gain": gain, "law": law}
+            tables = {}
             for kind in ("float", "integer"):
                 integers = kind == "integer"
                 model = unbiased(curve, 255, integers=integers, read_noise=BLUR * gain)
-                tables = {
-                    "assumed": np.rint(model) if integers else model,
-                    "fitted": fitted(curve, model, sample_blocks(sample), integers=integers),
-                }
+                tables[f"{kind}, assumed"] = np.rint(model) if integers else model
+                tables[f"{kind}, fitted"] = fitted(curve, model, sample_blocks(sample), integers=integers)
+            worst = dict.fromkeys(tables, 0.0)
+            for rate in rates:
+                x = np.rint(100 + gain * draw(rng, np.full(5 * 10**5, rate)))
+                codes = curve.code(x)
                 for name, table in tables.items():
-                    worst = 0.0
-                    for rate in rates:
-                        x = np.rint(100 + gain * draw(rng, np.full(10**6, rate)))
-                        shift = float((table[curve.code(x)] - x).mean()) / (gain * math.sqrt(rate))
-                        worst = max(worst, abs(shift))
-                    row[f"{kind}, {name}"] = worst
-            rows.append(row)
-            shifts = "".join(f"{value:12.4f}" for name, value in row.items() if ", " in name)
-            print(f"{law:26}{shifts}")
+                    shift = float((table[codes] - x).mean()) / (gain * math.sqrt(rate))
+                    worst[name] = max(worst[name], abs(shift))
+            rows.append({"gain": gain, "law": law, **worst})
+            print(f"{law:26}{''.join(f'{value:12.4f}' for value in worst.values())}", flush=True)
     return rows
 
 

@@ -325,7 +325,7 @@ def compress(
     ],
     preset: Annotated[
         str | None,
-        typer.Option(help="fast, compact (slower) or portable (readable with stock tools)."),
+        typer.Option(help="fast, compact (slower) or portable (a standard compressor, see make_portable)."),
     ] = None,
     layout: Annotated[
         Literal["array", "ome-zarr"], typer.Option(help="A bare array, or an OME-Zarr image.")

@@ -1,4 +1,4 @@
-"""Two descriptions of the same chunks: ours, and one that readers without this package understand.
+"""Two descriptions of the same chunks: ours, and one that some readers without this package understand.
 
 An array of the Anscombe transform and standard codecs holds codes, and decoding a code is a table look-up.
 Zarr's registered codec ``cast_value`` can say that too: its ``scalar_map`` lists the value of every code. So
@@ -73,8 +73,9 @@ def make_portable(array: zarr.Array[Any] | StoreLike) -> None:
     read before. Any other number from 0 to the largest code it would store as that code, a wrong value,
     except where values are integers and codes are uint8: there the map lists those numbers too.
 
-    Readers known to give exact values: zarrita.js 0.7, and zarr-python 3.4 with the package
-    ``cast-value-rs``.
+    Readers known to give exact values: zarrita.js 0.7, zarr-python from 3.2 with the package
+    ``cast-value-rs``, zarrs, and any zarr-python from 3.1.1 beside this package. Not tensorstore,
+    neuroglancer, viv and ome-zarr.js, which know no ``cast_value`` yet; nor zarr-python 3.1 alone.
 
     Examples
     --------

@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from zarr.abc.codec import ArrayArrayCodec
-from zarr.core.dtype import parse_dtype
 from zarr.registry import register_codec
 
 from anscombe_transform.codec import threads
 from anscombe_transform.codec.configuration import NAMES, Configuration, UnrepresentableError, fields_of
 from anscombe_transform.codec.plan import Bounded, Plan, adopt, as_codes, identity
+
+try:
+    from zarr.core.dtype import parse_dtype as parse_dtype
+except ImportError:  # zarr-python 3.0.0 to 3.1.0
+    import zarr
+
+    raise ImportError(
+        f"arrays of Zarr format 3 need zarr-python >= 3.1.1, and this is {zarr.__version__}: "
+        'pip install "zarr>=3.1.1", or use arrays of format 2 (zarr_format=2)'
+    ) from None
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

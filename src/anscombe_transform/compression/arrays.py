@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -161,11 +162,19 @@ def check_zarr_format(zarr_format: int) -> None:
     """Refuse a format that there isn't, or that this zarr-python can't write."""
     if zarr_format not in (2, 3):
         raise ValueError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
-    if zarr_format == 3 and not has_zarr_3():
+    if zarr_format == 3 and not _has_format_3():
         raise ValueError(
-            f"zarr-python {zarr_module().__version__} can't write Zarr format 3: give zarr_format=2, or "
-            'install "zarr>=3"'
+            f"arrays of Zarr format 3 need zarr-python >= 3.1.1, and this is {zarr_module().__version__}: "
+            'give zarr_format=2, or install "zarr>=3.1.1"'
         )
+
+
+@functools.cache
+def _has_format_3() -> bool:
+    """Whether zarr-python has what codecs of format 3 are built on, which came with 3.1.1."""
+    from importlib.util import find_spec
+
+    return has_zarr_3() and find_spec("zarr.core.dtype") is not None
 
 
 def create_array(
@@ -320,7 +329,7 @@ def codec_of(array: Any) -> Codec | None:
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
 
     kinds: tuple[type, ...] = (AnscombeTransformV2,)
-    if has_zarr_3():
+    if _has_format_3():
         from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 
         kinds = (AnscombeTransformV2, AnscombeTransformV3)
