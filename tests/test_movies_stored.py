@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from movie_files import ZARR_3, h5py, make_nwb, tifffile, write_nwb, write_ome_tiff, zarr
+from movie_files import ZARR_3, h5py, make_nwb, tifffile, write_movie, write_nwb, write_ome_tiff, zarr
 from numpy.typing import NDArray
 
 from anscombe_transform import Sensitivity, compress, compute_sensitivity, decompress
@@ -376,3 +376,33 @@ def test_pixel_size_and_frame_time_come_back(
         with tifffile.TiffFile(tmp_path / name) as tiff:
             assert 'PhysicalSizeX="0.25"' in tiff.ome_metadata
             assert 'TimeIncrement="0.05"' in tiff.ome_metadata
+
+
+@pytest.mark.parametrize("kind", ["tiff pages", "hdf5", "npy", "npz", "fits"])
+@pytest.mark.parametrize("name", ["a.dat", "a.h5", "a.tif", "a.lsm", "a"])
+def test_a_file_is_what_its_first_bytes_say(
+    kind: str, name: str, tmp_path: Path, frames: NDArray[np.int16]
+) -> None:
+    """A name that lies, or says nothing, keeps no file from opening."""
+    (tmp_path / "named").mkdir()
+    source, _ = write_movie(kind, tmp_path / "named", frames)
+    path = Path(source).rename(tmp_path / name)
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(movie[:], frames)
+
+
+def test_old_formats_behind_a_known_suffix_are_named(tmp_path: Path) -> None:
+    """NetCDF 3 and MATLAB files before 7.3 are no HDF5, and the error says what loads them."""
+    (tmp_path / "a.nc").write_bytes(b"CDF\x01" + bytes(100))
+    (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0 MAT-file".ljust(200))
+    for name in ("a.nc", "a.mat"):
+        with pytest.raises(ValueError, match=r"scipy\.io"):
+            open_movie(tmp_path / name)
+
+
+def test_raw_values_may_begin_with_any_bytes(tmp_path: Path, frames: NDArray[np.int16]) -> None:
+    """A type of values that is given goes before what the first bytes look like."""
+    frames[0, 0, :2] = np.frombuffer(b"II*\0", np.int16)
+    (tmp_path / "a.raw").write_bytes(frames.tobytes())
+    with open_movie(tmp_path / "a.raw", shape=SHAPE, dtype="i2") as movie:
+        np.testing.assert_array_equal(movie[:], frames)

@@ -60,7 +60,7 @@ def open_movie(
     Parameters
     ----------
     source : path, list of paths, or array
-        A file, by its suffix:
+        A file, by its first bytes, and by its suffix where they tell nothing:
 
         - TIFF, BigTIFF, OME-TIFF, ImageJ hyperstacks, ScanImage: compressed or not;
         - a folder of TIFFs or a pattern (``"run1/frame*.tif"``), in natural order (``frame10`` after
@@ -247,26 +247,28 @@ def _open_name(name: str, choice: Choice) -> Movie:
         return open_pattern(name, choice, inner, _open_file)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
-    if path.is_dir() or lower.endswith(".zarr.zip"):
+    # Raw values may begin with any bytes, so that a given type of values goes before them.
+    kind = None if path.is_dir() or choice.dtype is not None else _kind_of(path)
+    if path.is_dir() or lower.endswith(".zarr.zip") or kind == "zarr":
         return _open_folder(path, replace(choice, dataset=inner or choice.dataset))
-    if suffix in _TIFF:
+    if kind == "tiff" or (kind is None and suffix in _TIFF):
         from anscombe_transform.movies.tiff import open_tiff
 
         return open_tiff(path, choice, inner)
     choice = replace(choice, dataset=inner or choice.dataset)
-    if suffix in _HDF5:
+    if kind == "hdf5" or (kind is None and suffix in _HDF5):
         from anscombe_transform.movies.hdf5 import open_hdf5
 
         return open_hdf5(path, choice)
-    if suffix == ".npy":
+    if kind == "npy" or (kind is None and suffix == ".npy"):
         from anscombe_transform.movies.numpy_files import open_npy
 
         return open_npy(path, choice)
-    if suffix == ".npz":
+    if kind == "npz" or (kind is None and suffix == ".npz"):
         from anscombe_transform.movies.numpy_files import open_npz
 
         return open_npz(path, choice)
-    if lower.endswith(_FITS):
+    if kind == "fits" or (kind is None and lower.endswith(_FITS)):
         from anscombe_transform.movies.fits import open_fits
 
         return open_fits(path, choice)
@@ -280,6 +282,33 @@ def _open_name(name: str, choice: Choice) -> Movie:
             "raw frames instead, for instance as TIFF"
         )
     raise ValueError(f"cannot tell what {path} is from the suffix {suffix!r}; known are {_KNOWN}")
+
+
+def _kind_of(path: Path) -> str | None:
+    """The kind of a file by its first bytes; None where they tell of none that is known here."""
+    import zipfile
+
+    with path.open("rb") as file:
+        head = file.read(2056)
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "tiff"
+    # HDF5 may begin behind a block of the user, as MATLAB's files do.
+    if any(head[place : place + 8] == b"\x89HDF\r\n\x1a\n" for place in (0, 512, 1024, 2048)):
+        return "hdf5"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith(b"SIMPLE  ="):
+        return "fits"
+    if head.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+        return "zarr" if names & {"zarr.json", ".zarray", ".zgroup"} else "npz"
+    if head.startswith((b"CDF\x01", b"CDF\x02", b"CDF\x05", b"MATLAB 5.0")):
+        old = "NetCDF 3" if head.startswith(b"CDF") else "a MATLAB file before version 7.3"
+        raise ValueError(
+            f"{path} is {old}, which is not HDF5: load it with scipy.io (or xarray) and pass the array"
+        )
+    return None
 
 
 def _lift(inner: str, choice: Choice) -> tuple[str | None, Choice]:
