@@ -32,6 +32,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -264,6 +265,11 @@ def chi_square_tail(square: float, freedom: int) -> float:
         for k in range(odd, (freedom + odd) // 2)
     )
     return (math.erfc(math.sqrt(half)) if odd else 0.0) + math.fsum(terms)
+
+
+def normal_deviate(probability: float) -> float:
+    """Normal deviate that chance exceeds, on either side, with a probability."""
+    return -NormalDist().inv_cdf(max(probability, 1e-300) / 2) if probability < 1 else 0.0
 
 
 def _shares(products: Floats, weights: Sequence[float] | Floats) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -17,37 +18,24 @@ from anscombe_transform.calibration.checks import (
 )
 from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples, jackknife_error
 from anscombe_transform.calibration.sensitivity import Reason
-from anscombe_transform.calibration.shared import Excess, SharedNoise
+from anscombe_transform.calibration.shared import Excess, SharedNoise, normal_deviate
 from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
+from anscombe_transform.calibration.thresholds import THRESHOLDS
 from anscombe_transform.calibration.wandering import offsets_against_light
 from anscombe_transform.calibration.zero import ZeroLevel
 
-# Departure of the slope within tiles from the whole line's, in standard errors and as a part of it, beyond
-# which something was done to the frames.
-_WITHIN_ERRORS, _WITHIN_SHARE = 3.5, 0.02
 # Along both axes at once, whiteness below this is no chance, though neither axis alone would tell.
-_WHITE_BOTH, _WHITE_EITHER, _WHITE_MEDIAN = 0.965, 0.97, 0.91
+_WHITE, _WHITE_BOTH, _WHITE_MEDIAN = 0.97, 0.965, 0.91
 # Noise of neighbours that is opposed, by as much along both axes, is that of a median or a sharpening.
 _SHARP = 1.05
-# Sharpening that stronger filters see more of: the difference as a part of the gain, in standard errors, and
-# how far the strong filters may differ among themselves, as a part of that.
-_SHARPER, _SHARPER_ERRORS, _SHARPER_APART = 0.04, 5.0, 0.5
-# Spread of the gain over the field from which on one gain says too little.
-_UNEVEN = 0.12
-# Correlation of the patches' offsets with their light, and its deviate, that show that a background was taken
-# off.
-_AGAINST_LIGHT, _AGAINST_LIGHT_ERRORS = -0.4, -3.5
-# Noise that a pixel, or a frame, shares with its neighbours, in parts of its own, from which on it is told,
-# and is too much; and how many standard errors it must lie from 0. The slope is lower by that part.
-# Along one axis, as electronics make it, it is part of the detector's effective gain.
-_SHARED, _SHARED_MUCH, _SHARED_ALONG, _SHARED_ERRORS = 0.04, 0.4, 0.1, 5.0
-# Least noise in a direction of time over the least of white noise, which Marchenko and Pastur's law makes 1
-# or more: below, frames share noise; far below, some of them follow from the others.
-_DEPENDENT, _FOLLOWING = 0.8, 0.15
+# How far the strong filters may differ among themselves where frames were sharpened, as a part of what they
+# see more than the weakest.
+_SHARPER_APART = 0.5
+# Part of a limit on noise shared with eight neighbours that each axis must hold: a blur shares a quarter and
+# more along either axis; noise along one axis, of cells that move a little along the other, does not.
+_EITHER_AXIS = 0.25
 # Standard errors by which frames brought to one noise must bear out that neighbours share it.
 _BORNE_OUT = 2.0
-# Spread of the gain over the movie that makes its mean say too little, and the probability of chance.
-_UNSTEADY, _CHANCE = 0.05, 1e-6
 
 
 def judge(
@@ -68,21 +56,22 @@ def judge(
     gain, error = line.gain, line.gain_error
     low, high = np.quantile(line.instrument[used], [0.02, 0.98])
     shot_share = gain * float(high - low) / max(float(np.median(samples.y[used])), 1e-30)
-    if not gain > 3 * error:
+    limits = THRESHOLDS
+    if limits["no_shot_noise"].severity(gain / error if error > 0 else -math.inf):
         yield Reason(
             "no_shot_noise",
             "the noise does not grow with brightness, so it is not photon noise: "
             "the recording is too dark, or its noise was changed by processing.",
             "refusal",
         )
-    elif error > 0.06 * gain:
+    elif limits["imprecise_gain"].severity(error / gain):
         yield Reason(
             "imprecise_gain",
             f"the gain is known to ± {100 * T_QUANTILE * error / gain:.0f} % only; "
             "more frames, or a scene with bright and dark parts, would help.",
             "refusal",
         )
-    if shot_share < 0.08:
+    if limits["no_contrast"].severity(shot_share):
         yield Reason(
             "no_contrast",
             "bright and dark pixels have nearly the same noise: the scene has too little contrast, "
@@ -90,31 +79,31 @@ def judge(
             "refusal",
         )
     departure, significance = curvature(samples, line)
-    if departure > 0.06 and abs(significance) > 5:
+    if severity := limits["curved"].severity(departure, significance):
         yield Reason(
             "curved",
             f"variance against mean is bent ({100 * departure:.0f} % off a line): "
             "the signal is not linear in light, "
             "or something other than noise adds variance to the bright parts.",
-            "refusal" if departure > 0.15 else "caution",
+            severity,
         )
     scatter = tile_scatter(samples, line)
-    if scatter > 0.07:
+    if severity := limits["scattered"].severity(scatter):
         yield Reason(
             "scattered",
             f"places of equal brightness differ in noise by {100 * scatter:.0f} %: gain or noise "
             "varies over the field, or the movie was processed.",
-            "refusal" if scatter > 0.3 else "caution",
+            severity,
         )
     if field.uneven:
         yield Reason(
             "uneven_gain",
             f"the gain varies by {100 * field.spread:.0f} % over the field, as with a resonant scanner, "
             "several amplifiers or after flat-field correction; the gain given is the mean over the field.",
-            "caution" if field.spread > _UNEVEN else "note",
+            limits["uneven_gain"].severity(field.spread) or "note",
         )
     unsteady, chance = shared.unsteadiness(gain, line.x0)
-    if unsteady > _UNSTEADY and chance < _CHANCE:
+    if limits["unsteady_gain"].severity(unsteady, normal_deviate(chance)):
         yield Reason(
             "unsteady_gain",
             f"the noise varies by {100 * unsteady:.0f} % from moment to moment where brightness does not: "
@@ -124,8 +113,8 @@ def judge(
         )
     within, significance = slope_within_tiles(samples, line)
     # What the parabola leaves of an uneven gain makes regions differ too.
-    share = max(_WITHIN_SHARE, 0.6 * field.spread if field.uneven else 0.0)
-    if abs(significance) > _WITHIN_ERRORS and abs(within - 1) > share:
+    tolerated = abs(within - 1) <= 0.6 * field.spread * field.uneven
+    if not tolerated and limits["slope_within_tiles"].severity(abs(within - 1), significance):
         yield Reason(
             "slope_within_tiles",
             f"inside small regions noise grows with brightness {within:.2f} times as fast as from region to "
@@ -134,7 +123,7 @@ def judge(
             "caution",
         )
     r, deviate = offsets_against_light(samples, line)
-    if r < _AGAINST_LIGHT and deviate < _AGAINST_LIGHT_ERRORS:
+    if limits["background_taken_off"].severity(r, deviate):
         yield Reason(
             "background_taken_off",
             "the zero level is lower where the scene is brighter: a background was taken off, or the frames "
@@ -142,12 +131,12 @@ def judge(
             "caution",
         )
     yield from _judge_correlation(white, along, shared, moves)
-    if line.used_fraction < 0.35:
+    if severity := limits["mostly_structure"].severity(line.used_fraction):
         yield Reason(
             "mostly_structure",
             f"only {100 * line.used_fraction:.0f} % of the field behaves like noise; "
             "the rest moves or changes.",
-            "refusal" if line.used_fraction < 0.2 else "caution",
+            severity,
         )
     yield from _judge_zero(zero, gain, float(high - low))
 
@@ -157,7 +146,10 @@ def _judge_correlation(
 ) -> Iterator[Reason]:
     lingering = shared.lingering()
     borne_out = not math.isfinite(lingering.error) or lingering.above(0.0, _BORNE_OUT)
-    smoothed = white.time < 0.85 and borne_out
+    in_time = THRESHOLDS["lag_in_time"].severity(
+        white.time, (1 - white.time) / max(white.time_error, 1e-9) if borne_out else 0.0
+    )
+    smoothed = in_time == "refusal"
     if smoothed:
         yield Reason(
             "correlated_in_time",
@@ -166,9 +158,7 @@ def _judge_correlation(
             "before it was saved. Use the raw recording.",
             "refusal",
         )
-    elif _is_shared(lingering, _SHARED) or (
-        white.time < min(_WHITE_EITHER, 1 - 2.5 * white.time_error) and borne_out
-    ):
+    elif _severity("correlated_in_time", lingering) or in_time:
         yield Reason(
             "correlated_in_time",
             f"neighbouring frames seem to share a little noise{_cost(lingering)}: the movie was filtered "
@@ -176,18 +166,22 @@ def _judge_correlation(
             "The slope may not be the gain of the detector.",
             "caution",
         )
-    if shared.dimensions < _DEPENDENT and not smoothed:
+    following = THRESHOLDS["dependent_frames"].severity(shared.dimensions)
+    if following and not smoothed:
         yield Reason(
             "dependent_frames",
             "some frames follow from the others, in part at least: the movie was rebuilt from a few "
             "components (PCA, SVD), frames were interpolated or filtered in time, or it was compressed as "
             "video. Use the raw recording.",
-            "refusal" if shared.dimensions < _FOLLOWING else "caution",
+            following,
         )
     smoothing = shared.smoothing()
     if moves:
         smoothing = replace(smoothing, proven=False)
-    if all(along) or _is_shared(smoothing, _SHARED_MUCH):
+    # What runs along one axis alone is no smoothing, however strong: the limit holds for each axis.
+    weaker = min(shared.along("x").value, shared.along("y").value) / _EITHER_AXIS
+    both = _severity("correlated_in_space", replace(smoothing, value=min(smoothing.value, weaker)))
+    if all(along) or both == "refusal":
         yield Reason(
             "correlated_in_space",
             "neighbouring pixels share noise in both directions: the frames were smoothed, resampled or "
@@ -200,14 +194,14 @@ def _judge_correlation(
         noise = shared.along(axis)
         if moves:
             noise = replace(noise, proven=False)
-        if correlated or (not any(along) and _is_shared(noise, _SHARED_ALONG)):
+        if correlated or (not any(along) and _severity("correlated_along", noise)):
             yield Reason(
                 "correlated_along_" + axis,
                 f"neighbouring pixels along {axis} share noise{_cost(noise)}, as slow electronics make it: "
                 "the gain is an effective one, not signal per photon.",
                 "caution",
             )
-    if _is_shared(smoothing, _SHARED) or (not any(along) and _slightly_smoothed(white)):
+    if both or (not any(along) and _slightly_smoothed(white)):
         yield Reason(
             "correlated_in_space",
             f"neighbouring pixels share a little noise in both directions{_cost(smoothing)}, "
@@ -216,13 +210,14 @@ def _judge_correlation(
         )
 
 
-def _is_shared(noise: Excess, limit: float) -> bool:
-    return noise.proven and noise.above(limit, _SHARED_ERRORS)
+def _severity(code: str, noise: Excess) -> Literal["caution", "refusal"] | None:
+    """What a rule says to shared noise, if all patches bear it out."""
+    return THRESHOLDS[code].severity(noise.value, noise.value / noise.error) if noise.proven else None
 
 
 def _cost(shared: Excess) -> str:
     """What shared noise costs the gain, in brackets, where that is known."""
-    if not _is_shared(shared, 0.0):
+    if not (shared.proven and shared.above(0.0, THRESHOLDS["correlated_in_time"].errors)):
         return ""
     return f" (the gain is at least {100 * shared.loss:.0f} % low)"
 
@@ -238,11 +233,14 @@ def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness, shared: Sha
     if len(strong) == 3 and "t" in lines and lines["t"].used_fraction > 0.5:
         weak, least = lines["t"], min(strong)
         rise = least - weak.gain
-        errors = [jackknife_error(lines[name].gains - weak.gains) for name in ("ty", "tx", "txy")]
-        sharper = rise > max(_SHARPER * abs(weak.gain), _SHARPER_ERRORS * max(errors))
+        error = max(jackknife_error(lines[name].gains - weak.gains) for name in ("ty", "tx", "txy"))
+        found = THRESHOLDS["sharper_filters"].severity(
+            rise / max(abs(weak.gain), 1e-30), rise / error if error > 0 else 0.0
+        )
+        sharper = found is not None
         sharper &= max(strong) - least < _SHARPER_APART * rise
     sharpening = shared.sharpening()
-    opposed = sharpening.proven and sharpening.below(_SHARED, _SHARED_ERRORS)
+    opposed = _severity("sharpened", replace(sharpening, value=-sharpening.value))
     if sharper or opposed or min(white.medians) > max(_SHARP, 1 + 4 * white.error):
         yield Reason(
             "sharpened",
@@ -256,7 +254,7 @@ def _slightly_smoothed(white: Whiteness) -> bool:
     both, median = (math.sqrt(max(x, 0) * max(y, 0)) for x, y in ((white.x, white.y), white.medians))
     # 2.7 standard errors of the mean of two. Medians are more precise, but lowered by what moves.
     either = max(white.x, white.y)
-    shown = either < _WHITE_EITHER and both < min(_WHITE_BOTH, 1 - 1.9 * white.error)
+    shown = either < _WHITE and both < min(_WHITE_BOTH, 1 - 1.9 * white.error)
     return shown or (either < 1 and median < _WHITE_MEDIAN)
 
 
@@ -282,7 +280,7 @@ def _judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]
         )
     width = zero.interval[1] - zero.interval[0]
     if width > 3 * gain and width > 0.5 * spread:
-        wide = width > 12 * gain and width > 2 * spread
+        wide = THRESHOLDS["zero_undetermined"].severity(width / gain) and width > 2 * spread
         yield Reason(
             "zero_undetermined" if wide else "zero_uncertain",
             "no part of the scene is dark enough to fix the zero level; a dark recording would.",

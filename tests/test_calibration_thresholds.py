@@ -1,0 +1,130 @@
+"""Every level of the calibration's rules, on both sides, and the table that documents them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from anscombe_transform.calibration.checks import Whiteness
+from anscombe_transform.calibration.shared import Excess, normal_deviate
+from anscombe_transform.calibration.thresholds import THRESHOLDS, as_markdown
+from anscombe_transform.calibration.verdict import _judge_correlation
+
+# Code, a value on the good side and one on the bad side of the caution and of the refusal, a percent apart.
+LEVELS = [
+    ("no_shot_noise", None, (3.01, 2.99)),
+    ("imprecise_gain", None, (0.0597, 0.0603)),
+    ("no_contrast", None, (0.0804, 0.0796)),
+    ("curved", (0.0597, 0.0603), (0.149, 0.151)),
+    ("scattered", (0.0696, 0.0704), (0.298, 0.302)),
+    ("uneven_gain", (0.119, 0.121), None),
+    ("unsteady_gain", (0.0497, 0.0503), None),
+    ("slope_within_tiles", (0.0199, 0.0201), None),
+    ("background_taken_off", (-0.398, -0.402), None),
+    ("mostly_structure", (0.352, 0.348), (0.201, 0.199)),
+    ("correlated_in_time", (0.0398, 0.0402), None),
+    ("lag_in_time", (0.972, 0.968), (0.852, 0.848)),
+    ("dependent_frames", (0.804, 0.796), (0.151, 0.149)),
+    ("correlated_in_space", (0.0398, 0.0402), (0.398, 0.402)),
+    ("correlated_along", (0.0995, 0.1005), None),
+    ("sharpened", (0.0398, 0.0402), None),
+    ("sharper_filters", (0.0398, 0.0402), None),
+    ("zero_undetermined", (11.9, 12.1), None),
+]
+# Standard errors just short of and just beyond those that a rule asks for.
+ERRORS = {
+    "curved": (4.97, 5.03),
+    "unsteady_gain": (4.87, 4.93),
+    "slope_within_tiles": (3.48, 3.52),
+    "background_taken_off": (3.48, 3.52),
+    "correlated_in_time": (4.97, 5.03),
+    "lag_in_time": (2.48, 2.52),
+    "correlated_in_space": (4.97, 5.03),
+    "correlated_along": (4.97, 5.03),
+    "sharpened": (4.97, 5.03),
+    "sharper_filters": (4.97, 5.03),
+}
+
+
+def test_every_rule_is_tested():
+    """No rule lacks its levels here, and none is left over."""
+    assert [code for code, *_ in LEVELS] == list(THRESHOLDS)
+    assert set(ERRORS) == {code for code, row in THRESHOLDS.items() if row.errors}
+
+
+@pytest.mark.parametrize(("code", "caution", "refusal"), LEVELS)
+def test_a_level_parts_what_passes_from_what_does_not(code, caution, refusal):
+    """A percent on the good side of a level the rule says less than a percent on its bad side."""
+    row = THRESHOLDS[code]
+    assert (row.caution is None, row.refusal is None) == (caution is None, refusal is None)
+    if caution is not None:
+        assert row.severity(caution[0]) is None
+        assert row.severity(caution[1]) == "caution"
+    if refusal is not None:
+        assert row.severity(refusal[0]) == (None if caution is None else "caution")
+        assert row.severity(refusal[1]) == "refusal"
+
+
+@pytest.mark.parametrize("code", ERRORS)
+def test_chance_is_not_held_against_a_movie(code):
+    """A value far beyond its levels says nothing while chance explains it."""
+    short, beyond = ERRORS[code]
+    row = THRESHOLDS[code]
+    value = -10.0 if row.below else 10.0
+    assert row.severity(value, short) is None
+    assert row.severity(value, -short) is None
+    assert row.severity(value, beyond) is not None
+
+
+def test_probabilities_become_deviates():
+    """2.7 in a thousand is three standard errors, and a certainty none."""
+    assert normal_deviate(0.0026998) == pytest.approx(3, abs=1e-4)
+    assert normal_deviate(1.0) == 0
+    assert math.isfinite(normal_deviate(0.0))
+
+
+def test_the_documentation_holds_the_table_of_the_code():
+    """docs/explanation/calibration.md shows the rules as they are."""
+    page = (Path(__file__).parents[1] / "docs" / "explanation" / "calibration.md").read_text("utf-8")
+    shown = page.split("<!-- thresholds: begin -->\n")[1].split("<!-- thresholds: end -->")[0]
+    assert shown == as_markdown()
+
+
+class Shares:
+    """Noise that neighbours share, along x and along y, as `SharedNoise` gives it."""
+
+    dimensions = 1.0
+
+    def __init__(self, x: float, y: float, across: float = 0.0) -> None:
+        self.values = {"x": x, "y": y, "all": x + y + across}
+
+    def lingering(self) -> Excess:
+        """No noise that frames share."""
+        return Excess()
+
+    def smoothing(self) -> Excess:
+        """Noise shared with all eight neighbours."""
+        return Excess(self.values["all"], 0.001, proven=True)
+
+    def along(self, axis: str) -> Excess:
+        """Noise shared along an axis."""
+        return Excess(self.values[axis], 0.001, proven=True)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        (0.005, 0.005, set()),
+        (0.2, 0.2, {("correlated_in_space", "refusal")}),
+        (0.45, 0.005, {("correlated_along_x", "caution")}),
+        (0.005, 0.45, {("correlated_along_y", "caution")}),
+        (0.03, 0.03, {("correlated_in_space", "caution")}),
+    ],
+)
+def test_smoothing_shows_along_both_axes(x, y, expected):
+    """Noise that runs along one axis is that of slow electronics, however strong; a blur shows along both."""
+    white = Whiteness(1.0, 1.0, 1.0)
+    found = _judge_correlation(white, (False, False), Shares(x, y, across=(x + y) / 40), moves=False)
+    assert {(reason.code, reason.severity) for reason in found} == expected
