@@ -314,8 +314,8 @@ def _write_group(path: Path, zarr_format: int, multiscale: dict[str, Any]) -> No
     else:
         attributes = {"multiscales": [multiscale | {"version": version}]}
     # What a power cut left of an earlier one may be anything.
-    for file in ("zarr.json", ".zgroup", ".zattrs"):
-        delete(path / file)
+    for file in [file for file in path.iterdir() if file.is_file()]:
+        delete(file)
     if hasattr(zarr, "create_group"):
         zarr.create_group(str(path), zarr_format=3 if zarr_format == 3 else 2, attributes=attributes)
     else:

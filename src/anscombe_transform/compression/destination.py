@@ -282,7 +282,11 @@ class Store:
     def finished(self) -> Any:
         """The array that is complete, or None."""
         array = self._open()
-        return None if array is None or _is_incomplete(array) else array
+        if array is None or _is_incomplete(array):
+            return None
+        if self.resumable:
+            self.journal().remove()  # which a run that was cut off at its very end did not come to do
+        return array
 
     def begun(self) -> Any:
         """The array of an interrupted run, open for writing, or None."""

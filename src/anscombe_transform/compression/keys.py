@@ -12,8 +12,10 @@ from anscombe_transform.durable import delete, make_folders, sync, write_file
 __all__ = ["FolderKeys", "Keys", "StoreKeys", "keys_beside"]
 
 _BESIDE = ".anscombe"
-# What Zarr writes of an array: its metadata and chunks.
-_OF_ARRAY = re.compile(r"(zarr\.json|\.zarray|\.zattrs|\.zmetadata|c|\d+(\.\d+)*)(/|$)")
+# What Zarr writes of an array: its metadata and chunks, and files that it was about to give such names.
+_OF_ARRAY = re.compile(
+    r"(zarr\.json|\.zarray|\.zattrs|\.zmetadata|c|\d+(\.\d+)*)(/|$)|(zarr|\.zarray|\.zattrs)\.[0-9a-f]{32}\.partial$"
+)
 
 
 class Keys(Protocol):
