@@ -57,6 +57,8 @@ class Limits:
         motion or activity is in the former.
     imprecise : float
         Ratio of the ends of the 95 % interval to the factor from which on nothing can be said.
+    precise : float
+        The same from which on a second way of measuring is tried.
     least_share : float
         Part of the samples that must be left where saturated ones are left out.
     most_cut : float
@@ -73,6 +75,7 @@ class Limits:
     contradicted: float = 1.2
     structured: float = 1.1
     imprecise: float = 1.5
+    precise: float = 1.1
     least_share: float = 0.05
     most_cut: float = 0.005
     zeros: float = 0.2
@@ -269,12 +272,22 @@ def measure_agreement(
     found = _calibrated(movie, mask) if measured is None else measured
     if found is not None and found.verdict != "refused" and found.transfer_curve.mean.size:
         agreement = agreement_with_calibration(sensitivity, found)
+        if agreement.verdict != "contradicts" and not _precise(agreement):
+            # Of a small field, the level of the noise is known far better than the gain.
+            level = _agreement_by_differences(movie, sensitivity, mask)
+            agreement = level if _precise(level) and not level.structured else agreement
     else:
         agreement = _agreement_by_differences(movie, sensitivity, mask)
     if codec is None:
         return agreement
     mean, ratio = _code_noise(movie, codec.plan, mask)
     return replace(agreement, code_mean=mean, code_ratio=ratio)
+
+
+def _precise(agreement: Agreement) -> bool:
+    """Whether the interval of the factor is narrow enough to see a gain that is wrong by 1.3."""
+    low, high = agreement.factor_interval
+    return bool(high < LIMITS.precise * agreement.factor and agreement.factor < LIMITS.precise * low)
 
 
 def _calibrated(movie: Any, mask: Any) -> Sensitivity | None:
