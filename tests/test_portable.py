@@ -36,7 +36,7 @@ CASES: dict[str, tuple[str, AnscombeTransformV3, dict[str, Any]]] = {
     "v1-uint16-codes": ("uint16", AnscombeTransformV3(20, 0.4, "uint16"), {}),
     "v1-fill": ("int16", AnscombeTransformV3(20, 30.0), {"fill_value": 1000}),
     "v2-int16": ("int16", AnscombeTransformV3(0, 30.0, beta=0.25, zero_code=20), {"fill_value": -40}),
-    "v2-uint16-codes": ("uint16", AnscombeTransformV3(100, 2.0, "uint16", read_noise=3.0), {}),
+    "v2-uint16-codes": ("uint16", AnscombeTransformV3(100, 2.0, "uint16", read_noise=3.0, zero_code=200), {}),
     "v2-float32": ("float32", AnscombeTransformV3(0, 30.0, zero_code=20), {"fill_value": float("nan")}),
     "v2-float64": ("float64", held(0, 3.0, "uint16", "float64"), {"fill_value": 7.25}),
     "sharded": ("int16", AnscombeTransformV3(20, 30.0), {"shards": (8, 32, 32)}),

@@ -1,5 +1,5 @@
-// Decoders of anscombe-v1 and anscombe-v2 for zarrita.js: a table of the value of every code, one look-up a value.
-// The formats: docs/reference/anscombe-v1.md and anscombe-v2.md.
+// Decoders of anscombe-v1 and anscombe for zarrita.js: a table of the value of every code, one look-up a value.
+// The formats: docs/reference/anscombe-v1.md and anscombe.md.
 //
 //   import * as zarr from "zarrita";
 //   import { register } from "./anscombe.js";
@@ -67,7 +67,7 @@ export function tableV1({ zero_level: zero, conversion_gain: gain, encoded_dtype
   return integers ? values.map(Math.trunc) : values;
 }
 
-/** Values of the codes of anscombe-v2: its decode table, rounded half to even for integers. */
+/** Values of the codes of anscombe: its decode table, rounded half to even for integers. */
 export function tableV2({ decode_table }, dtype) {
   const [, low, high] = VALUES[dtype];
   return dtype.startsWith("float") ? decode_table : decode_table.map((x) => roundHalfEven(clamp(x, low, high)));
@@ -77,7 +77,7 @@ class AnscombeCodec {
   kind = "array_to_array";
 
   constructor(name, configuration, meta) {
-    const v2 = name === "anscombe-v2";
+    const v2 = name === "anscombe";
     const config = { encoded_dtype: "uint8", decoded_dtype: "int16", ...configuration };
     const unknown = Object.keys(config).filter((key) => !(v2 ? V2_KEYS : V1_KEYS).includes(key));
     if (unknown.length) throw new Error(`${name}: unknown keys ${unknown}; a newer version may have written them`);
@@ -119,7 +119,7 @@ class AnscombeCodec {
 /** Teach zarrita's codec registry the formats, in Zarr V3 and (as zarrita names them) in Zarr V2. */
 export function register(registry) {
   registerFrames(registry);
-  for (const name of ["anscombe-v1", "anscombe-v2"]) {
+  for (const name of ["anscombe-v1", "anscombe"]) {
     const codec = { fromConfig: (configuration, meta) => new AnscombeCodec(name, configuration, meta) };
     for (const alias of [name, `numcodecs.${name}`]) registry.set(alias, () => codec);
   }

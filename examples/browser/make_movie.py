@@ -1,4 +1,4 @@
-"""Write ``movie.zarr`` for the page: a simulated movie of 4 photons per pixel in anscombe-v2.
+"""Write ``movie.zarr`` for the page: a simulated movie of 4 photons per pixel in anscombe.
 
     python make_movie.py [PATH] [--portable]
 

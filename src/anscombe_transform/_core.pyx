@@ -5,10 +5,25 @@ There is no logic here. Arrays are contiguous and of native byte order; `anscomb
 `reference.py` the same functions in numpy.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "anscombe.h" nogil:
+    ctypedef int anscombe_type
+    ctypedef struct anscombe_array:
+        void *data
+        size_t size
+        anscombe_type type
+    ctypedef struct anscombe_cells:
+        double zero, per_gain, constant, scale, slope, offset
+    anscombe_type anscombe_type_of(const char *format, size_t itemsize)
+    int anscombe_encode_table(anscombe_array signal, anscombe_array table, anscombe_array codes, int64_t *ends)
+    int anscombe_encode_edges(anscombe_array signal, anscombe_array edges, const anscombe_cells *cells,
+                              anscombe_array guess, int depth, int nan_code, anscombe_array codes, size_t *wrong)
+    int anscombe_guess_codes(anscombe_array edges, const anscombe_cells *cells, anscombe_array guess)
+    int anscombe_decode_table(anscombe_array codes, anscombe_array table, anscombe_array values, uint32_t *largest)
+    int anscombe_largest_errors(anscombe_array original, anscombe_array stored, anscombe_array inverse_bound,
+                                float *largest)
     uint32_t anscombe_crc32(uint32_t crc, const void *data, size_t bytes)
 
     ctypedef struct anscombe_frames_shape:
@@ -24,15 +39,78 @@ cdef extern from "anscombe.h" nogil:
 
 
 cdef class _Memory:
-    """The memory of an object as long as this lives: `view.buf` and `view.len`, in bytes."""
+    """The memory of an array as long as this lives."""
 
     cdef Py_buffer view
+    cdef anscombe_array array
 
     def __cinit__(self, owner, bint writable=False):
-        PyObject_GetBuffer(owner, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        PyObject_GetBuffer(owner, &self.view, PyBUF_ND | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+        self.array.data = self.view.buf
+        self.array.size = self.view.len // self.view.itemsize
+        self.array.type = anscombe_type_of(self.view.format, self.view.itemsize)
 
     def __dealloc__(self):
         PyBuffer_Release(&self.view)
+
+
+cdef int _check(int result) except -1:
+    if result < 0:
+        raise ValueError("the types and sizes of the arrays do not fit each other")
+    return result
+
+
+def encode_table(signal, table, codes):
+    """Fill `codes` by look-up; returns the smallest and the largest signal."""
+    cdef _Memory x = _Memory(signal), t = _Memory(table), q = _Memory(codes, True)
+    cdef int64_t ends[2]
+    cdef int result
+    ends[0] = ends[1] = 0
+    with nogil:
+        result = anscombe_encode_table(x.array, t.array, q.array, ends)
+    _check(result)
+    return ends[0], ends[1]
+
+
+def guess_codes(edges, cells, guess):
+    """Fill `guess`; returns how many edges lie in one cell at most."""
+    cdef _Memory e = _Memory(edges), c = _Memory(cells), g = _Memory(guess, True)
+    return _check(anscombe_guess_codes(e.array, <const anscombe_cells *>c.view.buf, g.array))
+
+
+def encode_edges(signal, edges, cells, guess, int depth, int nan_code, codes):
+    """Fill `codes` by comparison; returns the first index without a code and the first that clipping leaves so."""
+    cdef _Memory x = _Memory(signal), e = _Memory(edges), c = _Memory(cells), g = _Memory(guess)
+    cdef _Memory q = _Memory(codes, True)
+    cdef size_t wrong[2]
+    cdef int result
+    with nogil:
+        result = anscombe_encode_edges(
+            x.array, e.array, <const anscombe_cells *>c.view.buf, g.array, depth, nan_code, q.array, wrong)
+    _check(result)
+    return wrong[0], wrong[1]
+
+
+def decode_table(codes, table, values):
+    """Fill `values` by look-up; returns the largest code."""
+    cdef _Memory q = _Memory(codes), t = _Memory(table), v = _Memory(values, True)
+    cdef uint32_t largest = 0
+    cdef int result
+    with nogil:
+        result = anscombe_decode_table(q.array, t.array, v.array, &largest)
+    _check(result)
+    return largest
+
+
+def largest_errors(original, stored, inverse_bound):
+    """The largest error, and the largest product of an error with the entry of its original."""
+    cdef _Memory x = _Memory(original), y = _Memory(stored), b = _Memory(inverse_bound)
+    cdef float largest[2]
+    cdef int result
+    with nogil:
+        result = anscombe_largest_errors(x.array, y.array, b.array, largest)
+    _check(result)
+    return largest[0], largest[1]
 
 
 def crc32(data, uint32_t crc=0):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anscombe_transform.decode_table import code_given_count
+from anscombe_transform.codec.transform.values import code_given_count
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -108,6 +108,7 @@ def _entropy_at(curve: Curve, rate: float, noise: float, *, integers: bool) -> f
     first, last = curve.code([signals[0] - 9 * noise - 1, signals[1] + 9 * noise + 1]).tolist()
     codes = np.arange(first, last + 2)
     edges = curve.first_integers(codes) - 0.5 if integers else curve.invert(codes - 0.5)
-    given_count = code_given_count(edges - curve.zero_level, curve.conversion_gain, counts, noise, 1.0)
+    gain = curve.conversion_gain
+    given_count = code_given_count(edges - curve.zero_level, gain * counts, gain, counts, noise, 1.0)
     probability = count_given_rate @ given_count / count_given_rate.sum()
     return float(-(xlogy(probability, probability)).sum() / math.log(2))

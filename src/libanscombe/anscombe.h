@@ -22,6 +22,62 @@ enum {
     ANSCOMBE_UNKNOWN = -3, /* bytes that a newer version wrote */
 };
 
+/* A flat, contiguous array of native byte order. */
+typedef enum {
+    ANSCOMBE_INT8, ANSCOMBE_INT16, ANSCOMBE_INT32, ANSCOMBE_INT64,
+    ANSCOMBE_UINT8, ANSCOMBE_UINT16, ANSCOMBE_UINT32, ANSCOMBE_UINT64,
+    ANSCOMBE_FLOAT32, ANSCOMBE_FLOAT64,
+    ANSCOMBE_OTHER_TYPE,
+} anscombe_type;
+
+typedef struct {
+    void *data;
+    size_t size;
+    anscombe_type type;
+} anscombe_array;
+
+/* The type of items that Python's buffer protocol describes by a format and their bytes. */
+anscombe_type anscombe_type_of(const char *format, size_t itemsize);
+
+/* -- transform.c: signals to codes and back ------------------------------------------------------------------ */
+
+/* Codes of integers of at most 16 bits by look-up: table[pattern], the pattern being the value's bits.
+ *
+ * `table` has 256 or 65536 codes, of the type of `codes` (uint8 or uint16). `ends` receives the smallest and the
+ * largest signal; of no signals, nothing. */
+int anscombe_encode_table(anscombe_array signal, anscombe_array table, anscombe_array codes, int64_t ends[2]);
+
+/* Codes of signals of any type by comparison with the edges of bins, exact.
+ *
+ * The code of x is the number of `edges` between the first and the last, both left out, that are <= x. `edges` are
+ * increasing and of float64, or of float32 for signals of float32. NaN gets `nan_code`; if that is < 0 it has no
+ * code. `cells` and `guess` come from anscombe_guess_codes. `wrong` receives the index of the first signal without
+ * a code, that is outside edges[0] <= x < edges[last] or NaN, and of the first of those that no clipping mends (NaN
+ * and infinities); the number of signals where there is none. Those of the first kind get the nearest code. */
+typedef struct {
+    double zero, per_gain, constant, scale, slope, offset;
+} anscombe_cells;
+
+int anscombe_encode_edges(anscombe_array signal, anscombe_array edges, const anscombe_cells *cells,
+                          anscombe_array guess, int depth, int nan_code, anscombe_array codes, size_t wrong[2]);
+
+/* Fill `guess` (uint16): for every cell of signals the smallest code in it. Returns how many edges lie in one cell
+ * at most, or ANSCOMBE_BAD_ARGUMENT.
+ *
+ * The cell of a signal x is the whole part of
+ *     scale * sqrt(max(n, 0) + constant) + slope * min(n, 0) + offset,    n = (x - zero) * per_gain,
+ * in the arithmetic of the type of `edges`. The result of encoding does not depend on it, only its speed. */
+int anscombe_guess_codes(anscombe_array edges, const anscombe_cells *cells, anscombe_array guess);
+
+/* Values of codes (uint8 or uint16) by look-up in a table of the type of `values`; a code beyond the table gets its
+ * last value. `largest` receives the largest code. */
+int anscombe_decode_table(anscombe_array codes, anscombe_array table, anscombe_array values, uint32_t *largest);
+
+/* Largest error |original - stored| of integers of at most 16 bits, and largest product of an error with
+ * inverse_bound[pattern of the original] (float32, 256 or 65536 items). `stored` is of the same type or of float32. */
+int anscombe_largest_errors(anscombe_array original, anscombe_array stored, anscombe_array inverse_bound,
+                            float largest[2]);
+
 /* CRC-32 of memory as in zlib (ISO-HDLC); `crc` is that of what came before, 0 at first. */
 uint32_t anscombe_crc32(uint32_t crc, const void *data, size_t bytes);
 

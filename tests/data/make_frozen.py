@@ -9,6 +9,7 @@ change: mend the code, or give the new format a new name and its own files.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,19 @@ CONFIGURATIONS = {
     "v1-negative-zero": Configuration(-50, 12.5, "uint8", "int16"),
     "v1-float32": Configuration(20, 30.0, "uint8", "float32"),
     "v2-int16": Configuration(0, 30.0, zero_code=20),
-    "v2-uint16-camera": Configuration(100, 2.17, "uint16", "uint16", read_noise=3.5),
-    "v2-low-gain": Configuration(5, 0.4, "uint16", "int16", read_noise=1.0, zero_code=60),
+    "v2-uint16-camera": held(
+        Configuration(100, 2.17, "uint16", "uint16", read_noise=3.5, zero_code=0), 60, 20000
+    ),
+    "v2-low-gain": held(Configuration(5, 0.4, "uint16", "int16", read_noise=1.0, zero_code=0), -60, 2000),
     "v2-int8": Configuration(-20, 2.0, "uint8", "int8", zero_code=40),
-    "v2-int32-fine": held(Configuration(1000, 50.0, "uint16", "int32", beta=0.1), -300, 20_000),
-    "v2-uint32": held(Configuration(1000, 900.0, "uint16", "uint32", beta=1.0), 900, 10**9),
+    "v2-int32-fine": held(Configuration(1000, 50.0, "uint16", "int32", beta=0.1, zero_code=0), -300, 20_000),
+    "v2-uint32": held(Configuration(1000, 900.0, "uint16", "uint32", beta=1.0, zero_code=0), 900, 10**9),
     "v2-int64": held(Configuration(0, 30.0, "uint16", "int64"), -2000, 10**6),
     "v2-coarse": Configuration(20, 30.0, "uint8", "int16", beta=2.0, zero_code=9),
     "v2-clip": Configuration(20, 2.0, "uint8", "int16", zero_code=3, out_of_range="clip"),
     "v2-float32": Configuration(0, 30.0, "uint8", "float32", read_noise=4.0, zero_code=40),
-    "v2-float64": held(Configuration(-0.25, 1.5, "uint16", "float64", beta=0.25), -20, 9000.5),
-    "v2-short-table": held(Configuration(100, 40.0, read_noise=12.0), 0, 700),
+    "v2-float64": held(Configuration(-0.25, 1.5, "uint16", "float64", beta=0.25, zero_code=0), -20, 9000.5),
+    "v2-middles": replace(held(Configuration(100, 2.0, "uint16", zero_code=0), 0, 700), decode_table=None),
 }
 
 
@@ -57,14 +60,14 @@ def signals(configuration: Configuration, rng: np.random.Generator) -> np.ndarra
     p = plan(configuration)
     codes = np.unique(np.linspace(0, p.table.size, 700).astype(int))
     if p.decoded_dtype.kind == "f":
-        edges = np.clip(p.curve.invert(codes - 0.5), p.lowest, p.highest)
+        edges = np.clip(p.edges[codes], p.lowest, p.highest)
         values = np.concatenate([edges - 1e-3, edges + 1e-3, rng.uniform(p.lowest, p.highest, 300)])
         values = np.concatenate([[p.lowest, p.highest], np.clip(values, p.lowest, p.highest)])
         # Rounding to float32 may carry an end of the range beyond it.
         values = values.astype(p.decoded_dtype)
         values = values[(values >= p.lowest) & (values <= p.highest)]
         return np.append(values, values.dtype.type(np.nan)) if configuration.keeps_nan else values
-    first = p.curve.first_integers(codes)
+    first = np.ceil(p.edges[codes])
     values = np.concatenate([[p.lowest, p.highest], first - 1, first, rng.integers(p.lowest, p.highest, 300)])
     kept = np.unique(np.clip(values, p.lowest, p.highest)).astype(p.decoded_dtype)
     if configuration.out_of_range == "clip":
@@ -125,9 +128,16 @@ def make_arrays(rng: np.random.Generator) -> list[dict[str, Any]]:
     floats[:, :2] = np.nan
     v1 = {"zero_level": 20, "conversion_gain": 30.0}
     below = {"zero_level": 0, "conversion_gain": 30.0, "zero_code": 30, "read_noise": 5.0}
-    fine = {**below, "encoded_dtype": "uint16", "beta": 0.1, "zero_code": 200}
-    few = fit(Configuration(0, 30.0, "uint8", "float32", read_noise=5.0), -300, 1500)
-    floating = {**below, "zero_code": few.zero_code, "decode_table": few.decode_table}
+    tenth = held(Configuration(0, 30.0, "uint16", beta=0.1, read_noise=5.0, zero_code=0), -300, 900)
+    fine = {
+        **below,
+        "encoded_dtype": "uint16",
+        "beta": 0.1,
+        "bins": tenth.bins,
+        "decode_table": tenth.decode_table,
+    }
+    few = fit(Configuration(0, 30.0, "uint8", "float32", read_noise=5.0, zero_code=0), -300, 1500)
+    floating = {**below, "decoded_dtype": "float32", "bins": few.bins, "decode_table": few.decode_table}
     big = BytesCodec(endian="big")
     v3: dict[str, tuple[np.ndarray, dict[str, Any], dict[str, Any]]] = {
         "v3-v1": (counts, v1, {}),
@@ -141,7 +151,7 @@ def make_arrays(rng: np.random.Generator) -> list[dict[str, Any]]:
         "v2-v1-big-endian": (counts.astype(">i2"), {**v1, "decoded_dtype": ">i2"}, {}),
         "v2-v2-fortran": (dark, below, {"order": "F"}),
         "v2-v2-uint16-codes-big-endian": (dark.astype(">i2"), {**fine, "decoded_dtype": ">i2"}, {}),
-        "v2-v2-float32": (floats, {**floating, "decoded_dtype": "float32"}, {}),
+        "v2-v2-float32": (floats, floating, {}),
     }
     arrays = []
     for zarr_format, cases in ((3, v3), (2, v2)):

@@ -480,6 +480,7 @@ class Sensitivity:
         zarr_format: Literal[2, 3] = 3,
         beta: float = 0.5,
         sample: ArrayLike | None = None,
+        signal_range: tuple[float, float] | None = None,
         decoded_dtype: DTypeLike | None = None,
         encoded_dtype: DTypeLike | None = None,
         zero_code: int | None = None,
@@ -497,7 +498,11 @@ class Sensitivity:
             Width of one code in standard deviations of the noise.
         sample : array_like, optional
             The movie (its first axis the frames) or an image, or part of it: the codec is chosen to hold its
-            whole range, and its stored values to keep the mean of pixels of every brightness.
+            whole range, and its stored values to keep the mean of pixels of every brightness. Of a plain list
+            of values only the range counts.
+        signal_range : (float, float), optional
+            Smallest and largest signal that must have codes, where there is no sample or beyond it. Stored
+            values are then those of the detector's noise in theory.
         decoded_dtype, encoded_dtype : dtype, optional
             Of the movie, and of the codes.
         zero_code : int, optional
@@ -514,14 +519,14 @@ class Sensitivity:
         Returns
         -------
         AnscombeTransformV2 or AnscombeTransformV3
-            Of the format ``anscombe-v2`` where there is a sample or a parameter that v1 lacks.
+            Of the format ``anscombe``.
 
         Raises
         ------
         UntrustworthyCalibration
             The calibration was refused.
         ValueError
-            A parameter breaks its rule, or no codec holds the sample.
+            A parameter breaks its rule, there is neither a sample nor a range, or no codec holds them.
         """
         if self.verdict == "refused":
             raise UntrustworthyCalibration(self)
@@ -539,6 +544,7 @@ class Sensitivity:
             read_noise=read_noise,
             beta=beta if noise_increase is None else beta_for(noise_increase),
             sample=sample,
+            signal_range=signal_range,
             decoded_dtype=decoded_dtype,
             encoded_dtype=encoded_dtype,
             zero_code=zero_code,

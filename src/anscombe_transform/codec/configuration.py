@@ -5,9 +5,10 @@ A `Configuration` is checked once, on construction. Two formats share it:
 ``anscombe-v1``
     zero level, gain and two dtypes; the code of the signal 0 is 0, one code is half a standard deviation of
     the shot noise, and a code decodes to the middle of the integers that it stands for, truncated.
-``anscombe-v2``
-    everything v1 cannot say: read noise, the step `beta`, room for values below the zero level (`zero_code`),
-    clipping by choice (`out_of_range`) and the value of every code (`decode_table`).
+``anscombe``
+    everything v1 cannot say: the signals of every code (`bins`) and its value (`decode_table`), both stored,
+    so that neither reading nor checking needs a formula; clipping by choice (`out_of_range`); and what they
+    were made from, the read noise and the step `beta`.
 
 From a configuration follow the range of signals that have codes (`extent`) and the value of every code
 (`decode_table`); `choose_configuration` picks one for a movie.
@@ -15,6 +16,7 @@ From a configuration follow the range of signals that have codes (`extent`) and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -23,18 +25,28 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from anscombe_transform.decode_table import BLUR, fitted, sample_blocks, unbiased
+from anscombe_transform.codec.transform.bins import (
+    FARTHEST as EXACT,
+)
+from anscombe_transform.codec.transform.bins import (
+    Bins,
+    bins_around,
+    bins_between,
+    fine_step,
+)
+from anscombe_transform.codec.transform.values import BLUR, fitted, sample_blocks, unbiased
 from anscombe_transform.transform import LARGEST_BETA, Curve, check_detector, check_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
 V1 = "anscombe-v1"
-V2 = "anscombe-v2"
+V2 = "anscombe"
 NAMES = (V1, V2, f"numcodecs.{V1}", f"numcodecs.{V2}")
-"""Every name under which a configuration may be stored."""
+"""Every name under which a configuration may be stored; zarr-python writes the last two for Zarr V2
+filters."""
 
 BETA_V1 = 0.5
 V1_TOP = 32767
@@ -46,10 +58,10 @@ CODES = ("uint8", "uint16")
 _V1_CODES = (*CODES, "uint32", "int8", "int16", "int32")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float32", "float64")
-_TABLE_DECIMALS = 6
 _FEW_CODES = 255
-_MOST_STEPS = 128
-EXACT = 2**52
+# How much wider than the noise a stored bin may be, in grid points: of odd widths that carry rounding on,
+# two.
+_WIDER = 3
 _BLOCK_BYTES = 1 << 26
 
 
@@ -104,12 +116,16 @@ class Configuration:
     beta : float
         Quantisation step in standard deviations of the noise.
     zero_code : int or None
-        Code of `zero_level`; room for values below it. None leaves v1's layout where v1 can say the rest, and
-        else gives the smallest code that holds the signal 0 and eight standard deviations of the read noise.
+        Code of `zero_level`: the bins below it. It makes `bins` where these are not given, of all codes of
+        `encoded_dtype` or as many as `decode_table` lists; where they are, it follows from them, and is -1 if
+        they begin above the zero level.
     out_of_range : {"raise", "clip"}
         What happens to a value without a code.
     decode_table : tuple of float or None
-        Value of every code from 0; its length limits the codes in use. None derives it from the rest.
+        Value of every code from 0, each inside the bin of its code. None stands for the middles of given
+        bins.
+    bins : Bins or None
+        The signals of every code. None, with neither `zero_code` nor anything else that v1 lacks, is v1.
 
     Raises
     ------
@@ -126,6 +142,7 @@ class Configuration:
     zero_code: int | None = None
     out_of_range: Literal["raise", "clip"] = "raise"
     decode_table: tuple[float, ...] | None = None
+    bins: Bins | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -137,8 +154,8 @@ class Configuration:
         if self.out_of_range not in ("raise", "clip"):
             raise ValueError(f'out_of_range must be "raise" or "clip", got {self.out_of_range!r}')
         if self.zero_code is not None:
-            rule = "an integer (the code of zero_level)"
-            code = check_number("zero_code", self.zero_code, rule, lambda v: v == int(v) and abs(v) < 2**31)
+            rule = "an integer within ±2**20 (the code of zero_level)"
+            code = check_number("zero_code", self.zero_code, rule, lambda v: v == int(v) and abs(v) <= 2**20)
             put("zero_code", int(code))
         values = (*INTEGERS, *FLOATS)
         put("decoded_dtype", _dtype_name("decoded_dtype", self.decoded_dtype, values, byte_order=True))
@@ -146,30 +163,100 @@ class Configuration:
         if self.format == V1:
             return
         put("encoded_dtype", _dtype_name("encoded_dtype", self.encoded_dtype, CODES))
-        if self.zero_code is None:
-            dark = max(self.zero_level, 8 * self.read_noise, 0)
-            code = math.ceil(dark / self.conversion_gain * self._curve(0.0).dark_slope)
-            if code >= 2**31:
-                raise ValueError(
-                    f"zero_level={self.zero_level:g} needs {code} codes below it, with conversion_gain="
-                    f"{self.conversion_gain:g} and beta={self.beta:g}, far more than there are: give "
-                    "zero_code or a larger beta"
-                )
-            put("zero_code", code)
         if self.decode_table is not None:
             put("decode_table", self._checked_table(self.decode_table))
+        if self.bins is None:
+            if self.zero_code is None:
+                raise ValueError(
+                    "read_noise, beta, out_of_range and decode_table make a codec of the format anscombe, "
+                    "which needs to know the range of the signals: let Sensitivity.codec(sample=movie) or "
+                    "codec(signal_range=(low, high)) choose it, or give zero_code, the room below zero_level"
+                )
+            put("bins", self._bins_around(self.zero_code))
+            if self.decode_table is None:
+                put("decode_table", _unbiased_table(self))
+        self._check_bins()
+        put("zero_code", min(int(cast("Bins", self.bins).codes(self.zero_level)), self.last_code))
+
+    def _bins_around(self, zero_code: int) -> Bins:
+        """The bins that a code of the zero level says, for as many codes as there are or are listed."""
+        count = self.last_code + 1 if self.decode_table is None else len(self.decode_table)
+        step = 1.0
+        if self.values_dtype.kind == "f":
+            low, high = self._curve(0.0).invert([-0.5 - zero_code, count - zero_code]).tolist()
+            step = fine_step(self._curve(0.0), low, high, self.values_dtype)
+        return bins_around(self._curve(0.0), zero_code, count, step if step < 1 else 1)
+
+    def _check_bins(self) -> None:
+        """Refuse bins that are none of this detector's, and values outside them.
+
+        Bins and values are what a codec is verified against: those that were damaged or edited must not widen
+        the bound.
+        """
+        bins = self.bins
+        if not isinstance(bins, Bins):
+            raise TypeError(f"bins must be Bins, got {type(bins).__name__}")
+        if len(bins) > self.last_code + 1:
+            raise ValueError(
+                f"bins must list 1 to {self.last_code + 1} bins ({self.encoded_dtype} codes of "
+                f"{self.decoded_dtype} values), got {len(bins)}"
+            )
+        if self.values_dtype.kind != "f" and not bins.whole:
+            raise ValueError(f"bins: step must be 1 or more where values are {self.decoded_dtype}")
+        curve = self._curve(0.0)
+        widest = curve.beta * curve.noise_std(bins.high) + (_WIDER + curve.beta) * bins.step
+        # The slope of the noise within a bin: one photon more at most than at its upper end.
+        wide = np.flatnonzero(np.diff(bins.edges) > 1.01 * widest + curve.beta**2 * curve.conversion_gain)
+        if wide.size:
+            code = int(wide[0])
+            raise ValueError(
+                f"bins: code {code} stands for {bins.edges[code]:.10g} to {bins.edges[code + 1]:.10g}, wider "
+                f"than "
+                f"beta={self.beta!r} allows with conversion_gain={self.conversion_gain!r}, "
+                f"zero_level={self.zero_level!r}, read_noise={self.read_noise!r}: the metadata were damaged "
+                f"or "
+                "edited; take them from a copy that is whole"
+            )
+        if self.decode_table is None:
+            return
+        if len(self.decode_table) != len(bins):
+            raise ValueError(
+                f"decode_table must list a value for each of the {len(bins)} bins, got "
+                f"{len(self.decode_table)}"
+            )
+        table, low, high = _as_decoded(np.array(self.decode_table), self.values_dtype), bins.low, bins.high
+        if self.values_dtype.kind == "f":
+            low, high = bins.edges[:-1], bins.edges[1:]
+        else:
+            limits = np.iinfo(self.values_dtype)
+            # What is beyond the type is never decoded.
+            low, high = np.clip(low, limits.min, limits.max), np.clip(high, limits.min, limits.max)
+        wrong = np.flatnonzero(~((table >= low) & (table <= high)))
+        if wrong.size:
+            code = int(wrong[0])
+            raise ValueError(
+                f"decode_table gives code {code} the value {self.decode_table[code]:.10g}, outside the "
+                f"{low[code]:.10g} to {high[code]:.10g} that the code stands for: the metadata were damaged "
+                f"or "
+                "edited; take them from a copy that is whole"
+            )
 
     @property
     def format(self) -> str:
-        """``anscombe-v1`` where it can say everything that this configuration says, else ``anscombe-v2``."""
+        """``anscombe-v1`` where it can say everything that this configuration says, else ``anscombe``."""
         plain = self.read_noise == 0 and self.beta == BETA_V1 and self.out_of_range == "raise"
-        return V1 if plain and self.zero_code is None and self.decode_table is None else V2
+        given = (self.zero_code, self.decode_table, self.bins)
+        return V1 if plain and all(value is None for value in given) else V2
 
     @property
     def curve(self) -> Curve:
         """The stabilising curve, with the offset that this format gives it."""
-        if self.format == V2:
-            return self._curve(float(cast("int", self.zero_code)))
+        if self.bins is not None:
+            # Where codes are wider apart than the noise asks for they leave the curve, far from the zero
+            # level.
+            inside = 0 <= cast("int", self.zero_code) < len(self.bins)
+            offset = float(cast("int", self.zero_code)) if inside else 0.0
+            return self._curve(offset if inside else -float(self._curve(0.0).stabilize(self.bins.low[0])))
         slope = self._curve(0.0).dark_slope
         return self._curve(self.zero_level * slope / self.conversion_gain)
 
@@ -219,14 +306,15 @@ class Configuration:
             "encoded_dtype": self.encoded_dtype,
             "decoded_dtype": self.decoded_dtype,
         }
-        if self.format == V2:
+        if self.bins is not None:
             document |= {
                 "read_noise": self.read_noise,
                 "beta": self.beta,
-                "zero_code": self.zero_code,
                 "out_of_range": self.out_of_range,
-                "decode_table": decode_table(self).tolist(),
+                "bins": self.bins.to_json(),
             }
+            if self.decode_table is not None and self.decode_table != tuple(self.bins.middles.tolist()):
+                document["decode_table"] = [_short(value) for value in self.decode_table]
         return document
 
     @classmethod
@@ -249,8 +337,8 @@ class Configuration:
                 f"{format_} configuration holds null for {nulls}: nothing is derived when reading"
             )
         if format_ == V2:
-            required = known | {"zero_code", "decode_table"}
-            known = required | {"read_noise", "beta", "out_of_range"}
+            required = known | {"bins"}
+            known = required | {"read_noise", "beta", "out_of_range", "decode_table"}
         if unknown := set(document) - known:
             raise ValueError(
                 f"{format_} configuration has unknown keys {sorted(unknown)}: "
@@ -258,7 +346,20 @@ class Configuration:
             )
         if missing := required - set(document):
             raise ValueError(f"{format_} configuration lacks {sorted(missing)}")
-        return cls(**document)
+        return cls(**constructor_arguments(document))
+
+
+def constructor_arguments(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration as arguments of `Configuration`, and of the codecs."""
+    arguments = dict(document)
+    if "bins" in arguments and not isinstance(arguments["bins"], Bins):
+        arguments["bins"] = Bins.from_json(arguments["bins"])
+    return arguments
+
+
+def _short(value: float) -> float:
+    """An integer without its decimal point, as JSON."""
+    return int(value) if value == int(value) else value
 
 
 # The fields that the codecs of both Zarr formats share with `Configuration`.
@@ -302,7 +403,7 @@ def describe(configuration: Configuration) -> str:
     c = configuration
     names = ["conversion_gain", "zero_level", "encoded_dtype", "decoded_dtype"]
     if c.format == V2:
-        names[2:2] = ["read_noise", "beta", "zero_code"]
+        names[2:2] = ["read_noise", "beta"]
     return f"{c.format} and " + ", ".join(f"{name}={getattr(c, name)!r}" for name in names)
 
 
@@ -318,103 +419,109 @@ def _v1_extent(c: Configuration) -> Extent:
 
 
 def _v2_extent(c: Configuration) -> Extent:
-    """Range and largest code of anscombe-v2: what its decode table and its dtype allow."""
-    curve, dtype = c.curve, c.values_dtype
-    last = c.last_code if c.decode_table is None else len(c.decode_table) - 1
+    """Range and largest code of the format anscombe: what its bins and its dtype allow."""
+    bins, dtype = cast("Bins", c.bins), c.values_dtype
+    last = len(bins) - 1
     if dtype.kind != "f":
         limits = np.iinfo(dtype)
-        top = min(int(limits.max), EXACT)
-        last = min(last, max(int(curve.code(top)), 0)) if c.decode_table is None else last
-        first, beyond = curve.first_integers([0, last + 1]).tolist()
-        return Extent(max(first, int(limits.min)), min(beyond - 1, top), last)
-    low, high = curve.invert([-0.5, last + 0.5]).tolist()
-    low, high = max(low, -EXACT), min(high, EXACT)
-    # The inverse is rounded, so the edge itself may fall to the neighbouring code.
-    low = _moved(low, math.inf, lambda edge: bool(curve.code(edge) >= 0))
-    high = _moved(high, -math.inf, lambda edge: bool(curve.code(edge) <= last))
-    return Extent(low, high, last)
+        first, beyond = math.ceil(bins.edges[0]), math.ceil(bins.edges[-1])
+        return Extent(max(first, int(limits.min)), min(beyond - 1, int(limits.max), EXACT), last)
+    # The first and the last number of the type that have a code; an edge belongs to the code above it.
+    low, high = first_reaching(bins.edges[[0, -1]], dtype)
+    return Extent(float(low), float(np.nextafter(high, dtype.type(-np.inf))), last)
 
 
-def _moved(edge: float, towards: float, holds_code: Callable[[float], bool]) -> float:
-    """The edge, moved by a few roundings until it has a code; steps double, as zero_level may round coarser.
-
-    Raises
-    ------
-    ValueError
-        No signal nearby has one.
-    """
-    step = math.nextafter(edge, towards) - edge
-    for _ in range(_MOST_STEPS):
-        if holds_code(edge):
-            return edge
-        edge, step = edge + step, 2 * step
-    raise ValueError(f"no signal near {edge:g} has a code: the parameters leave it no room")
+def first_reaching(edges: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The smallest numbers of a floating-point type that are not below given ones."""
+    with np.errstate(over="ignore"):
+        found: npt.NDArray[Any] = edges.astype(dtype)
+    up = np.nextafter(found, dtype.type(np.inf))
+    return np.where(found.astype(np.float64) < edges, up, found)
 
 
-def check_inside_bins(configuration: Configuration, last: int) -> None:
-    """Refuse a stored table that decodes a code to a value outside the signals that the code stands for.
+def edges(configuration: Configuration) -> npt.NDArray[np.float64]:
+    """Edges of the signals of every code in use, and the end of the last: what decides on codes.
 
-    The bins follow from the curve alone, so that a table that was damaged or edited cannot widen the bound
-    that it is verified against.
-
-    Raises
-    ------
-    ValueError
-        Names the first such code, its bin and its value.
+    A signal has the code q if it lies from ``edges[q]`` on and below ``edges[q + 1]``.
     """
     c = configuration
-    if c.decode_table is None:
-        return
-    table, codes = np.array(c.decode_table), np.arange(last + 2)
-    edges = c.curve.invert(codes - 0.5)
-    low, high = edges[:-1], edges[1:]
+    if c.bins is not None:
+        return c.bins.edges
+    codes = np.arange(extent(c).last + 2)
+    firsts = c.curve.first_integers(codes)
     if c.values_dtype.kind != "f":
-        limits = np.iinfo(c.values_dtype)
-        firsts = c.curve.first_integers(codes).astype(np.float64)
-        filled = firsts[1:] > firsts[:-1]
-        # A code without integers keeps the real edges of its bin. What is beyond the type is never decoded.
-        low, high = np.where(filled, firsts[:-1], low), np.where(filled, firsts[1:] - 1, high)
-        inside = np.where(filled, np.clip(np.rint(table), limits.min, limits.max), table)
-        low, high = np.minimum(low, limits.max), np.maximum(high, limits.min)
-    else:
-        inside = table
-    # Tables are stored with six decimals, and the edges of bins are rounded as the zero level is.
-    slack = 10.0**-_TABLE_DECIMALS + 4 * np.spacing(np.maximum(np.abs(table), abs(c.zero_level)))
-    wrong = np.flatnonzero((inside < low - slack) | (inside > high + slack))
-    if wrong.size:
-        code = int(wrong[0])
-        raise ValueError(
-            f"decode_table gives code {code} the value {c.decode_table[code]:.10g}, outside the "
-            f"{low[code]:.10g} to {high[code]:.10g} that the code stands for with {describe(c)}: the "
-            "metadata were damaged or edited; take them from a copy that is whole"
-        )
+        return np.asarray(firsts - 0.5, np.float64)
+    found = _first_floats(c.curve, codes)
+    # Floats beyond the integers of v1's tables have no code.
+    low, high, _ = extent(c)
+    found[0], found[-1] = low, math.nextafter(high, math.inf)
+    return found
+
+
+def _first_floats(curve: Curve, codes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The smallest float64 whose code is at least the given one, for each code.
+
+    Floats are ordered as their bit patterns are, so that halving an interval of these finds it.
+    """
+    middle = curve.invert(codes - 0.5)
+    reach = 1e-9 * (np.abs(middle) + abs(curve.zero_level) + curve.conversion_gain)
+    low, high = _ordinal(middle - reach), _ordinal(middle + reach)
+    while (high - low > 1).any():
+        between = low + (high - low) // 2
+        reached = curve.code(_from_ordinal(between)) >= codes
+        low, high = np.where(reached, low, between), np.where(reached, between, high)
+    return _from_ordinal(high)
+
+
+def _ordinal(x: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Integers in the order of the floats."""
+    bits = x.view(np.int64)
+    return np.where(bits < 0, np.int64(-(2**63)) - bits, bits)
+
+
+def _from_ordinal(number: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return np.where(number < 0, np.int64(-(2**63)) - number, number).view(np.float64)
 
 
 @functools.lru_cache(maxsize=256)
 def decode_table(configuration: Configuration) -> npt.NDArray[np.float64]:
     """Value of every code in use, from 0, before rounding to the dtype of the values; read-only."""
     c = configuration
-    if c.format == V1:
+    if c.bins is None:
         table = _v1_values(c)
-    elif c.decode_table is not None:
-        table = np.array(c.decode_table, np.float64)
     else:
-        table = _derived_table(c.curve, extent(c).last, c.values_dtype)
+        table = c.bins.middles.copy() if c.decode_table is None else np.array(c.decode_table, np.float64)
     table.flags.writeable = False
     return table
 
 
-def _derived_table(
-    curve: Curve,
-    last: int,
-    dtype: np.dtype[Any],
-    noise: float | None = None,
-    excess_noise: float = 1.0,
-) -> npt.NDArray[np.float64]:
-    """The decode table of anscombe-v2 where none is given, as short numbers of JSON."""
-    integers = dtype.kind != "f"
-    table = unbiased(curve, last, integers=integers, read_noise=noise, excess_noise=excess_noise)
-    return np.round(table, _TABLE_DECIMALS)
+def _as_decoded(table: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[np.float64]:
+    """Values as they are once rounded to their type."""
+    if dtype.kind == "f":
+        return table.astype(dtype).astype(np.float64)
+    limits = np.iinfo(dtype)
+    return np.rint(np.clip(table, max(int(limits.min), -EXACT), min(int(limits.max), EXACT)))
+
+
+def _unbiased_table(
+    c: Configuration, noise: float | None = None, excess_noise: float = 1.0
+) -> tuple[float, ...]:
+    """Values of the format anscombe where there is no sample to fit them to."""
+    bins, integers = cast("Bins", c.bins), c.values_dtype.kind != "f"
+    table = unbiased(bins, c.curve, integers=integers, read_noise=noise, excess_noise=excess_noise)
+    return _stored_table(table, bins, c.values_dtype)
+
+
+def _stored_table(table: npt.NDArray[np.float64], bins: Bins, dtype: np.dtype[Any]) -> tuple[float, ...]:
+    """Values as short numbers of JSON, inside their bins in the type of the values as well."""
+    if dtype.kind != "f":
+        return tuple(table.tolist())
+    narrowest = float(np.diff(bins.edges).min())
+    decimals = max(0, 3 - math.floor(math.log10(narrowest)))
+    short = np.round(table, decimals)
+    decoded = short.astype(dtype).astype(np.float64)
+    inside = (decoded >= bins.low) & (decoded <= bins.high)
+    return tuple(np.where(inside, short, np.clip(table, bins.low, bins.high)).tolist())
 
 
 def _v1_values(c: Configuration) -> npt.NDArray[np.float64]:
@@ -446,63 +553,114 @@ def fit(
     choose_codes: bool = True,
     least_blur: float = 0.0,
     excess_noise: float = 1.0,
+    integers: bool = False,
 ) -> Configuration:
     """The configuration nearest to the given one under which signals from `low` to `high` have codes.
 
-    `zero_code` grows until `low` has a code; with `choose_codes` the narrowest encoded dtype is taken that
-    reaches `high`, else the given one is kept. The decode table lists all codes of one byte, and of those of
-    two bytes the ones up to that of `high`; it assumes noise of at least `least_blur` signal units.
+    With `choose_codes` the narrowest encoded dtype is taken that holds the range, else the given one is kept.
+    The bins are those of the range, and of codes of one byte all that there are above. The values assume
+    noise of at least `least_blur` signal units. `integers` says that the signals are integers, whatever their
+    type.
 
     Raises
     ------
     ValueError
         If no encoded dtype holds the range, naming the smallest `beta` that would.
     """
-    c = configuration
-    dtype = np.dtype(c.decoded_dtype)
-    if max(abs(low), abs(high)) > EXACT:
+    names = CODES if choose_codes else (configuration.encoded_dtype,)
+    return _holding(fields_of(configuration), low, high, names, least_blur, excess_noise, integers=integers)
+
+
+def _holding(
+    fields: dict[str, Any],
+    low: float,
+    high: float,
+    names: Sequence[str],
+    least_blur: float,
+    excess_noise: float,
+    *,
+    integers: bool,
+) -> Configuration:
+    """As `fit`, from the parameters of a configuration and the types of codes that may be taken."""
+    dtype = np.dtype(fields["decoded_dtype"])
+    curve = Curve(fields["conversion_gain"], fields["zero_level"], fields["read_noise"], fields["beta"])
+    if max(abs(low), abs(high)) >= EXACT:
         raise ValueError(
             f"the range {low:g} to {high:g} reaches beyond ±2**52, where no value has a code: look at the "
             "smallest and largest values, which are rarely light, and replace or rescale them"
         )
-    flat = Curve(c.conversion_gain, c.zero_level, c.read_noise, c.beta)
-    ends = flat.stabilize([low, high])
-    codes = math.ceil(max(0.0, -float(ends[0])) + float(ends[1]))
-    widest = replace(c, encoded_dtype=CODES[-1] if choose_codes else c.encoded_dtype, decode_table=None)
-    if codes > 2 * widest.last_code:
-        raise _too_wide(widest, low, high, codes)
-    zero_code = max(math.ceil(-float(ends[0]) - 0.5), 0)
-    top = int(Curve(c.conversion_gain, c.zero_level, c.read_noise, c.beta, float(zero_code)).code(high))
-    for name in CODES if choose_codes else (c.encoded_dtype,):
-        wider = replace(c, encoded_dtype=name, zero_code=zero_code, decode_table=None)
-        if top <= wider.last_code:
-            noise = max(least_blur, c.read_noise)
-            if wider.last_code <= _FEW_CODES:
-                top = extent(wider).last
-            table = _derived_table(wider.curve, top, dtype, noise, excess_noise)
-            return replace(wider, decode_table=tuple(table.tolist()))
-    raise _too_wide(wider, low, high, top + 1)
+    step = 1.0
+    if dtype.kind == "f" and not integers:
+        step = fine_step(curve, low, high, dtype.newbyteorder("="))
+    needed, most = 0, 0
+    for name in names:
+        most = int(np.iinfo(name).max) + 1 - int(dtype.kind == "f")
+        try:
+            bins = bins_between(curve, low, high, step if step < 1 else int(step), most)
+        except OverflowError as error:
+            needed = max(needed, int(error.args[1]))
+            continue
+        if most <= _FEW_CODES + 1:
+            bins = _all_codes(curve, bins, most, dtype)
+        chosen = {"encoded_dtype": name, "bins": bins, "decode_table": None, "zero_code": None}
+        wider = Configuration(**fields | chosen)
+        noise = max(least_blur, wider.read_noise)
+        return replace(wider, decode_table=_unbiased_table(wider, noise, excess_noise))
+    raise _too_wide(curve, low, high, needed, most)
+
+
+def _all_codes(curve: Curve, bins: Bins, most: int, dtype: np.dtype[Any]) -> Bins:
+    """The bins with as many more above as there are codes, up to the end of the type."""
+    zero = int(bins.codes(curve.zero_level))
+    if not 0 <= zero < len(bins):
+        return bins
+    more = bins_around(curve, zero, most, bins.step)
+    top = float(np.iinfo(dtype).max) if dtype.kind != "f" else float(EXACT)
+    count = int(np.searchsorted(more.low, top, "right"))
+    # Bins that were laid out from the range and not from the zero level are kept as they are.
+    return more.part(0, max(count, len(bins))) if more.first == bins.first else bins
 
 
 def fitted_to(configuration: Configuration, blocks: Iterable[npt.NDArray[Any]]) -> Configuration:
-    """The configuration with a decode table that keeps the mean of sample frames; v1 as it is.
+    """The configuration with values that keep the mean of sample frames; v1 as it is.
+
+    Floats that are all integers are coded as integers are.
 
     Parameters
     ----------
     configuration : Configuration
         Which says the codes.
     blocks : iterable of ndarray, shape (frames, ..., x)
-        Successive frames from here and there in the movie.
+        Successive frames from here and there in the movie; none leaves the configuration as it is.
     """
-    c = configuration
-    if c.format == V1:
+    c, blocks = configuration, list(blocks)
+    if c.bins is None or not blocks:
         return c
-    table = fitted(c.curve, decode_table(c), blocks, integers=c.values_dtype.kind != "f")
-    return replace(c, decode_table=tuple(np.round(table, _TABLE_DECIMALS).tolist()))
+    integers = c.values_dtype.kind != "f"
+    if not integers and not c.bins.whole and all(hold_integers(block) for block in blocks):
+        with contextlib.suppress(ValueError):
+            found = extent(c)
+            low, high = math.ceil(found.lowest), math.floor(found.highest)
+            c = fit(c, low, high, choose_codes=False, integers=True)
+    bins = cast("Bins", c.bins)
+    table = fitted(bins, c.curve, decode_table(c), blocks, integers=integers)
+    return replace(c, decode_table=_stored_table(table, bins, c.values_dtype))
 
 
-def _too_wide(c: Configuration, low: float, high: float, codes: int) -> ValueError:
-    needed = math.ceil(100 * c.beta * codes / c.last_code) / 100
+def hold_integers(values: npt.NDArray[Any]) -> bool:
+    """Whether all numbers of an array are integers; NaN is passed over."""
+    if values.dtype.kind != "f":
+        return True
+    # Most arrays of other numbers show it at once.
+    for part in (values.reshape(-1)[:1000], values):
+        known = part[np.isfinite(part)]
+        if not bool((known == np.rint(known)).all()):
+            return False
+    return bool(np.isfinite(values).any())
+
+
+def _too_wide(c: Curve, low: float, high: float, codes: int, most: int) -> ValueError:
+    needed = math.ceil(100 * c.beta * codes / most) / 100
     remedy = (
         f"beta={needed} would fit"
         if needed <= LARGEST_BETA
@@ -510,8 +668,9 @@ def _too_wide(c: Configuration, low: float, high: float, codes: int) -> ValueErr
         "smallest and the largest value are light"
     )
     return ValueError(
-        f"the range {low:g} to {high:g} needs {codes} codes at beta={c.beta:g}, more than {c.encoded_dtype} "
-        f"has; {remedy}"
+        f"the range {low:g} to {high:g} needs {codes} codes at beta={c.beta:g}, more than the {most} that "
+        f"there "
+        f"are; {remedy}"
     )
 
 
@@ -522,6 +681,7 @@ def choose_configuration(
     read_noise: float = 0.0,
     beta: float = BETA_V1,
     sample: npt.ArrayLike | None = None,
+    signal_range: tuple[float, float] | None = None,
     decoded_dtype: npt.DTypeLike | None = None,
     encoded_dtype: npt.DTypeLike | None = None,
     zero_code: int | None = None,
@@ -536,9 +696,10 @@ def choose_configuration(
     conversion_gain, zero_level, read_noise, beta, zero_code, out_of_range
         As in `Configuration`.
     sample : array_like, optional
-        Values that must have codes: the movie, a piece of it, or its smallest and largest value. The decode
-        table is fitted to a movie or an image, see `decode_table.fitted`. Without a sample v1 is taken where
-        it can say the rest.
+        Values that must have codes: the movie, a piece of it, or an image, to which the decode table is
+        fitted, see `values.fitted`. Of a plain list of values only the range counts.
+    signal_range : (float, float), optional
+        Smallest and largest value that must have codes, instead of a sample or beyond it.
     decoded_dtype : dtype, optional
         dtype of the array; by default the sample's, or int16 without one.
     encoded_dtype : str, optional
@@ -559,31 +720,37 @@ def choose_configuration(
     ValueError
         If a parameter breaks its rule or no configuration holds the sample.
     """
-    span = None if sample is None else _span(sample)
-    if decoded_dtype is None:
-        decoded_dtype = "int16" if span is None else span.dtype
-    base = Configuration(
-        zero_level=zero_level,
-        conversion_gain=conversion_gain,
-        encoded_dtype=cast("str", encoded_dtype or "uint8"),
-        decoded_dtype=np.dtype(decoded_dtype).str,
-        read_noise=read_noise,
-        beta=beta,
-        zero_code=zero_code,
-        out_of_range=out_of_range,
-    )
+    span = _span_of(sample, signal_range, decoded_dtype)
+    if span is None and zero_code is None:
+        raise ValueError(
+            "a codec needs to know the range of the signals: give sample= (the movie, or a piece of it) or "
+            "signal_range=(smallest, largest)"
+        )
+    fields: dict[str, Any] = {
+        "zero_level": zero_level,
+        "conversion_gain": conversion_gain,
+        "decoded_dtype": np.dtype(decoded_dtype or ("int16" if span is None else span.dtype)).str,
+        "read_noise": read_noise,
+        "beta": beta,
+        "out_of_range": out_of_range,
+    }
+    names: Sequence[str] = (str(np.dtype(encoded_dtype).name),) if encoded_dtype else CODES
+    # Every parameter is checked before the range is.
+    base = Configuration(**fields | {"encoded_dtype": names[0], "zero_code": zero_code or 0})
+    fields = {name: value for name, value in fields_of(base).items() if name in fields}
     if span is None:
         return base, f"{base.format}, {base.encoded_dtype} codes: no sample was given to fit the range to"
     low, high = span.low, span.high
-    names = (base.encoded_dtype,) if encoded_dtype else CODES
-    candidates = [replace(base, encoded_dtype=name) for name in names]
+    clipped = f"{V2}, {names[-1]} codes: what they do not hold is clipped, as chosen"
+    blocks = _blocks_of(sample)
     if zero_code is not None:
-        for candidate in candidates:
+        for name in names:
+            candidate = replace(base, encoded_dtype=name, bins=None, decode_table=None, zero_code=zero_code)
             if holds(candidate, low, high):
-                return _explained(_fitted_to_sample(candidate, sample))
+                return _explained(fitted_to(candidate, blocks))
         if out_of_range == "clip":
-            return base, f"{V2}, {base.encoded_dtype} codes: what they do not hold is clipped, as chosen"
-        widest = extent(candidates[-1])
+            return base, clipped
+        widest = extent(candidate)
         raise ValueError(
             f"zero_code={zero_code} leaves no code for the sample's range, {low:g} to {high:g}: with "
             f"{names[-1]} codes it holds {widest.lowest:g} to {widest.highest:g}; "
@@ -591,20 +758,21 @@ def choose_configuration(
         )
     # Uneven pulses are blur enough beside the zero level's own.
     blur = (BLUR if excess_noise == 1 else BLUR / 2) * base.conversion_gain if measured else 0.0
-    # The narrowest codes first.
+    integers = base.values_dtype.kind != "f" or (bool(blocks) and all(hold_integers(b) for b in blocks))
+    wide = _with_head_room(base, low, high)
+    # The narrowest codes first. The fill value of an array is 0 if nobody says otherwise, and has to have a
+    # code.
     error: ValueError | None = None
-    for candidate in candidates:
-        wide = _with_head_room(candidate, low, high)
-        # The fill value of an array is 0 if nobody says otherwise, and has to have a code.
+    for name in names:
         for room in ((min(wide[0], 0), max(wide[1], 0)), wide, (low, high)):
             try:
-                chosen = fit(candidate, *room, choose_codes=False, least_blur=blur, excess_noise=excess_noise)
+                chosen = _holding(fields, *room, (name,), blur, excess_noise, integers=integers)
             except ValueError as found:
                 error = found
                 continue
-            return _explained(_fitted_to_sample(chosen, sample))
+            return _explained(fitted_to(chosen, blocks))
     if out_of_range == "clip":
-        return candidates[-1], f"{V2}, {names[-1]} codes: what they do not hold is clipped, as chosen"
+        return replace(base, encoded_dtype=names[-1], bins=None, decode_table=None, zero_code=0), clipped
     raise cast("ValueError", error)
 
 
@@ -616,9 +784,30 @@ def _explained(chosen: Configuration) -> tuple[Configuration, str]:
     )
 
 
-def _fitted_to_sample(chosen: Configuration, sample: Any) -> Configuration:
+def _blocks_of(sample: Any) -> list[npt.NDArray[Any]]:
+    """Frames of a sample to fit values to; none where it is a range or a list of values."""
     array = sample if hasattr(sample, "shape") else np.asarray(sample)
-    return fitted_to(chosen, sample_blocks(array, _BLOCK_BYTES))
+    return [] if sample is None else list(sample_blocks(array, _BLOCK_BYTES))
+
+
+def _span_of(
+    sample: Any, signal_range: tuple[float, float] | None, dtype: npt.DTypeLike | None
+) -> _Span | None:
+    """What must have codes: a sample, a range or both; None where neither is given."""
+    span = None if sample is None else _span(sample)
+    if signal_range is None:
+        return span
+    try:
+        low, high = (float(value) for value in signal_range)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"signal_range must be two numbers, (smallest, largest), got {signal_range!r}"
+        ) from error
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"signal_range must be two finite numbers in order, got {signal_range!r}")
+    if span is None:
+        return _Span(low, high, np.dtype("int16" if dtype is None else dtype))
+    return _Span(min(low, span.low), max(high, span.high), span.dtype)
 
 
 class _Span(NamedTuple):

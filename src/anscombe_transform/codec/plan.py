@@ -1,35 +1,35 @@
 """Encoding and decoding arrays: what a configuration needs at work, made once and shared between threads.
 
-A `Plan` picks the fastest kernel that encodes every value of a type exactly, and holds the table that
-decodes. Nothing wraps and nothing is clamped unasked: a value without a code raises `UnrepresentableError`.
+The code of a signal is the number of edges of bins that it reaches, in both formats; a code is decoded by
+look-up. Nothing wraps and nothing is clamped unasked: a value without a code raises `UnrepresentableError`.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from anscombe_transform.codec.configuration import (
     CODES,
-    EXACT,
     V1,
     Configuration,
     UnrepresentableError,
-    check_inside_bins,
+    _as_decoded,
     decode_table,
     describe,
+    edges,
     extent,
     fields_of,
+    first_reaching,
     fit,
     holds,
     refuse_masked,
 )
 from anscombe_transform.codec.memory import pool
+from anscombe_transform.native import core, warn_if_slow
 from anscombe_transform.transform import noise_increase
 
 if TYPE_CHECKING:
@@ -38,18 +38,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     AnyArray = npt.NDArray[Any]
-    F32 = np.float32
-    Single = tuple[F32, F32, F32, F32, F32, F32, F32, F32, F32]
-    Short = tuple[Any, Any, F32, F32, F32, F32, F32, F32]
-    ShortKernel = Callable[[AnyArray, AnyArray], tuple[Any, Any]]
 
-# Offsets to try where float32 puts values on the wrong side of an edge, and how many to mend one by one.
-_SHIFTS = tuple(sign * size * 1e-6 for size in (0, 2, 4, 8, 16, 32, 64) for sign in (1, -1))[1:]
-_PATCHES = 4
-_PAIR_FROM = 1 << 16
 # Single values whose codes are kept.
 _SCALARS = 64
-_MARGIN = 2e-3
+# Cells of signals per code in which the search for a code begins, and how many there are at most.
+_CELLS_PER_CODE, _MOST_CELLS = 2, 2**16
 
 
 class Plan:
@@ -74,7 +67,7 @@ class Plan:
         self._code_view = np.dtype(f"u{self.encoded_dtype.itemsize}")
         self._nan_code = configuration.last_code + 1 if configuration.keeps_nan else -1
         self.lowest, self.highest, self._top = extent(configuration)
-        check_inside_bins(configuration, self._top)
+        warn_if_slow()
 
     # The table and the look-up are made when first needed: who encodes, or checks parameters, never decodes.
     @property
@@ -84,35 +77,46 @@ class Plan:
 
     @functools.cached_property
     def _values(self) -> AnyArray:
-        """What the look-up gives: the table in `decoded_dtype`, with NaN where that has a code."""
-        values = _rounded(self)
+        """Value of every code that its type has, in `decoded_dtype`; of codes not in use, any."""
+        table = _as_decoded(self.table, self.decoded_dtype).astype(self.decoded_dtype)
+        values = np.full(1 << 8 * self.encoded_dtype.itemsize, table[-1], self.decoded_dtype)
+        values[: table.size] = table
+        if self._nan_code >= 0:
+            values[self._nan_code] = np.nan
         values.flags.writeable = False
         return values
+
+    @functools.cached_property
+    def edges(self) -> npt.NDArray[np.float64]:
+        """Edges of the signals of the codes in use: the code of x is how many but the first it reaches."""
+        found = edges(self.configuration)
+        found.flags.writeable = False
+        return found
+
+    def codes_of(self, signal: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Codes of signals, whether or not `encode` would take them: the nearest; of NaN, code 0."""
+        x = np.asarray(signal, np.float64)
+        return np.searchsorted(self.edges[1:-1], np.where(np.isnan(x), self.lowest, x), "right")
 
     # -- bounds ------------------------------------------------------------------------------------------
 
     def max_error(self, signal: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Largest ``|x - decode(encode(x))|`` over all x that share the code of a signal; 0 for NaN.
 
-        The half width of a code's bin is `beta` / 2 standard deviations of the noise there; the rest is where
-        in its bin the decoded value lies, and rounding to `decoded_dtype`.
+        It follows from the bins and from where in its bin a decoded value lies: about `beta` / 2 standard
+        deviations of the noise.
         """
         x = np.asarray(signal, np.float64)
-        codes = np.clip(self.curve.code(np.where(np.isnan(x), self.lowest, x)), 0, self._top)
         low, high = self.bins
         value = self._values[: self._top + 1].astype(np.float64)
-        return np.where(np.isnan(x), 0.0, np.maximum(high - value, value - low)[codes])
+        return np.where(np.isnan(x), 0.0, np.maximum(high - value, value - low)[self.codes_of(x)])
 
     @functools.cached_property
     def bins(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Smallest and largest signal of every code in use; integers where the values are integers."""
-        codes = np.arange(self._top + 2)
-        if self.decoded_dtype.kind == "f":
-            edges = self.curve.invert(codes - 0.5)
-            low, high = edges[:-1], edges[1:]
-        else:
-            firsts = self.curve.first_integers(codes).astype(np.float64)
-            low, high = firsts[:-1], firsts[1:] - 1
+        low, high = self.edges[:-1], self.edges[1:]
+        if self.decoded_dtype.kind != "f":
+            low, high = np.ceil(low), np.ceil(high) - 1
         return np.maximum(low, self.lowest), np.minimum(high, self.highest)
 
     # -- arrays ------------------------------------------------------------------------------------------
@@ -144,7 +148,7 @@ class Plan:
             x = x.astype(x.dtype.newbyteorder("="))
         flat, shaped = _flat(x)
         codes = pool.empty(flat.size, self._code_view)
-        if flat.size and not self._encode_flat(flat, codes):
+        if not self._encode_flat(flat, codes):
             self._refuse(x)
         return shaped(codes.view(self.encoded_dtype))
 
@@ -175,8 +179,9 @@ class Plan:
             q = q.astype(q.dtype.newbyteorder("="))
         flat, shaped = _flat(q)
         values = pool.empty(flat.size, self.decoded_dtype) if out is None else out
-        if flat.size:
-            self._decode_flat(flat.view(self._code_view), values)
+        q = flat.view(self._code_view)
+        if core.decode_table(q, self._values, values) > self._top:
+            self._check_codes(q)
         return shaped(values)
 
     def encode_on_device(self, signal: Any) -> Any:
@@ -185,19 +190,18 @@ class Plan:
         The array's library must follow the Python array API standard.
         """
         xp = signal.__array_namespace__()
-        low, high, zero, gain, constant, scale, root, slope, offset = self._double
         x = xp.astype(signal, xp.float64)
         missing = xp.isnan(x)
-        inside = (x >= low) & (x <= high)
+        inside = (x >= self.lowest) & (x <= self.highest)
         if self._nan_code >= 0:
             inside = inside | missing
         clip = self.configuration.out_of_range == "clip" and not bool(xp.any(xp.isinf(x)))
         refused = ~inside & missing if clip else ~inside
         if bool(xp.any(refused)):
             self._refuse(_on_host(signal))
-        n = (xp.clip(xp.where(missing, low, x), low, high) - zero) / gain
-        y = xp.where(n < 0, n * slope, scale * (xp.sqrt(xp.clip(n, 0.0, None) + constant) - root))
-        codes = xp.where(missing, float(max(self._nan_code, 0)), xp.round(offset + y))
+        inner = xp.asarray(self.edges[1:-1])
+        codes = xp.searchsorted(inner, xp.reshape(xp.where(missing, self.lowest, x), (-1,)), side="right")
+        codes = xp.where(missing, max(self._nan_code, 0), xp.reshape(codes, x.shape))
         return xp.astype(codes, getattr(xp, self.encoded_dtype.name))
 
     def decode_on_device(self, codes: Any) -> Any:
@@ -237,39 +241,22 @@ class Plan:
             )
 
     def _encode_flat(self, x: AnyArray, codes: AnyArray) -> bool:
-        """Fill `codes`; whether every value has a code (always true when clipping was chosen)."""
-        from anscombe_transform import _kernels
-
+        """Fill `codes`; whether every value has a code (of those too far out, when clipping was chosen)."""
         clip = self.configuration.out_of_range == "clip"
-        if x.dtype.kind == "f":
-            if x.dtype == np.float32 and self._margin < _MARGIN:
-                numbers = (*self._ends, *self._single[2:]), self._double
-                outsiders = _kernels.encode_float32(x, codes, *numbers, self._margin, self._nan_code)
-            else:
-                outsiders = _kernels.encode_floats(x, codes, *self._double, self._nan_code)
-            if outsiders and clip and self._nan_code < 0 and np.isnan(x).any():
-                return False
-            return clip and not np.isinf(x).any() if outsiders else True
-        if x.dtype.itemsize <= 2:
-            smallest, largest = self._short_kernel(x.dtype)(x, codes)
-        else:
-            smallest, largest = _kernels.encode_double(x, codes, *self._double)
-        return clip or (int(smallest) >= self.lowest and int(largest) <= self.highest)
+        if x.dtype.kind != "f" and x.dtype.itemsize <= 2:
+            smallest, largest = core.encode_table(x, self._code_table(x.dtype), codes)
+            return clip or not x.size or (smallest >= self.lowest and largest <= self.highest)
+        outside, never = core.encode_edges(x, *self._search(x.dtype), self._nan_code, codes)
+        if clip:
+            return bool(never == x.size)
+        # The ends of a type may be narrower than the edges.
+        return bool(outside == x.size) and (x.dtype.kind == "f" or self._inside_type(x))
 
-    def _decode_flat(self, q: AnyArray, values: AnyArray) -> None:
-        from anscombe_transform import _kernels
-
-        if q.size < _PAIR_FROM or not self._pairs_possible(q, values):
-            largest = _kernels.decode_table(q, self._values, values)
-        else:
-            largest = int(q.max())
-            if largest < self._values.size:
-                whole = q.size // 8 * 8
-                wide = values[:whole].view(f"u{2 * values.itemsize}")
-                _kernels.decode_pairs(q[:whole].view("u8"), self._pairs, wide)
-                values[whole:] = self._values[q[whole:]]
-        if largest > self._top:
-            self._check_codes(q)
+    def _inside_type(self, x: AnyArray) -> bool:
+        """Whether integers that have a bin are also inside the type of the values."""
+        if self.edges[0] > self.lowest - 1 and self.edges[-1] < self.highest + 1:
+            return True
+        return not x.size or bool(x.min() >= self.lowest and x.max() <= self.highest)
 
     def _check_codes(self, q: AnyArray) -> None:
         """Raise for the first code of a line that this codec does not write."""
@@ -284,130 +271,52 @@ class Plan:
             "the data are damaged, or were written with other parameters"
         )
 
-    def _pairs_possible(self, q: AnyArray, values: AnyArray) -> bool:
-        """Whether codes can be looked up two by two: bytes, aligned to eight, and values that pair up."""
-        small = q.itemsize == 1 and values.itemsize in (2, 4) and sys.byteorder == "little"
-        return small and q.ctypes.data % 8 == 0 and values.ctypes.data % (2 * values.itemsize) == 0
+    # -- what the core takes -----------------------------------------------------------------------------
 
-    @functools.cached_property
-    def _pairs(self) -> AnyArray:
-        """The values of two successive byte codes, indexed by the two bytes as one little-endian integer."""
-        every = np.zeros(256, self.decoded_dtype)
-        every[: self._values.size] = self._values
-        both = np.empty((256, 256, 2), self.decoded_dtype)
-        both[..., 0], both[..., 1] = every, every[:, None]
-        pairs = both.reshape(-1).view(f"u{2 * self.decoded_dtype.itemsize}")
-        pairs.flags.writeable = False
-        return pairs
-
-    # -- kernels -----------------------------------------------------------------------------------------
-
-    @functools.cached_property
-    def _double(self) -> tuple[float, float, float, float, float, float, float, float, float]:
-        """Arguments of the float64 kernels after the arrays."""
-        c = self.curve
-        root = math.sqrt(c.constant)
-        return (
-            float(self.lowest),
-            float(self.highest),
-            float(c.zero_level),
-            float(c.conversion_gain),
-            c.constant,
-            2.0 / c.beta,
-            root,
-            c.dark_slope,
-            float(c.offset),
-        )
-
-    @functools.cached_property
-    def _single(self) -> Single:
-        """Arguments of the float32 kernel after the arrays."""
-        low, high, zero, gain, constant, scale, root, slope, offset = self._double
-        numbers = (low, high, zero, 1 / gain, constant, scale, scale * root, slope, offset)
-        with np.errstate(over="ignore"):
-            return cast("Single", tuple(np.float32(v) for v in numbers))
-
-    def _short_numbers(self, dtype: np.dtype[Any], shift: float = 0.0) -> Short:
-        """Arguments of the kernels for short integers after the arrays; `shift` moves their offset.
-
-        With n = x * per_gain + shift, which are the photons and the constant, the code is the whole part of
-        scale * sqrt(max(n, constant)) + min(n - constant, 0) * slope + offset.
-        """
-        low, high, zero, gain, constant, scale, root, slope, offset = self._double
-        limits = np.iinfo(dtype)
-        ends = (
-            dtype.type(math.ceil(min(max(low, limits.min), limits.max))),
-            dtype.type(math.floor(min(max(high, limits.min), limits.max))),
-        )
-        numbers = (
-            1 / gain,
-            constant - zero / gain,
-            constant,
-            scale,
-            slope,
-            offset + 0.5 - scale * root + shift,
-        )
-        with np.errstate(over="ignore"):
-            return cast("Short", (*ends, *(np.float32(v) for v in numbers)))
-
-    @functools.cached_property
-    def _ends(self) -> tuple[np.float32, np.float32]:
-        """The smallest and the largest float32 that have a code."""
-        low, high = np.float32(self.lowest), np.float32(self.highest)
-        if float(low) < self.lowest:
-            low = np.nextafter(low, np.float32(np.inf))
-        if float(high) > self.highest:
-            high = np.nextafter(high, np.float32(-np.inf))
-        return low, high
-
-    @functools.cached_property
-    def _margin(self) -> np.float32:
-        """Bound on the error of the float32 formula, in codes.
-
-        Every operation adds at most half a last place of its result. The zero level is rounded before it is
-        subtracted, which the slope at darkness, the steepest, turns into codes.
-        """
-        _, _, zero, gain, _, scale, root, slope, offset = self._double
-        largest = self._top + scale * root + abs(offset) + 2
-        return np.float32(2.0**-24 * (8 * largest + 2 * slope * abs(zero) / gain) + 1e-6)
-
-    def _short_kernel(self, dtype: np.dtype[Any]) -> ShortKernel:
-        """The fastest kernel that is exact for every value of an integer type of at most 16 bits."""
-        found = self._short.get(dtype.str)
+    def _code_table(self, dtype: np.dtype[Any]) -> AnyArray:
+        """Code of every value of an integer type of at most 16 bits, in the order of its bit patterns."""
+        found = self._tables.get(dtype.str)
         if found is None:
-            found = self._short.setdefault(dtype.str, self._make_short_kernel(dtype))
+            patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
+            found = self.codes_of(patterns).astype(self._code_view)
+            found.flags.writeable = False
+            self._tables[dtype.str] = found
         return found
 
     @functools.cached_property
-    def _short(self) -> dict[str, ShortKernel]:
+    def _tables(self) -> dict[str, AnyArray]:
         return {}
 
-    def _make_short_kernel(self, dtype: np.dtype[Any]) -> ShortKernel:
-        from anscombe_transform import _kernels
+    def _search(self, dtype: np.dtype[Any]) -> tuple[AnyArray, AnyArray, AnyArray, int]:
+        """Edges, cells, guesses and their depth for the search of codes of wider types."""
+        return self._search_single if dtype == np.float32 else self._search_double
 
-        # Every value of the type in the order of its bit patterns.
-        patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
-        inside = np.clip(patterns.astype(np.float64), self.lowest, self.highest)
-        exact = self.curve.code(inside).astype(self._code_view)
-        patterns.flags.writeable = exact.flags.writeable = False
-        codes = np.empty_like(exact)
-        # Float32 puts a few values on the wrong side of an edge. A minute shift of the offset may mend that;
-        # what it leaves is mended one by one, or the table serves.
-        fewest, best = _PATCHES + 1, None
-        for shift in _SHIFTS:
-            single = self._short_numbers(dtype, shift)
-            with np.errstate(all="ignore"):
-                _kernels.encode_single(patterns, codes, *single)
-            wrong = np.flatnonzero(codes != exact)
-            if wrong.size == 0:
-                return functools.partial(_encode_single, single)
-            if wrong.size < fewest:
-                fewest, best = wrong.size, (single, patterns[wrong], exact[wrong] - codes[wrong])
-        if best is None:
-            return functools.partial(_encode_table, exact)
-        single, keys, mend = best
-        keys, mend = (np.append(part, np.zeros(_PATCHES - fewest, part.dtype)) for part in (keys, mend))
-        return functools.partial(_encode_patched, single, tuple(keys), tuple(mend))
+    @functools.cached_property
+    def _search_double(self) -> tuple[AnyArray, AnyArray, AnyArray, int]:
+        return self._make_search(self.edges)
+
+    @functools.cached_property
+    def _search_single(self) -> tuple[AnyArray, AnyArray, AnyArray, int]:
+        return self._make_search(first_reaching(self.edges, np.dtype(np.float32)))
+
+    def _make_search(self, ends: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray, int]:
+        c = self.curve
+        low, high = c.stabilize(self.edges[[0, -1]]).tolist()
+        per_code = min(_CELLS_PER_CODE, (_MOST_CELLS - 2) / max(high - low, 1.0))
+        scale = per_code * 2.0 / c.beta
+        numbers = np.array(
+            [
+                c.zero_level,
+                1.0 / c.conversion_gain,
+                c.constant,
+                scale,
+                per_code * c.dark_slope,
+                per_code * (c.offset - low) - scale * c.constant**0.5,
+            ]
+        )
+        guess = np.empty(int(per_code * (high - low)) + 2, np.uint16)
+        depth = core.guess_codes(ends, numbers, guess)
+        return ends, numbers, guess, depth
 
     # -- refusal -----------------------------------------------------------------------------------------
 
@@ -431,7 +340,7 @@ class Plan:
         if x.dtype.kind == "f" and np.isinf(x).any():
             return "Infinities have no code in any format: replace them first."
         if x.dtype.kind == "f" and np.isnan(x).any() and not c.keeps_nan:
-            return "NaN has a code in anscombe-v2 only: give zero_code=0 or another v2 parameter."
+            return "NaN has a code in the format anscombe only: Sensitivity.codec(sample=movie) gives one."
         low, high = np.nanmin(x).item(), np.nanmax(x).item()
         if c.format == V1:
             for name in CODES:
@@ -442,14 +351,15 @@ class Plan:
         )
         if low < limits.min or high > limits.max:
             return f"The chunk spans {low} to {high}, more than decoded_dtype={c.decoded_dtype!r} holds."
+        held = self.lowest, self.highest
         try:
-            wider = fit(replace(c, decode_table=None), low, high)
+            wider = fit(c, min(low, *held), max(high, *held), integers=self.decoded_dtype.kind != "f")
         except ValueError as error:
             return f"The chunk spans {low} to {high}; {error}."
         changed = [f"{n}={getattr(wider, n)!r}" for n in ("encoded_dtype", "zero_code")]
         return (
-            f"The chunk spans {low} to {high}: {' and '.join(changed)} would hold it ({wider.format}); "
-            'out_of_range="clip" would cut it off.'
+            f"The chunk spans {low} to {high}: {' and '.join(changed)} would hold it ({wider.format}), which "
+            'Sensitivity.codec(sample=movie) chooses; out_of_range="clip" would cut it off.'
         )
 
 
@@ -472,25 +382,6 @@ class Bounded:
     def noise_increase(self) -> float:
         """Fraction that quantisation adds to the noise variance: ``beta**2 / 12``."""
         return noise_increase(self.plan.curve.beta)
-
-
-def _encode_single(numbers: Short, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
-    from anscombe_transform import _kernels
-
-    return _kernels.encode_single(x, codes, *numbers)
-
-
-def _encode_patched(numbers: Short, keys: Any, mend: Any, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
-    from anscombe_transform import _kernels
-
-    return _kernels.encode_patched(x, codes, *numbers, keys, mend)
-
-
-def _encode_table(table: AnyArray, x: AnyArray, codes: AnyArray) -> tuple[Any, Any]:
-    from anscombe_transform import _kernels
-
-    # Ordered by the bit pattern, so that the unsigned view of a value is its index.
-    return _kernels.encode_table(x, x.view(f"u{x.dtype.itemsize}"), table, codes)
 
 
 @functools.lru_cache(maxsize=256)
@@ -524,7 +415,7 @@ def adopt(codec: Any) -> None:
 def identity(codec: Any) -> int:
     """Hash of a codec by the parameters that two equal codecs cannot differ in.
 
-    The decode table is left out: one codec may derive the table that another was given.
+    The values are left out: one codec may leave to be understood what another was given.
     """
     return hash(tuple(value for name, value in fields_of(codec).items() if name != "decode_table"))
 
@@ -534,6 +425,8 @@ def _flat(x: AnyArray) -> tuple[AnyArray, Callable[[AnyArray], AnyArray]]:
 
     The line is read-only, so that the kernels are compiled for one kind of array whoever owns the memory.
     """
+    if not x.flags.aligned:
+        x = x.copy(order="K")
     if x.flags.c_contiguous:
         line, shaped = x.reshape(-1), lambda values: values.reshape(x.shape)
     elif x.flags.f_contiguous:
@@ -543,20 +436,6 @@ def _flat(x: AnyArray) -> tuple[AnyArray, Callable[[AnyArray], AnyArray]]:
         np.copyto(line.reshape(x.shape), x)
     line.flags.writeable = False
     return line, shaped
-
-
-def _rounded(p: Plan) -> AnyArray:
-    """The decode table in the dtype of the values: integers half to even, and inside their type."""
-    dtype, table = p.decoded_dtype, p.table
-    if dtype.kind != "f":
-        limits = np.iinfo(dtype)
-        low, high = max(int(limits.min), -EXACT), min(int(limits.max), EXACT)
-        return np.rint(np.clip(table, low, high)).astype(dtype)
-    values = table.astype(dtype)
-    if p._nan_code < 0:
-        return values
-    # The codes in the gap are refused before this is read; it only keeps the look-up inside the table.
-    return np.concatenate([values, np.full(p._nan_code + 1 - values.size, np.nan, dtype)])
 
 
 def as_codes(buf: Any, configuration: Configuration) -> AnyArray:

@@ -11,8 +11,17 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_contiguous_ndarray, ensure_ndarray
 from numcodecs.registry import register_codec
 
-from anscombe_transform.codec.configuration import V1, V2, Configuration, fields_of, refuse_masked, spelling
+from anscombe_transform.codec.configuration import (
+    V1,
+    V2,
+    Configuration,
+    constructor_arguments,
+    fields_of,
+    refuse_masked,
+    spelling,
+)
 from anscombe_transform.codec.plan import Bounded, Plan, adopt, as_codes, identity
+from anscombe_transform.codec.transform.bins import Bins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +33,8 @@ if TYPE_CHECKING:
 class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
     """The Anscombe transform as a filter of Zarr V2 arrays.
 
-    With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe-v2``.
+    With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe``.
+    `Sensitivity.codec` chooses the parameters of the latter for a movie.
 
     Parameters
     ----------
@@ -41,11 +51,13 @@ class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
     beta : float
         Quantisation step in standard deviations of the noise; the variance grows by ``beta**2 / 12``.
     zero_code : int, optional
-        Code of `zero_level`, which leaves room for values below it.
+        Code of `zero_level`: the bins below it. It makes `bins` where none are given.
     out_of_range : {"raise", "clip"}
         What happens to a value without a code.
     decode_table : sequence of float, optional
-        Value of every code.
+        Value of every code, inside its bin.
+    bins : Bins, optional
+        The signals of every code.
 
     Raises
     ------
@@ -73,6 +85,7 @@ class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
     zero_code: int | None = field(default=None, kw_only=True)
     out_of_range: Literal["raise", "clip"] = field(default="raise", kw_only=True)
     decode_table: tuple[float, ...] | None = field(default=None, kw_only=True, repr=False)
+    bins: Bins | None = field(default=None, kw_only=True, repr=False)
     plan: Plan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -155,7 +168,7 @@ class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
         name = document.pop("id", V1)
         # Checked as a stored document first: the constructor would take keys that this format does not have.
         Configuration.from_json(name, document)
-        return cls(**document)
+        return cls(**constructor_arguments(document))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), **fields_of(self)), ()
@@ -168,7 +181,7 @@ class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
 
 
 class StoredV2:
-    """What numcodecs finds under the id ``anscombe-v2``.
+    """What numcodecs finds under the id ``anscombe``.
 
     It strips the id before it calls `from_config`, and a configuration alone must not decide which format it
     is of: a key lost from v2 metadata would turn it into v1.
@@ -178,7 +191,7 @@ class StoredV2:
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> AnscombeTransformV2:
-        """The codec of a stored ``anscombe-v2`` configuration."""
+        """The codec of a stored ``anscombe`` configuration."""
         return AnscombeTransformV2.from_config({**config, "id": V2})
 
 

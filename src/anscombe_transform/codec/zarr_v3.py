@@ -13,8 +13,15 @@ from zarr.abc.codec import ArrayArrayCodec
 from zarr.registry import register_codec
 
 from anscombe_transform.codec import threads
-from anscombe_transform.codec.configuration import NAMES, Configuration, UnrepresentableError, fields_of
+from anscombe_transform.codec.configuration import (
+    NAMES,
+    Configuration,
+    UnrepresentableError,
+    constructor_arguments,
+    fields_of,
+)
 from anscombe_transform.codec.plan import Bounded, Plan, adopt, as_codes, identity
+from anscombe_transform.codec.transform.bins import Bins
 
 try:
     from zarr.core.dtype import parse_dtype as parse_dtype
@@ -38,7 +45,8 @@ if TYPE_CHECKING:
 class AnscombeTransformV3(Bounded, ArrayArrayCodec):
     """The Anscombe transform as a filter of Zarr V3 arrays.
 
-    With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe-v2``.
+    With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe``.
+    `Sensitivity.codec` chooses the parameters of the latter for a movie.
 
     Parameters
     ----------
@@ -57,11 +65,13 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
     beta : float
         Quantisation step in standard deviations of the noise; the variance grows by ``beta**2 / 12``.
     zero_code : int, optional
-        Code of `zero_level`, which leaves room for values below it.
+        Code of `zero_level`: the bins below it. It makes `bins` where none are given.
     out_of_range : {"raise", "clip"}
         What happens to a value without a code.
     decode_table : sequence of float, optional
-        Value of every code.
+        Value of every code, inside its bin.
+    bins : Bins, optional
+        The signals of every code.
 
     Raises
     ------
@@ -88,6 +98,7 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
     zero_code: int | None = field(default=None, kw_only=True)
     out_of_range: Literal["raise", "clip"] = field(default="raise", kw_only=True)
     decode_table: tuple[float, ...] | None = field(default=None, kw_only=True, repr=False)
+    bins: Bins | None = field(default=None, kw_only=True, repr=False)
     plan: Plan = field(init=False, repr=False)
     # Whether this codec was read from metadata: an existing array is opened whatever its fill value.
     _stored: bool = field(default=False, init=False, repr=False)
@@ -110,7 +121,7 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
         document = data.get("configuration", {})
         # Checked as a stored document first: the constructor would take keys that this format does not have.
         Configuration.from_json(name, document)
-        codec = cls(**document)
+        codec = cls(**constructor_arguments(document))
         object.__setattr__(codec, "_stored", True)
         return codec
 
@@ -132,7 +143,11 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
         dtype = array_spec.dtype.to_native_dtype().newbyteorder("=").name
         codec = self
         if dtype != self.decoded_dtype:
-            codec = type(self)(**fields_of(self) | {"decoded_dtype": dtype})
+            fields = fields_of(self) | {"decoded_dtype": dtype}
+            if (self.plan.decoded_dtype.kind == "f") != (np.dtype(dtype).kind == "f"):
+                # Bins of integers and of floats lie on other grids.
+                fields |= {"bins": None, "decode_table": None}
+            codec = type(self)(**fields)
             object.__setattr__(codec, "_stored", self._stored)
         if not codec._stored:
             codec._fill_code(array_spec.fill_value)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from anscombe_transform.codec.configuration import UnrepresentableError
 from anscombe_transform.compression.results import Verification
 from anscombe_transform.crc import crc32
+from anscombe_transform.native import core
 
 if TYPE_CHECKING:
     from anscombe_transform.codec.anscombe import Plan
@@ -62,7 +63,7 @@ class Comparison:
         self, original: NDArray[Any], stored: NDArray[Any], first_frame: int, first_row: int = 0
     ) -> Verification:
         """Compare two blocks ``(time, y, x)`` that begin at a frame and a row."""
-        x, decoded = np.ascontiguousarray(original).reshape(-1), np.ascontiguousarray(stored).reshape(-1)
+        x, decoded = (np.require(array, requirements=("C", "A")).reshape(-1) for array in (original, stored))
         values, clipped = self._clip(x)
         largest, worst = self._largest(values, decoded)
         if worst <= 1 + _ROUNDING:
@@ -92,12 +93,9 @@ class Comparison:
 
     def _largest(self, x: NDArray[Any], decoded: NDArray[Any]) -> tuple[float, float]:
         """Largest error in signal units, and as a part of its bound."""
-        if x.dtype.kind != "f" and x.dtype.itemsize <= 2:
-            from anscombe_transform._verification_kernels import largest_errors
-
-            pair = largest_errors(x.view(f"u{x.dtype.itemsize}"), x, decoded, self._table(x.dtype))
-            largest, worst = np.array(pair, np.int32).view(np.float32)
-            return float(largest), float(worst)
+        if x.dtype.kind != "f" and x.dtype.itemsize <= 2 and decoded.dtype in (x.dtype, np.float32):
+            found: tuple[float, float] = core.largest_errors(x, decoded, self._table(x.dtype))
+            return found
         parts = [self._errors(x[part], decoded[part]) for part in _slices(x.size)]
         return max(float(e.max()) for e, _ in parts), max(float(r.max()) for _, r in parts)
 
@@ -168,12 +166,11 @@ class Comparison:
 def largest_error(plan: Plan, signal: NDArray[Any]) -> NDArray[np.float64]:
     """The codec's bound at every signal, and never more than its bin is wide; 0 for NaN.
 
-    The width follows from the curve alone and not from the stored table, which is part of what is verified.
+    The width follows from the bins alone and not from the stored table, which is part of what is verified.
     """
     x = np.asarray(signal, np.float64)
     low, high = plan.bins
-    codes = np.clip(plan.curve.code(np.where(np.isnan(x), plan.lowest, x)), 0, low.size - 1)
-    return np.minimum(plan.max_error(x), np.abs(high - low)[codes])
+    return np.minimum(plan.max_error(x), np.abs(high - low)[plan.codes_of(x)])
 
 
 def _slices(size: int) -> list[slice]:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.codec.transform.values import MOST_VALUES, some_rows
 from anscombe_transform.compression.comparison import checksum, digest
 from anscombe_transform.compression.threads import in_threads
-from anscombe_transform.decode_table import MOST_VALUES, some_rows
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.layout import Span

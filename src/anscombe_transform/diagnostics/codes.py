@@ -130,7 +130,7 @@ def code_law(plan: Plan) -> _CodeLaw:
         signal = curve.zero_level + curve.conversion_gain * count[:, None] + curve.read_noise * deviates
         if plan.decoded_dtype.kind != "f":
             signal = np.rint(signal)
-        code = np.clip(curve.code(signal), 0, plan.table.size - 1)
+        code = plan.codes_of(signal)
         weight = np.bincount((code - code.min()).ravel(), (chance[:, None] * share).ravel())
         p = np.asarray(weight / weight.sum(), np.float64)
         q = np.arange(p.size)

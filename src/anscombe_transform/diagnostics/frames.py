@@ -12,7 +12,7 @@ import numpy as np
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.anscombe import Plan, plan_for
 from anscombe_transform.codec.configuration import fitted_to
-from anscombe_transform.decode_table import some_rows
+from anscombe_transform.codec.transform.values import some_rows
 
 if TYPE_CHECKING:
     import os

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from anscombe_transform.codec.transform.bins import Bins
     from anscombe_transform.transform import Curve, FloatArray
 
     AnyFloat = npt.NDArray[np.floating[Any]]
@@ -72,43 +73,29 @@ _MOVED = 0.1
 # Rounds of rounding, of which few are needed, and by how much a move must pay, in squares of a unit.
 _MOST_ROUNDS, _WORTH = 100, 1e-6
 
-_RIDGE = 1e-6
+_RIDGE = 1e-3
 _DARKEST = 0.01
 
 
-def midpoints(curve: Curve, last: int, *, integers: bool) -> FloatArray:
-    """Middle of the signals that share a code, for the codes 0 to `last`.
-
-    For integers it is the mean of the first and the last integer of the bin; a bin that holds none, as
-    happens at a low gain, and a bin of floats have the middle of their real edges.
-    """
-    codes = np.arange(last + 2)
-    edges = curve.invert(codes - 0.5)
-    middle = (edges[:-1] + edges[1:]) / 2
-    if not integers:
-        return middle
-    first = curve.first_integers(codes).astype(np.float64)
-    return np.where(first[1:] > first[:-1], (first[:-1] + first[1:] - 1) / 2, middle)
-
-
 def unbiased(
+    bins: Bins,
     curve: Curve,
-    last: int,
     *,
     integers: bool,
     read_noise: float | None = None,
     excess_noise: float = 1.0,
 ) -> FloatArray:
-    """Values of the codes 0 to `last` that keep the mean of decoded frames at the mean of the originals.
+    """Values of codes that keep the mean of decoded frames at the mean of the originals.
 
     Parameters
     ----------
+    bins : Bins
+        The signals of every code; a grid of integers says that the signals are integers, as a converter gives
+        them.
     curve : Curve
-        The detector and its codes.
-    last : int
-        Largest code in use.
+        The detector.
     integers : bool
-        Whether the signals are integers, as a converter gives them: an edge then lies half way between two.
+        Whether the values have to be integers, on a grid of integers.
     read_noise : float, optional
         Noise of one signal at a given count, by default the curve's read noise. Without any, signals are
         multiples of the gain, and the table fits that comb; a detector whose noise is not known that well is
@@ -120,21 +107,20 @@ def unbiased(
 
     Returns
     -------
-    ndarray of float64, shape (last + 1,)
-        Signal units; increasing, and each value inside the bin of its code.
+    ndarray of float64, shape (len(bins),)
+        Signal units; increasing, each value inside the bin of its code, and integers on a grid of integers.
     """
-    codes = np.arange(last + 2)
-    real = curve.invert(codes - 0.5)
-    edges = curve.first_integers(codes) - 0.5 if integers else real
-    middle = np.where(edges[1:] > edges[:-1], edges[:-1] + edges[1:], real[:-1] + real[1:]) / 2
-    bright = middle - np.where(codes[:-1] > curve.offset, curve.conversion_gain * curve.beta**2 / 12, 0.0)
+    middle = (bins.edges[:-1] + bins.edges[1:]) / 2
+    bright = middle - np.where(middle > curve.zero_level, curve.conversion_gain * curve.beta**2 / 12, 0.0)
     noise = curve.read_noise if read_noise is None else read_noise
-    values = bright + _dark_correction(curve, edges, bright, noise, excess_noise, integers=integers)
-    return _inside_bins(curve, values, integers=integers)
+    if bins.whole:
+        bright = np.clip(bright, bins.low, bins.high)
+    correction, normal = _dark_correction(bins, curve, bright, noise, excess_noise)
+    return _inside_bins(bins, bright + correction, normal, integers=integers)
 
 
 def fitted(
-    curve: Curve, values: AnyFloat, blocks: Iterable[npt.NDArray[Any]], *, integers: bool
+    bins: Bins, curve: Curve, values: AnyFloat, blocks: Iterable[npt.NDArray[Any]], *, integers: bool
 ) -> FloatArray:
     r"""Values moved as little as it takes for sample frames to keep their mean at every brightness.
 
@@ -153,29 +139,33 @@ def fitted(
 
     Parameters
     ----------
+    bins : Bins
+        The signals of every code; on a grid of integers the values are integers.
     curve : Curve
-        The detector and its codes.
-    values : ndarray of float64, shape (codes,)
+        The detector.
+    values : ndarray of float64, shape (len(bins),)
         What to begin with, as from `unbiased`; codes that the sample lacks keep theirs, but for rounding.
     blocks : iterable of ndarray, shape (frames, ..., x)
         Successive frames from here and there in a movie. NaN and values without a code do not count.
     integers : bool
-        Whether the signals are integers, and their values to be.
+        Whether the values have to be integers, on a grid of integers.
 
     Returns
     -------
-    ndarray of float64, shape (codes,)
+    ndarray of float64, shape (len(bins),)
         Signal units; increasing, and each value inside the bin of its code.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from anscombe_transform.codec.transform.bins import bins_between
     >>> from anscombe_transform.transform import Curve
-    >>> curve = Curve(60.0, 0.0, 0.0, 0.5, 10.0)
+    >>> curve = Curve(60.0, 0.0)
+    >>> bins = bins_between(curve, 0, 3000, 0.0625, 255)
     >>> frames = np.random.default_rng(0).gamma(5, 60, (64, 100, 100))
-    >>> plain = unbiased(curve, 60, integers=False)
-    >>> better = fitted(curve, plain, [frames], integers=False)
-    >>> codes = curve.code(frames)
+    >>> plain = unbiased(bins, curve, integers=False)
+    >>> better = fitted(bins, curve, plain, [frames], integers=False)
+    >>> codes = bins.codes(frames)
     >>> bool(abs(better[codes].mean() - frames.mean()) < abs(plain[codes].mean() - frames.mean()) / 20)
     True
     """
@@ -185,7 +175,7 @@ def fitted(
         x, brightness = _with_brightness(block)
         known = np.isfinite(x) & np.isfinite(brightness)
         x, brightness = x[known], brightness[known]
-        code, group = curve.code(x), curve.code(brightness)
+        code, group = bins.codes(x), bins.codes(brightness)
         known = (code >= 0) & (code < len(values)) & (group >= 0) & (group < count)
         x, code, group = x[known], code[known], group[known]
         signal += np.bincount(group, x, count)
@@ -196,17 +186,14 @@ def fitted(
     seen = total > 0
     n, total, signal, error = n[seen], total[seen], signal[seen], error[seen]
     # In standard deviations of the noise: of the group for an error of its mean, of the code for a move.
-    sigma, scale = curve.noise_std(signal / total), curve.noise_std(values[:count])
+    sigma, scale = curve.noise_std(signal / total), _freedom(bins, curve, values)[:count]
     design = n / total[:, None] / sigma[:, None] * scale
     weight = total / (curve.beta**2 / 12)
     normal = design.T @ (design * weight[:, None])
     normal[np.diag_indices_from(normal)] += 1 / (_MOVED * curve.beta) ** 2
     moved = values.copy()
     moved[:count] += scale * np.linalg.solve(normal, design.T @ (weight * error / total / sigma))
-    kept = _inside_bins(curve, moved, integers=integers)
-    if integers:
-        kept[:count] = _in_integers(curve, moved[:count], kept[:count], normal / scale / scale[:, None])
-    return kept
+    return _inside_bins(bins, moved, _per_signal(normal, scale), integers=integers)
 
 
 def sample_blocks(sample: Any, most_bytes: int = 1 << 26) -> Iterator[npt.NDArray[Any]]:
@@ -247,103 +234,123 @@ def _with_brightness(block: npt.NDArray[Any]) -> tuple[AnyFloat, AnyFloat]:
     return x[..., 1:-1].ravel(), ((x[..., :-2] + x[..., 2:]) / 2).ravel()
 
 
-def _in_integers(curve: Curve, wanted: AnyFloat, kept: AnyFloat, normal: AnyFloat) -> FloatArray:
-    """Integers inside the bins of codes that least enlarge a sum of squares from the values wanted.
+def _freedom(bins: Bins, curve: Curve, values: AnyFloat) -> AnyFloat:
+    """The unit in which values are moved: the noise there, and nothing where a bin is one integer."""
+    return np.where(bins.whole & (bins.low == bins.high), 0.0, curve.noise_std(values))
 
-    By descent along one code after the other, until none may move. `kept` holds the values of codes that no
-    integer has.
+
+def _per_signal(normal: AnyFloat, scale: AnyFloat) -> AnyFloat:
+    """A matrix of the sum of squares for moves in signal units; 0 for values that stay."""
+    per = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
+    return normal * per * per[:, None]
+
+
+def _inside_bins(bins: Bins, wanted: AnyFloat, normal: AnyFloat, *, integers: bool) -> FloatArray:
+    """Values in the bins of their codes near those wanted; integers where they have to be.
+
+    Integers are chosen that least enlarge the sum of squares with the matrix `normal` of the first codes, by
+    descent along one code after the other, until none may move.
     """
-    low, high = _integers_of(curve, len(wanted))
-    result = np.where(low <= high, np.clip(np.rint(wanted), low, high), kept)
-    slope, steepness = normal @ (result - wanted), np.diag(normal)
-    free = np.flatnonzero(low < high).tolist()
+    low, high = bins.low, bins.high
+    result: FloatArray = np.clip(wanted, low, high)
+    if not integers:
+        return result
+    count = len(normal)
+    starts = np.clip(np.rint(result / bins.step) * bins.step, low, high), bins.middles
+    found = [_descend(bins, wanted, normal, start) for start in starts]
+    return min(found, key=lambda values: _cost(values[:count] - wanted[:count], normal))
+
+
+def _cost(moved: AnyFloat, normal: AnyFloat) -> float:
+    return float(moved @ normal @ moved)
+
+
+def _descend(bins: Bins, wanted: AnyFloat, normal: AnyFloat, start: FloatArray) -> FloatArray:
+    """Integers in bins from which no step of one code lessens the sum of squares."""
+    low, high, count = bins.low, bins.high, len(normal)
+    result: FloatArray = start.copy()
+    slope, steepness = normal @ (result - wanted)[:count], np.diag(normal)
+    free = np.flatnonzero((low < high)[:count] & (steepness > 0)).tolist()
     for _ in range(_MOST_ROUNDS):
         before = result.copy()
         for q in free:
-            to = min(max(float(np.rint(result[q] - slope[q] / steepness[q])), low[q]), high[q])
-            by = to - result[q]
+            to = float(np.rint((result[q] - slope[q] / steepness[q]) / bins.step) * bins.step)
+            by = min(max(to, low[q]), high[q]) - result[q]
             # A move that changes nothing would be made back and forth.
             if by * slope[q] + by * by * steepness[q] / 2 < -_WORTH * steepness[q]:
-                result[q] = to
+                result[q] += by
                 slope += normal[:, q] * by
         if np.array_equal(before, result):
             break
     return result
 
 
-def _integers_of(curve: Curve, codes: int) -> tuple[AnyFloat, AnyFloat]:
-    """First and last integer of every code; the first exceeds the last where a code has none."""
-    first = curve.first_integers(np.arange(codes + 1)).astype(np.float64)
-    return first[:-1], first[1:] - 1
-
-
-def _inside_bins(curve: Curve, values: AnyFloat, *, integers: bool) -> FloatArray:
-    """Increasing values, each in the bin of its code."""
-    real = curve.invert(np.arange(len(values) + 1) - 0.5)
-    low, high = real[:-1], real[1:]
-    if integers:
-        first, last = _integers_of(curve, len(values))
-        # An empty bin of integers has no edges to keep to but the real ones.
-        low, high = np.where(first > last, low, first), np.where(first > last, high, last)
-    result: FloatArray = np.maximum.accumulate(np.clip(values, low, high))
-    return result
-
-
 def _dark_correction(
-    curve: Curve, edges: AnyFloat, bright: AnyFloat, noise: float, excess: float, *, integers: bool
-) -> FloatArray:
-    """What to add to the bright solution so that the mean is unbiased for dark pixels too."""
+    bins: Bins, curve: Curve, bright: AnyFloat, noise: float, excess: float
+) -> tuple[AnyFloat, AnyFloat]:
+    """What to add to the bright solution so that the mean is unbiased for dark pixels too.
+
+    The second result is the matrix of the sum of squares that it minimises, of the first codes.
+    """
     from scipy.special import gammaln, ndtr
 
     gain, zero = curve.conversion_gain, curve.zero_level
+    nothing = np.zeros(len(bright)), np.zeros((0, 0))
     # Rates from darkness to where the bright solution holds or the codes end, eight to a standard deviation.
-    headroom = (float(curve.invert(len(bright) - 1)) - zero) / gain
+    headroom = (float(bins.high[-1]) - zero) / gain
     spread = math.sqrt(max(headroom, 0) + curve.constant)
     brightest = min(BRIGHT, headroom - 8 * spread)
     if brightest <= _DARKEST:
-        return np.zeros(len(bright))
+        return nothing
     first, last = math.sqrt(_DARKEST), math.sqrt(brightest)
     rates = np.linspace(first, last, math.ceil(16 * (last - first)) + 100) ** 2
 
     # Without room for the noise of darkness its lower half is refused or clipped: no table mends that mean.
-    if noise > 0 and ndtr((float(edges[0]) - zero) / noise) > _LOST:
-        return np.zeros(len(bright))
+    if noise > 0 and ndtr((float(bins.edges[0]) - zero) / noise) > _LOST:
+        return nothing
     most = brightest * excess
     counts = np.arange(math.ceil(most + 10 * math.sqrt(most) + 10))
     signals = zero + gain / excess * counts
     # Only the codes that such pixels reach take part.
-    lowest, highest = curve.code([signals[0] - 9 * noise - 1, signals[-1] + 9 * noise + 1]).tolist()
-    start, stop = max(lowest, 0), min(highest + 1, len(bright))
+    lowest, highest = bins.codes([signals[0] - 9 * noise - 1, signals[-1] + 9 * noise + 1]).tolist()
+    start, stop = max(lowest, 0), min(highest + 1, len(bright), _MOST_CODES)
+    if start >= stop:
+        return nothing
     reached = slice(start, stop)
-    probability = code_given_count(edges[start : stop + 1] - zero, gain / excess, counts, noise, excess)
+    rounded = bins.whole and excess == 1
+    placed = np.rint(signals) if rounded and noise == 0 else signals
+    probability = code_given_count(
+        bins.edges[start : stop + 1] - zero, placed - zero, gain / excess, counts, noise, excess
+    )
     expected = excess * rates[:, None]
     count_given_rate = np.exp(counts * np.log(expected) - expected - gammaln(counts + 1))
     count_given_rate /= count_given_rate.sum(axis=1, keepdims=True)
     probability = count_given_rate @ probability
 
     sigma = gain * np.sqrt(rates + (noise / gain) ** 2)
-    rounded = integers and excess == 1
     target = count_given_rate @ (_mean_rounded(signals, noise) if rounded else signals)
     residual = (target - probability @ bright[reached]) / sigma
-    scale = curve.noise_std(bright[reached])
+    scale = _freedom(bins, curve, bright)[reached]
     design = probability / sigma[:, None] * scale
     normal = design.T @ design
-    normal[np.diag_indices_from(normal)] += _RIDGE * len(rates) / len(normal)
-    correction = np.zeros(len(bright))
+    normal[np.diag_indices_from(normal)] += _RIDGE
+    correction, whole = np.zeros(len(bright)), np.zeros((stop, stop))
     correction[reached] = scale * np.linalg.solve(normal, design.T @ residual)
-    return correction
+    whole[reached, reached] = _per_signal(normal, scale)
+    return correction, whole
 
 
 def code_given_count(
-    edges: AnyFloat, pulse: float, counts: npt.NDArray[Any], noise: float, excess: float
+    edges: AnyFloat, signals: AnyFloat, pulse: float, counts: npt.NDArray[Any], noise: float, excess: float
 ) -> AnyFloat:
     """Probability of every code (columns) for every photon count (rows); the end codes take the tails.
 
-    `edges` are given from the zero level, `pulse` is the mean signal of one photon.
+    `edges`, and `signals` of the counts, are given from the zero level; `pulse` is the mean signal of one
+    photon.
     """
     from scipy.special import gammainc, ndtr
 
-    signals = pulse * counts[:, None]
+    signals = signals[:, None]
     if excess > 1:
         # The sum of n gamma pulses of shape k is gamma of shape n k; read noise shifts it, in eleven steps.
         shape = 1 / (excess - 1)

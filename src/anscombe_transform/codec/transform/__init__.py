@@ -1,0 +1,1 @@
+"""The transform: bins of signals, their values, and which of them a movie gets."""
