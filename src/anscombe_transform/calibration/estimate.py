@@ -1,24 +1,30 @@
 """From `NoiseStatistics` to a `Sensitivity`: choose the filter, fit the line, judge.
 
-The steps, each a function of its own:
-
-1. `usable_rows` leaves out the brightness groups that are cut off.
-2. `fit_filters` fits the photon transfer line with every filter that the noise's correlation allows.
-3. `choose_filter` takes the weakest filter that leaves no structure.
-4. `find_zero_level` tells zero level from read noise.
-5. `judge` says whether to believe it.
+`_read_scene` leaves out what is cut off or blank, fits the photon transfer line with every filter that the
+noise's correlation allows, and chooses the weakest filter that leaves no structure. Then `REFINEMENTS` take
+one `Fit` to the next: each is a small function with one reason, and adds what it may have left to the
+systematic error, from which the intervals follow. `_zero_level` tells zero level from read noise, and
+`_result` judges.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
 
-from anscombe_transform.calibration.censored import fit_censored, without_cut
-from anscombe_transform.calibration.checks import gain_over_field, quiet_tiles, spreads_upwards, whiteness
+from anscombe_transform.calibration.censored import Censored, fit_censored, without_cut
+from anscombe_transform.calibration.checks import (
+    GainOverField,
+    Whiteness,
+    gain_over_field,
+    quiet_tiles,
+    spreads_upwards,
+    whiteness,
+)
 from anscombe_transform.calibration.disturbed import (
     fit_quiet,
     of_even_gain,
@@ -51,8 +57,8 @@ from anscombe_transform.calibration.rows import (
     usable_rows,
     without_blank_tiles,
 )
-from anscombe_transform.calibration.sensitivity import NothingToMeasure, Sensitivity, verdict_of
-from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
+from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason, Sensitivity, verdict_of
+from anscombe_transform.calibration.statistics import Filter, NoiseStatistics, Table
 from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range, judge_sharpening
 from anscombe_transform.calibration.wandering import error_of_offsets, fit_within_tiles, offsets_wander
 from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
@@ -86,6 +92,68 @@ def estimate_sensitivity(statistics: NoiseStatistics) -> Sensitivity:
 
 
 def _estimate(statistics: NoiseStatistics) -> Sensitivity:
+    scene = _read_scene(statistics)
+    fit = Fit(scene.samples, scene.lines[scene.chosen])
+    for refine in REFINEMENTS:
+        fit = refine(scene, fit)
+    return _result(scene, fit, _zero_level(scene, fit))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What was read of a movie before the line is refined; see `_read_scene`."""
+
+    statistics: NoiseStatistics
+    table: Table
+    usable: Bools
+    blank: Bools
+    clip_reasons: list[Reason]
+    white: Whiteness
+    along: tuple[bool, bool]
+    samples_by: SamplesBy
+    lines: dict[Filter, Line]
+    doubtful: str
+    chosen: Filter
+    samples: Samples
+    quiet: Bools
+
+    @property
+    def moves(self) -> bool:
+        """Whether what the weakest filter sees is more than noise that neighbours may share."""
+        return "t" in self.lines and spreads_upwards(self.samples_by("t"), self.lines["t"], self.usable)
+
+    def clipped_low(self, where: str = "") -> bool:
+        """Whether dark values were cut off, or "_everywhere"."""
+        return any(reason.code.startswith("clipped_low" + where) for reason in self.clip_reasons)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A line, the samples that it is of, and what is known of its error beside chance.
+
+    `systematic` is the relative error of the gain and `x0_error` that of x₀, one standard error each;
+    `drawn` is the line before values that were cut off were made good; `measured` are the samples before an
+    uneven gain was taken out.
+    """
+
+    samples: Samples
+    line: Line
+    systematic: float = 0.0
+    x0_error: float = 0.0
+    linear_up_to: float = math.inf
+    field: GainOverField | None = None
+    measured: Samples | None = None
+    drawn: Line | None = None
+    censored: Censored | None = None
+    notes: tuple[Reason, ...] = ()
+
+    def with_error(self, *systematic: float) -> Fit:
+        """The same with more systematic errors, which add up as squares."""
+        return replace(self, systematic=math.hypot(self.systematic, *systematic))
+
+
+def _read_scene(statistics: NoiseStatistics) -> Scene:
+    """Leave out what is cut off or blank, fit every filter, and choose one."""
     table = statistics.table()
     if len(table) == 0:
         raise _why_empty(statistics)
@@ -124,108 +192,165 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
     samples = samples_by(chosen)
     samples = replace(samples, y=samples.y / kept_variance(chosen, kept))
     quiet = quiet_rows(samples_by, lines, kept, chosen, rows_for(chosen, lines, usable))
-    line = fit_quiet(samples, lines[chosen], quiet)
-    samples, line, unsure = of_noisy_pixels(samples, line, quiet)
-    field = gain_over_field(samples, line)
-    measured = samples
-    if field.uneven:
-        samples, line, field = of_even_gain(samples, line, field, quiet)
-    line, linear_up_to = straight_part(samples, line, quiet)
-
-    left = math.hypot(
-        structure_left(line, lines, chosen),
-        unsure,
-        _UNEVEN_LEFT * field.spread * field.uneven,
-        _FLATTENED_LEFT * samples.flattened,
+    return Scene(
+        statistics,
+        table,
+        usable,
+        blank,
+        clip_reasons,
+        white,
+        along,
+        samples_by,
+        lines,
+        doubtful,
+        chosen,
+        samples,
+        quiet,
     )
-    cut = table.mean("low")
-    fitted, censored = line, None
-    if any(reason.code.startswith("clipped_low") for reason in clip_reasons):
+
+
+# Refinements
+
+
+def keep_to_quiet_rows(scene: Scene, fit: Fit) -> Fit:
+    """Fit to the tiles that move least: at sharp edges even the strongest filter leaves something."""
+    line = fit_quiet(fit.samples, fit.line, scene.quiet)
+    return replace(fit, line=line)
+
+
+def leave_out_noisy_pixels(scene: Scene, fit: Fit) -> Fit:
+    """Leave rows out at all brightnesses alike where pixels of much read noise make the line steeper."""
+    samples, line, unsure = of_noisy_pixels(fit.samples, fit.line, scene.quiet)
+    return replace(fit, samples=samples, line=line).with_error(unsure)
+
+
+def even_out_gain(scene: Scene, fit: Fit) -> Fit:
+    """Take a gain that varies over the field out of the variances: the line is then that of the mean gain."""
+    field = gain_over_field(fit.samples, fit.line)
+    fit = replace(fit, field=field, measured=fit.samples)
+    if not field.uneven:
+        return fit
+    samples, line, field = of_even_gain(fit.samples, fit.line, field, scene.quiet)
+    return replace(fit, samples=samples, line=line, field=field).with_error(_UNEVEN_LEFT * field.spread)
+
+
+def keep_to_straight_part(scene: Scene, fit: Fit) -> Fit:
+    """Keep to the dark part of a bent curve, up to where it is straight."""
+    line, linear_up_to = straight_part(fit.samples, fit.line, scene.quiet)
+    return replace(fit, line=line, linear_up_to=linear_up_to, notes=(*fit.notes, *judge_range(linear_up_to)))
+
+
+def allow_for_structure(scene: Scene, fit: Fit) -> Fit:
+    """Widen the interval by what a stronger filter would take away, and part of what the chosen one took."""
+    left = structure_left(fit.line, scene.lines, scene.chosen)
+    return fit.with_error(left, _FLATTENED_LEFT * fit.samples.flattened)
+
+
+def make_good_what_is_cut_off(scene: Scene, fit: Fit) -> Fit:
+    """Correct the line for values that were cut off at a floor, by their share."""
+    table, statistics, line = scene.table, scene.statistics, fit.line
+    cut, censored = table.mean("low"), None
+    if scene.clipped_low():
         # The law of the cut holds for rows that were left out for it as well.
         rows, _ = usable_rows(statistics, table, floor_is_zero=True)
-        rows &= ~blank[table.label("tile")] & (line.instrument <= linear_up_to)
-        if not any(reason.code == "clipped_low_everywhere" for reason in clip_reasons):
-            rows &= line.used | ~usable
-        censored = fit_censored(samples, cut, rows, line.gain, statistics.floor, statistics.step)
-    line, gain_cut, x0_cut, clip_reasons = without_cut(line, samples, cut, censored, clip_reasons)
-    left = math.hypot(left, gain_cut)
-    x0_cut = math.hypot(
-        x0_cut, error_of_offset(lines, chosen, statistics.frames), error_of_offsets(samples, line)
-    )
+        rows &= ~scene.blank[table.label("tile")] & (line.instrument <= fit.linear_up_to)
+        if not scene.clipped_low("_everywhere"):
+            rows &= line.used | ~scene.usable
+        censored = fit_censored(fit.samples, cut, rows, line.gain, statistics.floor, statistics.step)
+    found, gain_cut, x0_cut, reasons = without_cut(line, fit.samples, cut, censored, scene.clip_reasons)
+    return replace(
+        fit, line=found, drawn=line, censored=censored, x0_error=x0_cut, notes=(*fit.notes, *reasons)
+    ).with_error(gain_cut)
 
-    even = field.relative if field.uneven else np.ones(len(table))
+
+def allow_for_offsets(scene: Scene, fit: Fit) -> Fit:
+    """Widen the intervals of x₀ and of the zero level by offsets, of whole frames and of pixels."""
+    of_frames = error_of_offset(scene.lines, scene.chosen, scene.statistics.frames)
+    of_pixels = error_of_offsets(fit.samples, fit.line)
+    return replace(fit, x0_error=math.hypot(fit.x0_error, of_frames, of_pixels))
+
+
+REFINEMENTS: tuple[Callable[[Scene, Fit], Fit], ...] = (
+    keep_to_quiet_rows,
+    leave_out_noisy_pixels,
+    even_out_gain,
+    keep_to_straight_part,
+    allow_for_structure,
+    make_good_what_is_cut_off,
+    allow_for_offsets,
+)
+
+
+def _zero_level(scene: Scene, fit: Fit) -> ZeroLevel:
+    """Zero level by the third cumulant, the share cut off, or as the interval that second moments leave."""
+    even = fit.field.relative if fit.field is not None and fit.field.uneven else np.ones(len(scene.table))
 
     def zero_by(third_filter: Filter | None) -> ZeroLevel:
         third = None
         if third_filter is not None:
-            third = table.mean_of(third_filter, "x3"), table.mean(f"y3_{third_filter}") / even**2
+            x3, y3 = scene.table.mean_of(third_filter, "x3"), scene.table.mean(f"y3_{third_filter}")
+            third = x3, y3 / even**2
         return find_zero_level(
-            samples,
-            line,
+            fit.samples,
+            fit.line,
             third,
             third_filter or "t",
-            correlated=any(along) or bool(doubtful),
-            systematic=left,
+            correlated=any(scene.along) or bool(scene.doubtful),
+            systematic=fit.systematic,
         )
 
-    skewed = statistics.order == 2 and not mostly_moving(lines, chosen)
-    zero = zero_by(chosen if skewed else None)
-    if zero.multiplied and chosen != "t" and _skewed_by_structure(zero_by("t"), zero):
+    skewed = scene.statistics.order == 2 and not mostly_moving(scene.lines, scene.chosen)
+    zero = zero_by(scene.chosen if skewed else None)
+    if zero.multiplied and scene.chosen != "t" and _skewed_by_structure(zero_by("t"), zero):
         zero = zero_by(None)
-    zero = replace(
-        zero, interval=(zero.interval[0] - T_QUANTILE * x0_cut, zero.interval[1] + T_QUANTILE * x0_cut)
-    )
-    if censored is not None and 2 * T_QUANTILE * censored.zero_error < zero.interval[1] - zero.interval[0]:
-        zero = replace(
-            zero,
-            value=censored.zero,
-            interval=(
-                censored.zero - T_QUANTILE * censored.zero_error,
-                censored.zero + T_QUANTILE * censored.zero_error,
-            ),
-            method="share cut off",
-            consistent=True,
-        )
-    half = T_QUANTILE * math.hypot(line.gain_error, left * line.gain)
-    reasons = [
-        *judge(
-            samples,
-            replace(fitted, gains=line.gains - line.gain + fitted.gain),
-            zero,
-            white,
-            along,
-            field,
-            statistics.shared,
-            "t" in lines and spreads_upwards(samples_by("t"), lines["t"], usable),
-        ),
-        *judge_sharpening(lines, white, statistics.shared),
-        *judge_range(linear_up_to),
-        *clip_reasons,
+    more, (low, high) = T_QUANTILE * fit.x0_error, zero.interval
+    zero = replace(zero, interval=(low - more, high + more))
+    if fit.censored is None:
+        return zero
+    value, half = fit.censored.zero, T_QUANTILE * fit.censored.zero_error
+    if not 2 * half < zero.interval[1] - zero.interval[0]:
+        return zero
+    interval = (value - half, value + half)
+    return replace(zero, value=value, interval=interval, method="share cut off", consistent=True)
+
+
+def _result(scene: Scene, fit: Fit, zero: ZeroLevel) -> Sensitivity:
+    """Judge, and put all together."""
+    line, samples, statistics = fit.line, fit.samples, scene.statistics
+    assert fit.field is not None
+    assert fit.measured is not None
+    assert fit.drawn is not None
+    half = T_QUANTILE * math.hypot(line.gain_error, fit.systematic * line.gain)
+    judged = replace(fit.drawn, gains=line.gains - line.gain + fit.drawn.gain)
+    reasons = (
+        *judge(samples, judged, zero, scene.white, scene.along, fit.field, statistics.shared, scene.moves),
+        *judge_sharpening(scene.lines, scene.white, statistics.shared),
+        *fit.notes,
         *judge_frames(statistics),
-    ]
+    )
     return Sensitivity(
         conversion_gain=line.gain,
         zero_level=zero.value,
         variance_intercept=line.x0,
         read_noise=math.sqrt(max(line.gain * (zero.value - line.x0), 0.0)),
         conversion_gain_interval=(line.gain - half, line.gain + half),
-        variance_intercept_interval=_intercept_interval(line, left, x0_cut),
+        variance_intercept_interval=_intercept_interval(line, fit.systematic, fit.x0_error),
         zero_level_interval=zero.interval,
-        verdict=verdict_of(tuple(reasons)),
-        reasons=tuple(reasons),
+        verdict=verdict_of(reasons),
+        reasons=reasons,
         transfer_curve=transfer_curve(samples, line),
-        rejected=rejected_curves(samples, line, usable, linear_up_to),
+        rejected=rejected_curves(samples, line, scene.usable, fit.linear_up_to),
         evidence=tile_evidence(
-            measured,
+            fit.measured,
             line,
-            usable,
-            white,
-            {name: (f.gain, f.gain_error) for name, f in lines.items()},
+            scene.usable,
+            scene.white,
+            {name: (f.gain, f.gain_error) for name, f in scene.lines.items()},
             statistics.grid,
         ),
-        method=chosen,
+        method=scene.chosen,
         zero_level_method=zero.method,
-        used_fraction=float(np.count_nonzero(line.used) / np.count_nonzero(usable)),
+        used_fraction=float(np.count_nonzero(line.used) / np.count_nonzero(scene.usable)),
         excess_noise=zero.excess_noise,
         excess_noise_interval=zero.excess_noise_interval,
     )
