@@ -614,3 +614,15 @@ def test_parameters_that_leave_no_precision_are_refused() -> None:
             Configuration(zero, gain, read_noise=noise, beta=beta)
     # Signals in joules, whose photons are 1e-19, are in range.
     assert Configuration(0, 3.6e-19, decoded_dtype="float64", beta=0.25, zero_code=0).format == "anscombe"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint8", "uint16"])
+def test_no_code_lies_above_the_type_as_a_whole(dtype: str) -> None:
+    """The last bin holds the largest value of the type, and the metadata list none beyond it."""
+    c = Configuration(5, 2.0, "uint16", dtype, zero_code=9)
+    top = np.iinfo(dtype).max
+    assert c.bins is not None
+    assert c.bins.low[-1] <= top
+    assert c.bins.high[-1] >= top
+    assert plan(c).highest == top
+    assert len(json.dumps(c.to_json())) < 20_000

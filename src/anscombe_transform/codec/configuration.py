@@ -185,7 +185,12 @@ class Configuration:
         if self.values_dtype.kind == "f":
             low, high = self._curve(0.0).invert([-0.5 - zero_code, count - zero_code]).tolist()
             step = fine_step(self._curve(0.0), low, high, self.values_dtype)
-        return bins_around(self._curve(0.0), zero_code, count, step if step < 1 else 1)
+        bins = bins_around(self._curve(0.0), zero_code, count, step if step < 1 else 1)
+        if self.decode_table is not None or self.values_dtype.kind == "f":
+            return bins
+        # Of the bins above, none that lies beyond the type as a whole.
+        held = int(np.searchsorted(bins.low, float(np.iinfo(self.values_dtype).max), "right"))
+        return bins.part(0, max(held, 1))
 
     def _check_bins(self) -> None:
         """Refuse bins that are none of this detector's, and values outside them.
