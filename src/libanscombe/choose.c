@@ -385,12 +385,14 @@ void learn_from_frame(channel *c, const coder *k, bool first) {
 
 /* Gains and weights of rows, from dim to bright; by columns of odd number, or from the left. */
 static const struct { double gain, near, far, odd, left, kept; } FIRST[] = {
-    {0.2, 0.2, 0.1, 0.1, 0, 0},       {0.35, 0.2, 0.05, 0.25, 0, 0},   {0.5, 0.2, 0.05, 0.35, 0, 0},
-    {0.7, 0.15, 0, 0.42, 0, 0},       {0.9, 0.05, 0, 0.45, 0, 0},      {0.2, 0.2, 0.08, 0, 0.15, 0.5},
-    {0.5, 0.2, 0.08, 0, 0.45, 0.7},   {0.7, 0.2, 0.08, 0, 0.45, 0.7},  {0.9, 0.2, 0.06, 0, 0.8, 0.7},
-    {0.6, 0.2, 0.08, 0, 0.3, 0.999},  {0.45, 0.05, 0, 0, 0.15, 0.999}, {0.9, 0.2, 0.08, 0, 0.8, 0.999},
+    {0.35, 0.2, 0.05, 0.25, 0, 0},    {0.7, 0.15, 0, 0.42, 0, 0},      {0.5, 0.2, 0.08, 0, 0.45, 0.7},
+    {0.6, 0.2, 0.08, 0, 0.3, 0.999},  {0.2, 0.2, 0.1, 0.1, 0, 0},      {0.5, 0.2, 0.05, 0.35, 0, 0},
+    {0.9, 0.05, 0, 0.45, 0, 0},       {0.2, 0.2, 0.08, 0, 0.15, 0.5},
+    {0.7, 0.2, 0.08, 0, 0.45, 0.7},   {0.9, 0.2, 0.06, 0, 0.8, 0.7},
+    {0.45, 0.05, 0, 0, 0.15, 0.999},  {0.9, 0.2, 0.08, 0, 0.8, 0.999},
 };
-enum { FIRST_SETS = sizeof FIRST / sizeof *FIRST };
+/* With little effort the first few are tried. */
+enum { FIRST_SETS = sizeof FIRST / sizeof *FIRST, FEW_SETS = 4, FEW_FRAMES = 8 };
 
 static double try_first(const prediction *p, const header *h, const frame_codes *f, size_t height, size_t width,
                         lines *l) {
@@ -437,7 +439,9 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
                   size_t width, lines *l) {
     prediction best = {0};
     double least = 0;
-    for (int i = 0; i < FIRST_SETS; i++) {
+    /* Of many frames the first one matters little. */
+    bool few = !h->coding.wide && h->group > FEW_FRAMES;
+    for (int i = 0; i < (few ? FEW_SETS : FIRST_SETS); i++) {
         prediction p = {.row_gain = gain_of(FIRST[i].gain), .row_near = coarse_weight(FIRST[i].near),
                         .row_far = coarse_weight(FIRST[i].far), .odd = coarse_weight(FIRST[i].odd)};
         if (FIRST[i].left > 0) {
@@ -446,7 +450,7 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
         }
         /* Single images from the left are slow to read: with little effort they have to gain a tenth of a bit. */
         double handicap = h->coding.wide || next->codes || !p.left_gain ? 1 : 1.15;
-        double error = handicap * try_first(&p, h, f, height, width, l);
+        double error = handicap * try_first(&p, h, f, few && height > TRIED_ROWS / 2 ? TRIED_ROWS / 2 : height, width, l);
         if (i == 0 || error < least) {
             least = error;
             best = p;
@@ -628,9 +632,15 @@ void choose_next(channel *c, coder *k, const states *s, const frame_codes *f, li
     }
     size_t pixels = s->height * s->width, wanted = k->effort > 0 ? FIT_PIXELS : FIT_PIXELS / 2;
     /* The first frames of a movie gain most by their neighbours. */
-    wanted *= c->frames < 8 ? 4 : 1;
+    wanted *= (k->effort > 0 || h->group <= FEW_FRAMES) && c->frames < 8 ? 4 : 1;
     size_t stride = pixels / wanted > 1 ? pixels / wanted : 1;
     fit e = {0};
+    /* With little effort, weights that are of no use are looked for in some frames only. */
+    if (k->effort == 0 && c->frames >= 4 && c->frames % 4 && !has_weights(&p)) {
+        p.bias = 0;
+        c->prediction = p;
+        return;
+    }
     for (size_t y = (size_t)c->frames * 5 % stride; y < s->height; y += stride) {
         add_row_to_fit(&e, s, f, h, y, change, l);
     }

@@ -1001,6 +1001,8 @@ static bool encode_group(writer *out, const anscombe_frames_shape *s, const head
     return true;
 }
 
+enum { SHORT_FRAMES = 8 };
+
 static header plan_header(const anscombe_frames_shape *s, const void *codes, int effort, uint32_t planes) {
     header h;
     choose_header(s, codes, effort, planes, &h);
@@ -1016,7 +1018,8 @@ int64_t anscombe_frames_encode_scratch(const anscombe_frames_shape *shape, uint3
     anscombe_frames_shape coded = coded_shape(shape, h.folded);
     arena a = {NULL, 0};
     deal_encoder(&a, &coded, &h);
-    return (int64_t)(a.used + states_bytes(&coded, h.lag));
+    size_t second = shape->frames <= SHORT_FRAMES ? (size_t)anscombe_frames_bound(shape) : 0;
+    return (int64_t)(a.used + states_bytes(&coded, h.lag) + second);
 }
 
 static size_t store_constant(uint8_t *out, uint16_t code) {
@@ -1033,29 +1036,20 @@ static size_t store_chunk(uint8_t *out, const anscombe_frames_shape *s, const vo
     return 2 + s->frames * s->height * s->width * (unsigned)s->itemsize;
 }
 
-int64_t anscombe_frames_encode(const void *codes, const anscombe_frames_shape *shape, uint32_t planes, int effort,
-                               void *chunk, size_t room, void *scratch, size_t scratch_bytes) {
-    int64_t bound = anscombe_frames_bound(shape);
-    if (bound < 0 || room < (size_t)bound || planes < 1 || effort < 0) {
-        return ANSCOMBE_BAD_ARGUMENT;
-    }
-    uint8_t *out = chunk;
+/* Bytes of the chunk but for its checksum. */
+static size_t encode_chunk(const void *codes, const anscombe_frames_shape *shape, uint32_t planes, int effort,
+                           uint8_t *out, size_t room, uint8_t *scratch) {
     header h = plan_header(shape, codes, effort, planes);
     if (h.constant) {
-        size_t bytes = store_constant(out, h.lowest);
-        put_u32(out + bytes, checksum(out, bytes, shape));
-        return (int64_t)(bytes + CHECK_BYTES);
+        return store_constant(out, h.lowest);
     }
     anscombe_frames_shape coded = coded_shape(shape, h.folded);
     arena a = {scratch, 0};
-    if ((int64_t)scratch_bytes < anscombe_frames_encode_scratch(shape, planes)) {
-        return ANSCOMBE_BAD_ARGUMENT;
-    }
     encoder_memory m = deal_encoder(&a, &coded, &h);
     deal_states(&a, m.images, &coded, h.lag);
     model tables;
     choose_contexts(&coded, codes, effort, &h, &tables);
-    writer w = {out, out + bound - CHECK_BYTES, false};
+    writer w = {out, out + room - CHECK_BYTES, false};
     prediction last = {0};
     bool fits = w.end - w.at > HEADER_BYTES;
     if (fits) {
@@ -1065,7 +1059,27 @@ int64_t anscombe_frames_encode(const void *codes, const anscombe_frames_shape *s
     for (uint64_t start = 0; fits && start < coded.frames; start += h.group) {
         fits = encode_group(&w, &coded, &h, &m, &tables, &last, codes, start, effort);
     }
-    size_t bytes = fits ? (size_t)(w.at - out) : store_chunk(out, shape, codes);
+    return fits ? (size_t)(w.at - out) : store_chunk(out, shape, codes);
+}
+
+int64_t anscombe_frames_encode(const void *codes, const anscombe_frames_shape *shape, uint32_t planes, int effort,
+                               void *chunk, size_t room, void *scratch, size_t scratch_bytes) {
+    int64_t bound = anscombe_frames_bound(shape);
+    if (bound < 0 || room < (size_t)bound || planes < 1 || effort < 0 ||
+        (int64_t)scratch_bytes < anscombe_frames_encode_scratch(shape, planes)) {
+        return ANSCOMBE_BAD_ARGUMENT;
+    }
+    uint8_t *out = chunk;
+    size_t bytes = encode_chunk(codes, shape, planes, effort, out, (size_t)bound, scratch);
+    if (effort > 0 && shape->frames <= SHORT_FRAMES) {
+        /* Of few frames little can be learnt, and more effort may be worse. */
+        uint8_t *other = (uint8_t *)scratch + scratch_bytes - bound;
+        size_t less = encode_chunk(codes, shape, planes, 0, other, (size_t)bound, scratch);
+        if (less < bytes) {
+            memcpy(out, other, less);
+            bytes = less;
+        }
+    }
     put_u32(out + bytes, checksum(out, bytes, shape));
     return (int64_t)(bytes + CHECK_BYTES);
 }

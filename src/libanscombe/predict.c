@@ -8,11 +8,6 @@
 
 #include <string.h>
 
-/* A level times a weight, rounded: one instruction on x86-64 and ARM. */
-static inline int16_t times(int16_t level, int16_t weight) {
-    return (int16_t)((((int32_t)level * weight >> 14) + 1) >> 1);
-}
-
 static inline int16_t not_negative(int16_t level) { return level < 0 ? 0 : level; }
 
 bool has_weights(const prediction *p) {
@@ -204,12 +199,6 @@ void add_odd(size_t count, int16_t weight, const int16_t *restrict error, const 
 
 /* The first row of a movie is predicted from the left. */
 int16_t from_left(int16_t before, int16_t error) { return (int16_t)(before + times(error, 1 << 14)); }
-
-/* What the row up to a code says of the next one. */
-int16_t next_left(const prediction *p, int16_t left, int16_t error) {
-    int16_t estimate = (int16_t)(left + times(error, p->left_gain));
-    return (int16_t)(estimate + times(estimate, p->left_level));
-}
 
 /* Context of each prediction: its band, and its place within a code. */
 ANSCOMBE_LEVELS void find_contexts(const model *m, size_t count, int fraction, const int16_t *restrict predicted,

@@ -20,6 +20,10 @@ anscombe-transform 1.0.0 shares our import name, so that it runs in an environme
 
     python -m venv peer && peer/bin/pip install anscombe-transform==1.0.0 zarr==3.1.6
 
+An earlier commit of this repository, in an environment of its own, is measured with ``--before PYTHON``:
+
+    git worktree add before 2ce8cf6 && python -m venv earlier && earlier/bin/pip install ./before
+
 Recordings are looked for in ANSCOMBE_TEST_DATA, else in ../shared/data.
 """
 
@@ -66,6 +70,7 @@ class Movie:
     raw: np.ndarray
     codec: Any
     limit: float = float("nan")
+    constants: tuple[float, float, float] = (1.0, 0.0, 0.0)
 
 
 DETECTOR: dict[str, Any] = {"conversion_gain": 60.0, "zero_level": 100.0, "read_noise": 10.0}
@@ -96,7 +101,8 @@ def simulated(name: str, shape: tuple[int, int, int], seed: int) -> Movie:
         code_entropy(curve, frame, read_noise=options["read_noise"]).mean()
         for frame in _rates(shape, options)
     ]
-    return Movie(name, raw, codec, float(np.mean(bits)))
+    constants = (options["conversion_gain"], options["zero_level"], options["read_noise"])
+    return Movie(name, raw, codec, float(np.mean(bits)), constants)
 
 
 def _rates(shape: tuple[int, int, int], options: dict[str, Any]) -> Iterator[np.ndarray]:
@@ -138,7 +144,8 @@ def recorded(folder: Path) -> Iterator[Movie]:
             print(f"skipped: {path} is absent")
             continue
         raw = _read(path, key)
-        yield Movie(name, raw, transform(raw, conversion_gain=gain, zero_level=zero))
+        codec = transform(raw, conversion_gain=gain, zero_level=zero)
+        yield Movie(name, raw, codec, constants=(gain, zero, 0.0))
 
 
 def _read(path: Path, key: str | None) -> np.ndarray:
@@ -357,10 +364,79 @@ def size_of(data: Any) -> int:
     return sum(len(part) for part in data) if isinstance(data, list) else len(data)
 
 
-def measure(movie: Movie, *, quick: bool) -> list[Row]:
+EARLIER = """
+import json, sys, time
+import numpy as np
+from anscombe_transform.calibration import Sensitivity
+from anscombe_transform.codec.frames import decode_chunk, encode_chunk
+from anscombe_transform.presets import pipeline_for
+
+raw = np.load(sys.argv[1])
+gain, zero, noise = map(float, sys.argv[2:5])
+known = Sensitivity.from_known(conversion_gain=gain, zero_level=zero, read_noise=noise)
+codec = known.codec(sample=raw, read_noise=noise)
+codes = codec._encode(raw)
+
+
+def fastest(call):
+    call()
+    times = []
+    for _ in range(8):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+found = {}
+for preset in ("fast", "compact", "smallest"):
+    coder = pipeline_for(codec, preset=preset, sample=raw)["serializer"].configuration
+    data = encode_chunk(codes, coder)
+    found[preset] = (
+        len(data),
+        fastest(lambda: encode_chunk(codec._encode(raw), coder)),
+        fastest(lambda: codec._decode(decode_chunk(data, codes.shape, codes.dtype, coder))),
+    )
+print(json.dumps(found))
+"""
+
+
+def measure_earlier(movie: Movie, python: Path) -> list[Row]:
+    """The presets of an earlier commit on one movie, by its own transform."""
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "raw.npy", movie.raw)
+        command = [str(python), "-c", EARLIER, f"{folder}/raw.npy", *map(str, movie.constants)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = []
+    raw = movie.raw
+    for preset, (size, encode, decode) in json.loads(done.stdout.splitlines()[-1]).items():
+        bits = 8 * size / raw.size
+        over = 100 * (bits / movie.limit - 1)
+        speeds = (raw.nbytes / encode / 1e9, raw.nbytes / decode / 1e9)
+        nothing = float("nan")
+        row = Row(
+            movie.name,
+            f"before: {preset}",
+            bits,
+            over,
+            8 * raw.itemsize / bits,
+            *speeds,
+            nothing,
+            nothing,
+            nothing,
+        )
+        rows.append(row)
+        print(
+            f"{row.movie:18}{row.coder:26}{bits:8.3f}{over:8.1f}{row.factor:8.2f}",
+            f"{speeds[0]:8.2f}{speeds[1]:8.2f}",
+        )
+    return rows
+
+
+def measure(movie: Movie, *, quick: bool, before: Path | None = None) -> list[Row]:
     """All coders on one movie, in one chunk of at most FRAMES frames, one after the other."""
     raw = movie.raw[:FRAMES]
-    movie = Movie(movie.name, raw, movie.codec, movie.limit)
+    movie = Movie(movie.name, raw, movie.codec, movie.limit, movie.constants)
     codec = movie.codec
     target = np.empty_like(raw)
     memcpy = best(lambda: np.copyto(target, raw))[0]
@@ -390,7 +466,7 @@ def measure(movie: Movie, *, quick: bool) -> list[Row]:
             f"{row.encode:8.2f}{row.decode:8.2f}{row.encode_wall:9.2f}{row.decode_wall:8.2f}",
             f"{row.encode / row.memcpy:8.2f}{row.decode / row.memcpy:7.2f}",
         )
-    return rows
+    return rows + (measure_earlier(movie, before) if before else [])
 
 
 # --- small chunks -------------------------------------------------------------------------------------------
@@ -640,6 +716,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--peer-python", type=Path, help="a Python that has anscombe-transform 1.0.0")
+    parser.add_argument("--before", type=Path, help="a Python that has an earlier commit of this package")
     options = parser.parse_args()
     only = [name for name in options.only.split(",") if name]
 
@@ -655,13 +732,15 @@ def main() -> None:
     )
     for name in SIMULATED:
         if wanted(name):
-            report.rows += measure(simulated(name, shape, options.seed), quick=options.quick)
+            report.rows += measure(
+                simulated(name, shape, options.seed), quick=options.quick, before=options.before
+            )
     folder = Path(os.environ.get("ANSCOMBE_TEST_DATA", ROOT.parent / "shared" / "data"))
     if wanted("recordings") or set(only) & {name for name, *_ in RECORDINGS}:
         if folder.is_dir():
             for movie in recorded(folder):
                 if wanted(movie.name) or "recordings" in only:
-                    report.rows += measure(movie, quick=options.quick)
+                    report.rows += measure(movie, quick=options.quick, before=options.before)
         else:
             print(f"skipped: no recordings at {folder} (set ANSCOMBE_TEST_DATA)")
     if wanted("small"):
