@@ -448,8 +448,8 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
             p.left_gain = gain_of(FIRST[i].left);
             p.left_level = weight_of(FIRST[i].kept - 1);
         }
-        /* Single images from the left are slow to read: with little effort they have to gain a tenth of a bit. */
-        double handicap = h->coding.wide || next->codes || !p.left_gain ? 1 : 1.15;
+        /* Codes from the left are slow to read: with little effort they have to gain a tenth of a bit. */
+        double handicap = h->coding.wide || !p.left_gain ? 1 : 1.15;
         double error = handicap * try_first(&p, h, f, few && height > TRIED_ROWS / 2 ? TRIED_ROWS / 2 : height, width, l);
         if (i == 0 || error < least) {
             least = error;

@@ -7,6 +7,9 @@
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi2,popcnt")))
 #define INLINE static inline __attribute__((always_inline))
 
+/* Masked stores are slow, and compilers do not see that a mask is full. */
+#define FULL(active) (__builtin_constant_p(active) && (active) == (__typeof__(active))-1)
+
 bool has_avx512(void) { return __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512dq"); }
 
 /* --- narrow states, 32 in a register --- */
@@ -39,7 +42,12 @@ AVX512 INLINE __m512i decode_many(__m512i state, __mmask32 active, const uint32_
     __m512i b = _mm512_i32gather_epi32(place_of(contexts, slot, 1), lookup, 4);
     __m512i frequency = join(a, b, 0), rest = join(a, b, LOOKUP_REST);
     const __m512i bytes = _mm512_set1_epi16(255);
-    _mm256_mask_storeu_epi8(symbol, active, _mm512_cvtepi16_epi8(join(a, b, LOOKUP_SYMBOL)));
+    __m256i symbols = _mm512_cvtepi16_epi8(join(a, b, LOOKUP_SYMBOL));
+    if (FULL(active)) {
+        _mm256_storeu_si256((__m256i *)symbol, symbols);
+    } else {
+        _mm256_mask_storeu_epi8(symbol, active, symbols);
+    }
     __m512i moved = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_and_si512(frequency, bytes), _mm512_srli_epi16(state, 8)),
                                      _mm512_and_si512(rest, bytes));
     return refill_narrow(_mm512_mask_mov_epi16(state, active, moved), active, next);
@@ -59,7 +67,7 @@ AVX512 static void decode_narrow(decoder *d, const coding *c, const uint32_t *lo
         size_t x = 0;
         for (; vectors == 4 && x + 128 <= width; x += 128) {
             for (int v = 0; v < 4; v++) {
-                state[v] = decode_many(state[v], 0xffffffff, lookup, context + x + 32 * v, symbol + x + 32 * v, &next);
+                state[v] = decode_many(state[v], (__mmask32)-1, lookup, context + x + 32 * v, symbol + x + 32 * v, &next);
             }
         }
         for (int v = 0; x < width; x += 32, v = (v + 1) % vectors) {
@@ -97,7 +105,8 @@ AVX512 static few_tables load_few(const model *m) {
 AVX512 INLINE void decode_few(__m512i *a, __m512i *b, few_tables t, __mmask64 active, const uint8_t *context,
                               uint8_t *symbol, const uint8_t **next) {
     __m512i slot = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(*a)), _mm512_cvtepi16_epi8(*b), 1);
-    __m512i found = _mm512_slli_epi16(_mm512_maskz_loadu_epi8(active, context), 4);
+    __m512i found = FULL(active) ? _mm512_loadu_si512(context) : _mm512_maskz_loadu_epi8(active, context);
+    found = _mm512_slli_epi16(found, 4);
     for (int bit = SYMBOLS / 2; bit; bit >>= 1) {
         __m512i later = _mm512_or_si512(found, _mm512_set1_epi8((char)bit));
         __mmask64 reached = _mm512_cmple_epu8_mask(_mm512_permutexvar_epi8(later, t.start), slot);
@@ -105,7 +114,12 @@ AVX512 INLINE void decode_few(__m512i *a, __m512i *b, few_tables t, __mmask64 ac
     }
     __m512i frequency = _mm512_permutexvar_epi8(found, t.frequency);
     __m512i rest = _mm512_sub_epi8(slot, _mm512_permutexvar_epi8(found, t.start));
-    _mm512_mask_storeu_epi8(symbol, active, _mm512_and_si512(found, _mm512_set1_epi8(SYMBOLS - 1)));
+    __m512i symbols = _mm512_and_si512(found, _mm512_set1_epi8(SYMBOLS - 1));
+    if (FULL(active)) {
+        _mm512_storeu_si512(symbol, symbols);
+    } else {
+        _mm512_mask_storeu_epi8(symbol, active, symbols);
+    }
     __m512i first = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(frequency)),
                                                         _mm512_srli_epi16(*a, 8)),
                                      _mm512_cvtepu8_epi16(_mm512_castsi512_si256(rest)));
@@ -128,8 +142,8 @@ AVX512 static void decode_few_tables(decoder *d, const coding *k, const model *m
     for (; row < rows && (size_t)(d->end - next) >= width + 32; row++, context += width, symbol += width) {
         size_t x = 0;
         for (; x + 128 <= width; x += 128) {
-            decode_few(&a, &b, t, ~(__mmask64)0, context + x, symbol + x, &next);
-            decode_few(&c, &e, t, ~(__mmask64)0, context + x + 64, symbol + x + 64, &next);
+            decode_few(&a, &b, t, (__mmask64)-1, context + x, symbol + x, &next);
+            decode_few(&c, &e, t, (__mmask64)-1, context + x + 64, symbol + x + 64, &next);
         }
         if (x < width) {
             size_t left = width - x;
@@ -282,7 +296,12 @@ AVX512 INLINE __m512i decode_16(__m512i state, __mmask16 active, const uint32_t 
     const __m512i mask = _mm512_set1_epi32(LOOKUP_MASK);
     __m512i place = _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(active, context)), 10);
     __m512i entry = _mm512_i32gather_epi32(_mm512_or_si512(place, _mm512_and_si512(state, mask)), lookup, 4);
-    _mm_mask_storeu_epi8(symbol, active, _mm512_cvtepi32_epi8(_mm512_srli_epi32(entry, LOOKUP_SYMBOL)));
+    __m128i symbols = _mm512_cvtepi32_epi8(_mm512_srli_epi32(entry, LOOKUP_SYMBOL));
+    if (FULL(active)) {
+        _mm_storeu_si128((__m128i *)symbol, symbols);
+    } else {
+        _mm_mask_storeu_epi8(symbol, active, symbols);
+    }
     __m512i moved = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_and_si512(entry, mask), _mm512_srli_epi32(state, 10)),
                                      _mm512_and_si512(_mm512_srli_epi32(entry, LOOKUP_REST), mask));
     return refill_wide(_mm512_mask_mov_epi32(state, active, moved), active, next);
@@ -301,7 +320,7 @@ AVX512 static void decode_wide(decoder *d, const coding *c, const uint32_t *look
         size_t x = 0;
         for (; vectors == 4 && x + 64 <= width; x += 64) {
             for (int v = 0; v < 4; v++) {
-                state[v] = decode_16(state[v], 0xffff, lookup, context + x + 16 * v, symbol + x + 16 * v, &next);
+                state[v] = decode_16(state[v], (__mmask16)-1, lookup, context + x + 16 * v, symbol + x + 16 * v, &next);
             }
         }
         for (int v = 0; x < width; x += 16, v = (v + 1) % vectors) {
