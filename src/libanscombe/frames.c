@@ -367,6 +367,14 @@ static void exchange_halves(walk *w, const prediction *p, size_t width, uint16_t
     }
 }
 
+static uint8_t find_context(const model *m, int fraction, int16_t predicted) {
+    int band = 0;
+    while (band + 1 < m->bands && predicted >> fraction >= m->starts[band + 1]) {
+        band++;
+    }
+    return (uint8_t)(band << m->phase_bits | (predicted >> (fraction - m->phase_bits) & ((1 << m->phase_bits) - 1)));
+}
+
 /* A row whose codes say something of the next one on their right: it is decoded one by one. */
 static void exchange_from_left(walk *w, const prediction *p, size_t width, uint16_t *code) {
     lines *l = &w->lines;
@@ -378,8 +386,7 @@ static void exchange_from_left(walk *w, const prediction *p, size_t width, uint1
         predicted[x] = level < 0 ? 0 : level;
         if (!w->coder) {
             int whole = predicted[x] >> fraction;
-            uint8_t context;
-            find_contexts(w->model, 1, fraction, predicted + x, &context);
+            uint8_t context = find_context(w->model, fraction, predicted[x]);
             uint8_t symbol = rans_decode_one(w->source, &w->head->coding, w->lookup, context, x);
             int distance = symbol - CENTRE;
             if (symbol == ESCAPE) {

@@ -200,40 +200,53 @@ void add_odd(size_t count, int16_t weight, const int16_t *restrict error, const 
 /* The first row of a movie is predicted from the left. */
 int16_t from_left(int16_t before, int16_t error) { return (int16_t)(before + times(error, 1 << 14)); }
 
-/* Context of each prediction: its band, and its place within a code. */
-ANSCOMBE_LEVELS void find_contexts(const model *m, size_t count, int fraction, const int16_t *restrict predicted,
-                                   uint8_t *restrict context) {
+enum { BLOCK = 64 };
+
+/* Contexts of a block of predictions, with bands compared one after the other. */
+ANSCOMBE_LEVELS static void find_block(const model *m, int fraction, const int16_t *restrict predicted,
+                                       uint8_t *restrict context) {
     int drop = fraction - m->phase_bits, mask = (1 << m->phase_bits) - 1, bits = m->phase_bits;
-    if (m->bands == 1) {
-        for (size_t x = 0; x < count; x++) {
-            context[x] = (uint8_t)(predicted[x] >> drop & mask);
+    uint8_t code[BLOCK], band[BLOCK] = {0};
+    for (int i = 0; i < BLOCK; i++) {
+        int whole = predicted[i] >> fraction;
+        code[i] = (uint8_t)(whole < 255 ? whole : 255);
+    }
+    for (int j = 1; j < m->bands; j++) {
+        uint8_t start = m->starts[j];
+        for (int i = 0; i < BLOCK; i++) {
+            band[i] = (uint8_t)(band[i] + (code[i] >= start));
         }
+    }
+    for (int i = 0; i < BLOCK; i++) {
+        context[i] = (uint8_t)(band[i] << bits | (predicted[i] >> drop & mask));
+    }
+}
+
+ANSCOMBE_LEVELS static void find_phases(const model *m, size_t count, int fraction, const int16_t *restrict predicted,
+                                        uint8_t *restrict context) {
+    int drop = fraction - m->phase_bits, mask = (1 << m->phase_bits) - 1;
+    for (size_t x = 0; x < count; x++) {
+        context[x] = (uint8_t)(predicted[x] >> drop & mask);
+    }
+}
+
+/* Context of each prediction: its band, and its place within a code. */
+void find_contexts(const model *m, size_t count, int fraction, const int16_t *restrict predicted,
+                   uint8_t *restrict context) {
+    if (m->bands == 1) {
+        find_phases(m, count, fraction, predicted, context);
         return;
     }
-    enum { BLOCK = 64 };
     size_t x = 0;
     for (; x + BLOCK <= count; x += BLOCK) {
-        uint8_t code[BLOCK], band[BLOCK] = {0};
-        for (int i = 0; i < BLOCK; i++) {
-            int whole = predicted[x + i] >> fraction;
-            code[i] = (uint8_t)(whole < 255 ? whole : 255);
-        }
-        for (int j = 1; j < m->bands; j++) {
-            uint8_t start = m->starts[j];
-            for (int i = 0; i < BLOCK; i++) {
-                band[i] = (uint8_t)(band[i] + (code[i] >= start));
-            }
-        }
-        for (int i = 0; i < BLOCK; i++) {
-            context[x + i] = (uint8_t)(band[i] << bits | (predicted[x + i] >> drop & mask));
-        }
+        find_block(m, fraction, predicted + x, context + x);
     }
-    for (; x < count; x++) {
-        int band = 0;
-        for (int j = 1; j < m->bands; j++) {
-            band += predicted[x] >> fraction >= m->starts[j];
-        }
-        context[x] = (uint8_t)(band << bits | (predicted[x] >> drop & mask));
+    if (x < count) {
+        int16_t padded[BLOCK] = {0};
+        uint8_t found[BLOCK];
+        memcpy(padded, predicted + x, (count - x) * sizeof *padded);
+        find_block(m, fraction, padded, found);
+        memcpy(context + x, found, count - x);
     }
 }
 
