@@ -122,6 +122,13 @@ def judge(
             "or gain or offset vary over the field.",
             "caution",
         )
+    if samples.level is not None:
+        yield Reason(
+            "offsets_wander",
+            "the zero level wanders over the field, so the gain was read within regions of 8 × 8 pixels, "
+            "less surely. Subtract the mean of dark frames pixel by pixel, if there are any.",
+            "caution",
+        )
     r, deviate = offsets_against_light(samples, line)
     if limits["background_taken_off"].severity(r, deviate):
         yield Reason(

@@ -35,7 +35,7 @@ _ERRORS, _LEAST = 3.0, 0.02
 _MOST_ERROR = 0.03
 _TURNS = 6
 # Part of the spread of offsets that is between classes, and not within, where the scene sorts the pixels.
-_BETWEEN_CLASSES = 0.65
+_BETWEEN_CLASSES = 0.85
 # Largest part of the contrast within tiles that may be offsets.
 _MOST_FLATTENED = 0.3
 # Tiles that tell the slope within tiles.
@@ -169,11 +169,14 @@ def _part_of_contrast(samples: Samples, line: Line) -> float:
     is between classes. Two estimates, from half of the moments each, are multiplied, so that their noise adds
     nothing.
     """
+    from scipy.ndimage import median_filter
+
     weight = line.weight * line.used
     maps = [_offsets(samples, line.gain, weight * (samples.segment // 2 % 2 == half)) for half in (0, 1)]
     if not all(np.isfinite(m).any() for m in maps):
         return 0.0
-    filled = [np.where(np.isfinite(m), m, np.nanmean(m)) for m in maps]
+    # Medians of 3 × 3 tiles: a hot pixel is no slope.
+    filled = [median_filter(np.where(np.isfinite(m), m, np.nanmedian(m)), 3, mode="nearest") for m in maps]
     slopes = [np.gradient(m) if min(m.shape) > 1 else [np.zeros_like(m)] * 2 for m in filled]
     square = sum(a * b for a, b in zip(*slopes, strict=True)) / 12
     block, total = samples.block, np.bincount(samples.block, weight)
