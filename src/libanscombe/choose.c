@@ -21,6 +21,8 @@ enum {
     COUNTED = 8,           /* of so many rows the symbols of one are counted */
     FOLD_PIXELS = 256,     /* frames of fewer pixels are the rows of one frame */
     MANY_PIXELS = 1 << 17, /* chunks from here on use many states */
+    TRIED_PIXELS = 1024,   /* of a first frame with little effort, in twelve rows or more */
+    SMALL_FRAME = 1 << 14,
     TRIED_ROWS = 64,       /* of a first frame, for its parameters */
 };
 /* The noise that 15 symbols hold well, in standard deviations of codes. */
@@ -439,8 +441,10 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
                   size_t width, lines *l) {
     prediction best = {0};
     double least = 0;
-    /* Of many frames the first one matters little. */
-    bool few = !h->coding.wide && h->group > FEW_FRAMES;
+    /* Of many frames the first one matters little, and a small one is over before much is tried. */
+    bool few = !h->coding.wide && (h->group > FEW_FRAMES || height * width <= SMALL_FRAME);
+    size_t rows = !few ? TRIED_ROWS : TRIED_PIXELS / width > 12 ? TRIED_PIXELS / width : 12;
+    rows = rows < height ? rows : height;
     for (int i = 0; i < (few ? FEW_SETS : FIRST_SETS); i++) {
         prediction p = {.row_gain = gain_of(FIRST[i].gain), .row_near = coarse_weight(FIRST[i].near),
                         .row_far = coarse_weight(FIRST[i].far), .odd = coarse_weight(FIRST[i].odd)};
@@ -450,7 +454,7 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
         }
         /* Codes from the left are slow to read: with little effort they have to gain a tenth of a bit. */
         double handicap = h->coding.wide || !p.left_gain ? 1 : 1.15;
-        double error = handicap * try_first(&p, h, f, few && height > TRIED_ROWS / 2 ? TRIED_ROWS / 2 : height, width, l);
+        double error = handicap * try_first(&p, h, f, rows, width, l);
         if (i == 0 || error < least) {
             least = error;
             best = p;
@@ -460,7 +464,7 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
     if (next->codes) {
         /* Half of the mean square difference from the next frame is noise, or less. */
         double sum = 0, count = 0;
-        for (size_t y = 0; y < height && y < TRIED_ROWS; y++) {
+        for (size_t y = 0; y < rows && y < TRIED_ROWS; y++) {
             take_codes(f, h, y * width, width, l->code);
             memcpy(l->half_code, l->code, width * sizeof *l->code);
             take_codes(next, h, y * width, width, l->code);
