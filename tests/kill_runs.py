@@ -44,7 +44,7 @@ def write(movie: object, path: Path, where: str, preset: str, zarr_format: int) 
     options = {"sensitivity": KNOWN, "preset": preset, "zarr_format": zarr_format, "chunks": (4, 24, 24)}
     options |= {"resume": True, "client": False}
     if where == "ome-zarr":
-        write_ome_zarr(movie, path, pyramid=1, **options)
+        write_ome_zarr(movie, path, pyramid=1, name="movie", **options)
     elif where == "sharded":
         compress(movie, path, **options, shards=(8, 24, 24))
     elif where == "store":
