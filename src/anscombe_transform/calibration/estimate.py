@@ -182,7 +182,9 @@ def _read_scene(statistics: NoiseStatistics) -> Scene:
         samples_by = cache(partial(samples_of, statistics, table, shifted=True))
         lines = fit_filters(samples_by, usable, along)
         strongest = list(lines)[-1]
-        if offsets_wander(samples_by(strongest), lines[strongest], usable):
+        # Of few frames, contrast within tiles is mostly noise, which an instrument of the same frames shares.
+        wander = statistics.halved and offsets_wander(samples_by(strongest), lines[strongest], usable)
+        if wander:
             samples_by = _within_tiles(samples_by, usable)
             lines = fit_filters(samples_by, usable, along)
     kept = kept_along(lines, white)
