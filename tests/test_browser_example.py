@@ -104,8 +104,10 @@ def parameters(dtype: str) -> dict[str, dict[str, Any]]:
     }
     # A table as long as the movie needs: cast_value of zarrita searches it for every value.
     low = 0 if np.dtype(dtype).kind == "u" else -200
-    wide = Configuration(**few | {"conversion_gain": 0.7, "encoded_dtype": "uint16"}, read_noise=9.0)
-    for name, base in {"v2-u1": Configuration(**few, beta=0.4), "v2-u2": wide}.items():
+    wide = Configuration(
+        **few | {"conversion_gain": 0.7, "encoded_dtype": "uint16"}, read_noise=9.0, zero_code=0
+    )
+    for name, base in {"v2-u1": Configuration(**few, beta=0.4, zero_code=0), "v2-u2": wide}.items():
         held = fit(base, low, 2000, choose_codes=False)
         chosen[name] = {field.name: getattr(held, field.name) for field in dataclasses.fields(held)}
     return chosen

@@ -25,7 +25,7 @@ const LARGEST_CODE = {
   uint8: 2 ** 8 - 1, uint16: 2 ** 16 - 1, uint32: 2 ** 32 - 1, int8: 2 ** 7 - 1, int16: 2 ** 15 - 1, int32: 2 ** 31 - 1,
 };
 const V1_KEYS = ["zero_level", "conversion_gain", "encoded_dtype", "decoded_dtype"];
-const V2_KEYS = [...V1_KEYS, "read_noise", "beta", "zero_code", "out_of_range", "decode_table"];
+const V2_KEYS = [...V1_KEYS, "read_noise", "beta", "out_of_range", "bins", "decode_table"];
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
@@ -67,10 +67,15 @@ export function tableV1({ zero_level: zero, conversion_gain: gain, encoded_dtype
   return integers ? values.map(Math.trunc) : values;
 }
 
-/** Values of the codes of anscombe: its decode table, rounded half to even for integers. */
-export function tableV2({ decode_table }, dtype) {
+/** Values of the codes of anscombe: its decode table or the middles of its bins, rounded half to even for integers. */
+export function tableV2({ bins, decode_table }, dtype) {
   const [, low, high] = VALUES[dtype];
-  return dtype.startsWith("float") ? decode_table : decode_table.map((x) => roundHalfEven(clamp(x, low, high)));
+  const widths = bins.widths.flatMap((w) => (Array.isArray(w) ? Array(w[1]).fill(w[0]) : [w]));
+  let start = bins.first;
+  const middles = widths.map((w) => ((start += w) - w + Math.floor((w - 1) / 2)) * bins.step);
+  const values = decode_table ?? middles;
+  if (values.length !== widths.length) throw new Error("anscombe: decode_table and bins list different codes");
+  return dtype.startsWith("float") ? values : values.map((x) => roundHalfEven(clamp(x, low, high)));
 }
 
 class AnscombeCodec {
@@ -129,7 +134,7 @@ export function register(registry) {
 export function detector(metadata) {
   const codecs = [metadata.attributes?.anscombe_portable?.codec, ...(metadata.codecs ?? metadata.filters ?? [])];
   for (const codec of codecs) {
-    if (/^(numcodecs\.)?anscombe-v[12]$/.test(codec?.name ?? codec?.id)) return codec.configuration ?? codec;
+    if (/^(numcodecs\.)?anscombe(-v1)?$/.test(codec?.name ?? codec?.id)) return codec.configuration ?? codec;
     const inner = codec?.name === "sharding_indexed" && detector(codec.configuration);
     if (inner) return inner;
   }
