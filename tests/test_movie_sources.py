@@ -32,7 +32,7 @@ from movie_files import (
 from numpy.typing import NDArray
 
 from anscombe_transform.movies import open_movie
-from anscombe_transform.movies.sequence import natural_order
+from anscombe_transform.movies.readers.sequence import natural_order
 
 SHAPE = (12, 40, 56)
 RECORDINGS = Path(__file__).parent / "data" / "recordings"
@@ -437,7 +437,7 @@ def test_a_sequence_is_read_by_many_threads_with_few_open_files(
     """Files are closed again when others are needed, but not under another thread."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from anscombe_transform.movies import sequence
+    from anscombe_transform.movies.readers import sequence
 
     monkeypatch.setattr(sequence, "_MOST_OPEN", 2)
     with open_movie(write_folder(tmp_path / "frames", frames)) as movie, ThreadPoolExecutor(6) as pool:

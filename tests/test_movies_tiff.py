@@ -13,7 +13,7 @@ from movie_files import tifffile, write_pages, write_scanimage, write_single_pag
 from numpy.typing import NDArray
 
 from anscombe_transform.movies import IncompleteRecordingError, open_movie
-from anscombe_transform.movies.tiff_pages import check_frame_numbers, read_chain
+from anscombe_transform.movies.readers.tiff.chain import check_frame_numbers, read_chain
 
 SHAPE = (24, 20, 30)
 PLAIN = {"metadata": None, "photometric": "minisblack", "contiguous": False}

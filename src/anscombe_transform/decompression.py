@@ -34,13 +34,13 @@ from anscombe_transform.durable import (
 )
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.movies.errors import missing
-from anscombe_transform.movies.hdf5 import open_hdf5
-from anscombe_transform.movies.numpy_files import open_npy
-from anscombe_transform.movies.raw import open_raw
-from anscombe_transform.movies.recording import packing
+from anscombe_transform.movies.metadata import ATTRIBUTE, packing
+from anscombe_transform.movies.readers.hdf5 import open_hdf5
+from anscombe_transform.movies.readers.numpy_files import open_npy
+from anscombe_transform.movies.readers.raw import open_raw
+from anscombe_transform.movies.readers.tiff.reader import open_tiff
+from anscombe_transform.movies.readers.zarr_stores import check_chunks
 from anscombe_transform.movies.selection import Choice
-from anscombe_transform.movies.tiff import open_tiff
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE, check_chunks
 
 __all__ = ["DecompressionResult", "decompress"]
 

@@ -22,7 +22,7 @@ from anscombe_transform.compression.results import (
 )
 from anscombe_transform.compression.source import SourceChangedError
 from anscombe_transform.compression.writing import compress
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE
+from anscombe_transform.movies.metadata import ATTRIBUTE
 
 __all__ = [
     "ATTRIBUTE",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.codec.configuration import fields_of, fitted_to
 from anscombe_transform.durable import PARTIAL, sync, sync_names
-from anscombe_transform.movies.zarr_groups import check_geometry, is_zarr
+from anscombe_transform.movies.readers.zarr_stores import check_geometry, is_zarr
 from anscombe_transform.presets import Preset, pipeline_for
 
 if TYPE_CHECKING:

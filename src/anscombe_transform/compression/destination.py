@@ -34,7 +34,8 @@ from anscombe_transform.compression.arrays import (
 from anscombe_transform.compression.journal import Journal
 from anscombe_transform.compression.keys import FolderKeys, Keys, keys_beside
 from anscombe_transform.durable import Workspace, delete
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE, is_zarr
+from anscombe_transform.movies.metadata import ATTRIBUTE
+from anscombe_transform.movies.readers.zarr_stores import is_zarr
 
 if TYPE_CHECKING:
     from anscombe_transform.movies import Movie

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE
+from anscombe_transform.movies.metadata import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement, Sensitivity

@@ -16,7 +16,8 @@ from anscombe_transform.compression.arrays import (
     zarr_format_of,
 )
 from anscombe_transform.compression.notes import codec_summary, difference_from_notes, json_document
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE, missing_chunks
+from anscombe_transform.movies.metadata import ATTRIBUTE
+from anscombe_transform.movies.readers.zarr_stores import missing_chunks
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement, Sensitivity

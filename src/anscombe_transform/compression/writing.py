@@ -60,8 +60,7 @@ from anscombe_transform.compression.source import (
 from anscombe_transform.compression.threads import count_workers, finished
 from anscombe_transform.durable import disk_full
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
-from anscombe_transform.movies.recording import packing
-from anscombe_transform.movies.zarr_groups import ATTRIBUTE
+from anscombe_transform.movies.metadata import ATTRIBUTE, packing
 from anscombe_transform.transform import Curve
 
 if TYPE_CHECKING:

@@ -5,10 +5,9 @@ so a recording larger than memory is an ordinary one. What is not a movie (a sin
 without a choice, a file cut short) is refused with a sentence that says what would be one: a wrong axis or a
 missing frame would pass unseen through everything that follows.
 
-A module for each family of sources: `arrays`, `numpy_files`, `raw`, `hdf5`, `zarr_groups`, `nwb`, `tiff`,
-`sequence` (many files, one movie), `fits`. What they share: `movie` (the type), `selection` (which axis is
-which, what the caller chose), `plain_frames` (reading frames that lie uncompressed in a file), `recording`
-(metadata worth keeping) and `errors`.
+`opening` finds the reader for a source: a file in `readers/` for each family of formats, or `arrays`. Shared
+by all of them are `movie` (the type), `selection` (which axis is which, and the caller's options), `metadata`
+(what is kept of a file's headers) and `errors`. `acquisitions` groups the TIFFs of a folder into recordings.
 """
 
 from anscombe_transform.movies.errors import IncompleteRecordingError

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from anscombe_transform.movies.ome_sets import OmeSet, read_set
-from anscombe_transform.movies.sequence import natural_order
-from anscombe_transform.movies.tiff_pages import Chain, read_chain
+from anscombe_transform.movies.readers.sequence import natural_order
+from anscombe_transform.movies.readers.tiff.chain import Chain, read_chain
+from anscombe_transform.movies.readers.tiff.ome import OmeSet, read_set
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
 """Suffixes of TIFFs."""

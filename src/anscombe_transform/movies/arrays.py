@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from anscombe_transform.movies.metadata import dataset_facts
 from anscombe_transform.movies.movie import Movie, SupportsMovie
-from anscombe_transform.movies.recording import dataset_facts
 from anscombe_transform.movies.selection import Choice, View, axis_letters, select
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from anscombe_transform.movies.errors import errors_named
-from anscombe_transform.movies.recording import json_value
+from anscombe_transform.movies.metadata import json_value
 from anscombe_transform.movies.selection import Box, View, described
 
 if TYPE_CHECKING:

@@ -196,11 +196,11 @@ def _open(source: Any, choice: Choice) -> Movie:
     if isinstance(source, str | os.PathLike):
         return _open_name(os.fspath(source), choice)
     if isinstance(source, list | tuple) and source and all(isinstance(p, str | os.PathLike) for p in source):
-        from anscombe_transform.movies.sequence import open_files
+        from anscombe_transform.movies.readers.sequence import open_files
 
         return open_files([Path(part) for part in source], choice, _open_file)
     if type(source).__module__.partition(".")[0] == "zarr" and not isinstance(source, SupportsMovie):
-        from anscombe_transform.movies.zarr_groups import open_zarr
+        from anscombe_transform.movies.readers.zarr_stores import open_zarr
 
         return open_zarr(source, choice, type(source).__qualname__)
     from anscombe_transform.movies.arrays import open_array
@@ -224,7 +224,7 @@ def _open_name(name: str, choice: Choice) -> Movie:
                 f"the name after :: and dataset={choice.dataset!r} say the same: give one of them"
             )
     if "://" in name:
-        from anscombe_transform.movies.zarr_groups import open_zarr
+        from anscombe_transform.movies.readers.zarr_stores import open_zarr
 
         return open_zarr(name, replace(choice, dataset=inner or choice.dataset), name)
     path = Path(name)
@@ -242,7 +242,7 @@ def _open_name(name: str, choice: Choice) -> Movie:
             "array, or export it as OME-TIFF"
         )
     if not path.exists() and any(character in name for character in "*?["):
-        from anscombe_transform.movies.sequence import open_pattern
+        from anscombe_transform.movies.readers.sequence import open_pattern
 
         return open_pattern(name, choice, inner, _open_file)
     if not path.exists():
@@ -252,28 +252,28 @@ def _open_name(name: str, choice: Choice) -> Movie:
     if path.is_dir() or lower.endswith(".zarr.zip") or kind == "zarr":
         return _open_folder(path, replace(choice, dataset=inner or choice.dataset))
     if kind == "tiff" or (kind is None and suffix in _TIFF):
-        from anscombe_transform.movies.tiff import open_tiff
+        from anscombe_transform.movies.readers.tiff.reader import open_tiff
 
         return open_tiff(path, choice, inner)
     choice = replace(choice, dataset=inner or choice.dataset)
     if kind == "hdf5" or (kind is None and suffix in _HDF5):
-        from anscombe_transform.movies.hdf5 import open_hdf5
+        from anscombe_transform.movies.readers.hdf5 import open_hdf5
 
         return open_hdf5(path, choice)
     if kind == "npy" or (kind is None and suffix == ".npy"):
-        from anscombe_transform.movies.numpy_files import open_npy
+        from anscombe_transform.movies.readers.numpy_files import open_npy
 
         return open_npy(path, choice)
     if kind == "npz" or (kind is None and suffix == ".npz"):
-        from anscombe_transform.movies.numpy_files import open_npz
+        from anscombe_transform.movies.readers.numpy_files import open_npz
 
         return open_npz(path, choice)
     if kind == "fits" or (kind is None and lower.endswith(_FITS)):
-        from anscombe_transform.movies.fits import open_fits
+        from anscombe_transform.movies.readers.fits import open_fits
 
         return open_fits(path, choice)
     if suffix in _RAW or (choice.shape is not None and choice.dtype is not None):
-        from anscombe_transform.movies.raw import open_raw
+        from anscombe_transform.movies.readers.raw import open_raw
 
         return open_raw(path, choice)
     if suffix in _PICTURES:
@@ -354,14 +354,14 @@ _WRITTEN: dict[str, Callable[[str], Any]] = {
 
 
 def _open_folder(path: Path, choice: Choice) -> Movie:
-    from anscombe_transform.movies.zarr_groups import is_zarr, open_zarr
+    from anscombe_transform.movies.readers.zarr_stores import is_zarr, open_zarr
 
     if path.is_file() or is_zarr(path):
         return open_zarr(path, choice, str(path))
     names = [child.name.lower() for child in path.iterdir() if not child.name.startswith(".")]
     for suffixes in (_TIFF, _FITS, (".npy",), _HDF5):
         if any(name.endswith(suffixes) for name in names):
-            from anscombe_transform.movies.sequence import open_folder
+            from anscombe_transform.movies.readers.sequence import open_folder
 
             return open_folder(path, suffixes, choice, _open_file)
     raise ValueError(

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.movies.contents import choose
-from anscombe_transform.movies.recording import facts, json_value, micrometres
-from anscombe_transform.movies.selection import Choice
+from anscombe_transform.movies.metadata import facts, json_value, micrometres
+from anscombe_transform.movies.selection import Choice, choose_entry, several_movies
 
 _PHOTON_SERIES = ("TwoPhotonSeries", "OnePhotonSeries")
 
@@ -95,18 +94,11 @@ def choose_series(file: NwbFile, choice: Choice) -> Series:
         known = series | others
         named = [path for path in known if asked in (path.strip("/"), path.rpartition("/")[2])]
         asked = named[0] if len(named) == 1 else asked
-        parent = choose(file.path, known, replace(choice, dataset=asked), "series of images")
+        parent = choose_entry(file.path, known, replace(choice, dataset=asked), "series of images")
     elif series:
-        parent = (
-            choose(file.path, series, replace(choice, axes=None), "photon series") if len(series) == 1 else ""
-        )
-        if not parent:
-            listing = ", ".join(f"{path} {shape}" for path, shape in series.items())
-            first = next(iter(series))
-            raise ValueError(
-                f"{file.path} holds {len(series)} movies: {listing}. Say which, for instance "
-                f'"{file.path}::{first}"'
-            )
+        if len(series) > 1:
+            raise several_movies(file.path, series)
+        (parent,) = series
     else:
         listing = ", ".join(f"{path} ({kinds[f'{path}/data']}) {shape}" for path, shape in others.items())
         raise ValueError(

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-# The attribute under which this package records how an array was made.
-_RECORD = "anscombe_transform"
+ATTRIBUTE = "anscombe_transform"
+"""The attribute under which this package records how an array was made."""
+
 _LONGEST_TEXT = 300
 _MOST_ENTRIES = 40
 _MICROMETRES = {
@@ -89,13 +90,13 @@ def facts(**entries: Any) -> dict[str, Any]:
 def dataset_facts(form: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Format and attributes of a dataset, and the record of an earlier compression, whose loss lies in it."""
     told = dict(mapping)
-    record = told.pop(_RECORD, None)
+    record = told.pop(ATTRIBUTE, None)
     if isinstance(record, str):
         try:
             record = json.loads(record)
         except json.JSONDecodeError:
             record = None
-    return facts(format=form, **lifted(record), attributes=attributes(told), **{_RECORD: record})
+    return facts(format=form, **lifted(record), attributes=attributes(told), **{ATTRIBUTE: record})
 
 
 # What of the recording an array was made from holds for the array as well.

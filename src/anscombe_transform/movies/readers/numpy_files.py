@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.movies.contents import choose
 from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.movie import Movie, file_movie
-from anscombe_transform.movies.raw import open_plain
-from anscombe_transform.movies.selection import Choice, select
+from anscombe_transform.movies.readers.raw import open_plain
+from anscombe_transform.movies.selection import Choice, choose_entry, select
 
 
 def open_npy(path: Path, choice: Choice) -> Movie:
@@ -73,7 +72,7 @@ def open_npz(path: Path, choice: Choice) -> Movie:
             if member.endswith(".npy"):
                 with archive.open(member) as file:
                     shapes[member.removesuffix(".npy")] = _npy_header(file)[0]
-    name = choose(path, shapes, choice, "array")
+    name = choose_entry(path, shapes, choice, "array")
     source = f"{path}::{name}"
     with errors_named(source), zipfile.ZipFile(path) as archive:
         member = f"{name}.npy"

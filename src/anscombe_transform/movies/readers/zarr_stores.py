@@ -13,15 +13,11 @@ from typing import Any
 import numpy as np
 
 from anscombe_transform.movies.arrays import array_axes, as_stored, chunk_frames
-from anscombe_transform.movies.contents import choose
 from anscombe_transform.movies.errors import errors_named
+from anscombe_transform.movies.metadata import ATTRIBUTE, dataset_facts, facts, micrometres, rate
 from anscombe_transform.movies.movie import Movie, file_movie
-from anscombe_transform.movies.nwb import NwbFile, choose_series
-from anscombe_transform.movies.recording import dataset_facts, facts, micrometres, rate
-from anscombe_transform.movies.selection import Choice, View, axis_letters, select
-
-ATTRIBUTE = "anscombe_transform"
-"""The attribute of a stored array that tells how it was made."""
+from anscombe_transform.movies.readers.nwb import NwbFile, choose_series
+from anscombe_transform.movies.selection import Choice, View, axis_letters, choose_entry, select
 
 _FILES = ("zarr.json", ".zarray", ".zgroup")
 # Far beyond what is written: a petabyte in chunks of a megabyte, and a chunk that few machines could hold.
@@ -81,7 +77,7 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
     else:
         choice.allow(source, "dataset", "storage_options")
         everything = arrays if choice.dataset is None else dict(sorted(_arrays(node)))
-        name = choose(source, {path: tuple(a.shape) for path, a in everything.items()}, choice, "array")
+        name = choose_entry(source, {path: tuple(a.shape) for path, a in everything.items()}, choice, "array")
         array = everything[name]
         axes = array_axes(array)
         metadata = dataset_facts(_format(array), dict(array.attrs))

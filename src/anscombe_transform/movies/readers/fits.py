@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.movies.errors import errors_named, missing
+from anscombe_transform.movies.metadata import facts
 from anscombe_transform.movies.movie import Movie, file_movie
-from anscombe_transform.movies.recording import facts
 from anscombe_transform.movies.selection import Box, Choice, select
 
 _KEPT = ("INSTRUME", "DETECTOR", "TELESCOP", "OBJECT", "EXPTIME", "GAIN", "RDNOISE", "RON", "BUNIT", "FILTER")

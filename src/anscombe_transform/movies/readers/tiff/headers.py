@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anscombe_transform.movies.recording import facts, json_value, lifted, micrometres, rate
-from anscombe_transform.movies.scanimage import (
+from anscombe_transform.movies.metadata import ATTRIBUTE, facts, json_value, lifted, micrometres, rate
+from anscombe_transform.movies.readers.tiff.scanimage import (
     KEPT,
     Cycle,
     channel_labels,
@@ -21,9 +21,6 @@ from anscombe_transform.movies.scanimage import (
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
-
-# Under this name the package keeps how a movie was made.
-_RECORD = "anscombe_transform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +50,9 @@ def read_facts(tiff: TiffFile) -> TiffFacts:
     if tiff.is_imagej:
         return _imagej(tiff)
     shaped = tiff.shaped_metadata or ()
-    record = shaped[0].get(_RECORD) if shaped else None
+    record = shaped[0].get(ATTRIBUTE) if shaped else None
     return TiffFacts(
-        facts(**{"format": _kind(tiff, "TIFF"), **_tags(tiff), **lifted(record), _RECORD: record}),
+        facts(**{"format": _kind(tiff, "TIFF"), **_tags(tiff), **lifted(record), ATTRIBUTE: record}),
         untold=bool(shaped) and set(shaped[0]) == {"shape"},
     )
 
@@ -92,7 +89,7 @@ def _imagej(tiff: TiffFile) -> TiffFacts:
             frame_rate=per_second,
             pixel_size=size if all(size.values()) else None,
             channel_names=names,
-            **{"acquired": _tags(tiff)["acquired"], _RECORD: _record_of(told.get("Info"))},
+            **{"acquired": _tags(tiff)["acquired"], ATTRIBUTE: _record_of(told.get("Info"))},
         ),
         channel_names=tuple(names),
         imagej=_imagej_axes(told),
@@ -171,7 +168,7 @@ def _ome(tiff: TiffFile) -> TiffFacts:
     }
     return TiffFacts(
         facts(
-            **{_RECORD: record},
+            **{ATTRIBUTE: record},
             format=_kind(tiff, "OME-TIFF"),
             frame_rate=rate(told.get("TimeIncrement"), told.get("TimeIncrementUnit", "s")),
             pixel_size=size if all(size.values()) else None,

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.movies.movie import Movie
-from anscombe_transform.movies.ome_sets import OmeSet, read_set
+from anscombe_transform.movies.readers.tiff.images import Images, arrange_images
+from anscombe_transform.movies.readers.tiff.ome import OmeSet, read_set
+from anscombe_transform.movies.readers.tiff.reader import open_images, open_tiff
 from anscombe_transform.movies.selection import PARTIAL, Box, Choice, View
-from anscombe_transform.movies.tiff import Images, arrange, open_images, open_tiff
 
 # Files that are kept open: enough for the threads of a reader, few enough for any limit of a system.
 _MOST_OPEN = 16
@@ -232,7 +233,7 @@ def _of_tiffs(files: list[Path], choice: Choice, source: str, inner: str | None)
         facts=facts,
         numbers=numbers,
     )
-    return arrange(whole, replace(choice, one_image=True))
+    return arrange_images(whole, replace(choice, one_image=True))
 
 
 def _joined(files: list[Path], source: str, choice: Choice, opened: Callable[[Path], Movie]) -> Movie:
