@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import anscombe_transform as at
 from anscombe_transform import Agreement, ConstantsMismatch, Sensitivity
-from anscombe_transform.calibration.references.agreement import LIMITS, _level
+from anscombe_transform.calibration.references.agreement import LIMITS, _level, _squares
 from anscombe_transform.compression import describe
 
 GAIN, ZERO = 90.0, 50.0
@@ -137,6 +137,35 @@ def test_limits_decide_at_both_sides() -> None:
         assert _level(beyond, ((LIMITS.tolerated * 0.99) ** side,) * 2) == 1
         assert _level((LIMITS.tolerated * 0.99) ** side, (1.1**side,) * 2) == 0
     assert _level(1.18, (0.9, 1.4)) == 0
+
+
+def test_uncertain_interval_contradicts_nothing() -> None:
+    """An interval that holds 1 or is enormous contradicts nothing; one just narrower and beside 1 does."""
+    for side in (1, -1):
+        factor = 5.0**side
+        ends = sorted((2.0**side, (2 * LIMITS.enormous * 1.01) ** side))
+        assert _level(factor, (ends[0], ends[1])) == 0
+        ends = sorted((2.0**side, (2 * LIMITS.enormous * 0.99) ** side))
+        assert _level(factor, (ends[0], ends[1])) == 2
+        ends = sorted((1.0, 5.5**side))
+        assert _level(factor, (ends[0], ends[1])) == 0
+    assert _level(0.5, (3e-71, 3e70)) == 0
+    assert _level(0.75, (0.805, 1.19)) == 0
+    assert _level(math.nan, (math.nan, math.nan)) == 0
+
+
+def test_squares_are_a_part_of_a_large_frame() -> None:
+    """Small frames are looked at whole, and large ones in squares from each of their quarters."""
+    assert _squares((128, 128)) is None
+    for shape in ((512, 512), (1024, 700), (2048, 2048)):
+        squares = _squares(shape)
+        assert squares is not None
+        assert squares.shape == shape
+        assert 0 < squares.mean() <= 0.6
+        middle = shape[0] // 2, shape[1] // 2
+        for rows in (slice(None, middle[0]), slice(middle[0], None)):
+            for columns in (slice(None, middle[1]), slice(middle[1], None)):
+                assert squares[rows, columns].any()
 
 
 def test_imprecise_factor_is_unchecked() -> None:

@@ -9,6 +9,7 @@ import pytest
 import zarr
 
 import anscombe_transform as at
+from anscombe_transform.calibration.references import stored
 
 V3 = int(zarr.__version__.split(".")[0]) >= 3
 MOVIE, _ = at.simulate_movie(
@@ -78,3 +79,14 @@ def test_movie_that_was_not_stored_is_left_alone() -> None:
             return {"anscombe_transform": {"beta": "0.5", "source": [1]}}
 
     assert at.compute_sensitivity(MOVIE.view(Odd)) == at.compute_sensitivity(MOVIE)
+
+
+def test_no_record_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A movie without a record of storing costs a few looks, not two for each of two at every generation."""
+    looks = []
+    real = stored._record
+    monkeypatch.setattr(stored, "_record", lambda value: looks.append(1) or real(value))
+    movie, _ = at.simulate_movie((4, 16, 16), rng=0)
+    with at.open_movie(movie) as opened:
+        assert stored.how_stored(opened, at.Sensitivity.from_known(conversion_gain=90, zero_level=50)) is None
+    assert len(looks) < 10

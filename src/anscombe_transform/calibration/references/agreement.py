@@ -56,7 +56,9 @@ class Limits:
         Ratio of the noise by differences in time to that by differences in time and space from which on
         motion or activity is in the former.
     imprecise : float
-        Ratio of the ends of the 95 % interval to the factor from which on nothing can be said.
+        Ratio of the ends of the 95 % interval to the factor from which on agreement can't be said.
+    enormous : float
+        Ratio of the upper to the lower end of the 95 % interval from which on contradiction can't either.
     precise : float
         The same from which on a second way of measuring is tried.
     least_share : float
@@ -75,6 +77,7 @@ class Limits:
     contradicted: float = 1.2
     structured: float = 1.1
     imprecise: float = 1.5
+    enormous: float = 10.0
     precise: float = 1.1
     least_share: float = 0.05
     most_cut: float = 0.005
@@ -84,9 +87,11 @@ class Limits:
 
 LIMITS = Limits()
 
-# Rows of the calibration's table that tell the noise to a percent; the calibration itself reads six times
+# Rows of the calibration's table that tell the noise to a percent; the calibration itself reads many times
 # as many. In frames: segments of 24, of which each tile of 8 × 8 pixels makes 8 rows.
 _ROWS, _ROWS_OF_TILE, _FEWEST_FRAMES = 20_000, 8, 96
+# Of large frames, whose tiles would make many more rows, squares of so many pixels are looked at.
+_SQUARE = 64
 # Values read where the calibration finds no line, in runs of so many frames.
 _MOST_VALUES, _RUN = 8_000_000, 24
 # Values of a run, which bound the memory: 8 bytes each, and as many again for each kind of difference.
@@ -296,12 +301,30 @@ def _calibrated(movie: Any, mask: Any) -> Sensitivity | None:
 
     tiles = max(1, ((movie.shape[1] - 2) // _BLOCK) * ((movie.shape[2] - 2) // _BLOCK))
     frames = max(_FEWEST_FRAMES, _RUN * math.ceil(_ROWS / (_ROWS_OF_TILE * tiles)))
+    squares = _squares(movie.shape[1:]) if mask is None else mask
     try:
         # Where there is no line, its sums may be empty.
         with np.errstate(all="ignore"):
-            return compute_sensitivity(movie, mask=mask, max_frames=frames, on_refusal="return")
+            found = compute_sensitivity(movie, mask=squares, max_frames=frames, on_refusal="return")
+            if found.verdict == "refused" and squares is not mask:
+                found = compute_sensitivity(movie, max_frames=frames, on_refusal="return")
     except ValueError:
         return None
+    return found
+
+
+def _squares(shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Squares of pixels from all over a large frame, as many as make the rows that are needed; else None.
+
+    They lie on a lattice of which each row is shifted, so that no column of the field is left out.
+    """
+    rows = (shape[0] // _BLOCK) * (shape[1] // _BLOCK) * _ROWS_OF_TILE * (_FEWEST_FRAMES // _RUN)
+    every = rows // (2 * _ROWS)
+    if every < 2:
+        return None
+    y, x = (np.arange(length) // _SQUARE for length in shape)
+    shift = max(1, round(every * 0.382))
+    return np.asarray((shift * y[:, None] + x) % every == 0)
 
 
 def sensitivity_with_agreement(sensitivity: Sensitivity, agreement: Agreement) -> Sensitivity:
@@ -545,7 +568,14 @@ def _judged(sensitivity: Sensitivity, *, found: Sensitivity | None = None, **mea
 
 
 def _level(factor: float, interval: Interval) -> int:
-    """0 where a factor agrees with 1, 1 where it differs, 2 where it contradicts."""
+    """0 where a factor agrees with 1, 1 where it differs, 2 where it contradicts.
+
+    An interval that holds 1, that is enormous, or that is unknown is held against nothing.
+    """
+    low, high = interval
+    known = 0 <= low <= high < math.inf and high < LIMITS.enormous * low
+    if not known or low <= 1 <= high:
+        return 0
     away = max(factor, 1 / max(factor, 1 / _LARGEST))
     # The end of the interval that is nearer to 1, as far away.
     nearest = interval[0] if factor > 1 else 1 / max(interval[1], 1 / _LARGEST)

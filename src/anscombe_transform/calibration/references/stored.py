@@ -251,7 +251,8 @@ def _records(record: Mapping[str, Any], generations: int) -> list[Mapping[str, A
     beta = record.get("beta")
     named = isinstance(beta, int | float) and not isinstance(beta, bool) and 0 < beta <= LARGEST_BETA
     found = [record] if named else []
-    if generations:
+    # An empty record holds nothing: to look into two at every level would double the work with each.
+    if generations and record:
         source = _record(record.get("source"))
         for inner in (record.get(_RECORD), _record(source.get("metadata")).get(_RECORD)):
             found += _records(_record(inner), generations - 1)
