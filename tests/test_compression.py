@@ -25,6 +25,7 @@ from anscombe_transform.compression import (
     verify,
 )
 from anscombe_transform.compression import layout as layouts
+from anscombe_transform.compression.arrays import folder_store
 from anscombe_transform.compression.comparison import Comparison, digest
 from anscombe_transform.compression.layout import Layout
 from anscombe_transform.movies import open_movie
@@ -367,6 +368,42 @@ def test_an_existing_array_is_not_touched_unasked(tmp_path: Path, movie: NDArray
     compress(movie[::-1], path, **_options(overwrite=True))
     assert verify(path, movie[::-1]).ok
     assert _names(tmp_path) == {"movie.zarr"}
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("in_store", [False, True])
+def test_an_array_of_an_unknown_codec_is_replaced(
+    in_store: bool, zarr_format: int, tmp_path: Path, movie: NDArray[np.int16]
+) -> None:
+    """An array that can't be opened here stays unless it may be overwritten, and then it is replaced."""
+    path = tmp_path / "movie.zarr"
+    compress(movie, path, **_options(zarr_format=zarr_format))
+    document = path / ("zarr.json" if zarr_format == 3 else ".zarray")
+    text = document.read_text()
+    for name in ('"anscombe', '"anscombe-v1', '"anscombe-v2'):
+        text = text.replace(f'{name}"', '"of-tomorrow"')
+    assert "of-tomorrow" in text
+    document.write_text(text)
+    store = folder_store(path) if in_store else path
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        compress(movie[::-1], store, **_options(zarr_format=zarr_format))
+    assert document.read_text() == text
+    compress(movie[::-1], store, **_options(zarr_format=zarr_format, overwrite=True))
+    assert verify(path, movie[::-1]).ok
+
+
+@pytest.mark.parametrize(("frames", "noted"), [(15, 1), (16, 0)])
+def test_values_fitted_to_few_frames_are_noted(
+    frames: int, noted: int, tmp_path: Path, movie: NDArray[np.int16], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log and the record say once that values are fitted to fewer than 16 frames."""
+    options = _options()
+    options.pop("chunks", None)
+    result = compress(movie[:frames], tmp_path / "movie.zarr", **options)
+    assert [r.code for r in result.sensitivity.reasons].count("fitted_to_few_frames") == noted
+    assert sum("are fitted to" in record.message for record in caplog.records) == noted
+    reasons = describe(tmp_path / "movie.zarr").provenance["sensitivity"]["reasons"]
+    assert sum(f"fitted to {frames} frames" in reason["message"] for reason in reasons) == noted
 
 
 def test_a_folder_of_something_else_is_never_overwritten(tmp_path: Path, movie: NDArray[np.int16]) -> None:

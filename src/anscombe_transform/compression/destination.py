@@ -320,7 +320,12 @@ class Store:
         if not self.resumable:
             return
         self.journal().remove()
-        if self.contested or self._open() is not None:
+        try:
+            there = self._open() is not None
+        except Exception as error:  # of every kind: its codecs may be unknown here, or its metadata torn
+            _log.warning("%s can't be opened, and is replaced: %s", self.name, error)
+            there = True
+        if self.contested or there:
             self._keys.clear_array()
 
     def discard(self) -> None:
@@ -440,7 +445,23 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _is_group(path: Path) -> bool:
-    return hasattr(zarr_module().open(str(path), mode="r"), "array_keys")
+    """Whether a folder of Zarr is a group, by its metadata alone: the codecs of an array may be unknown here.
+
+    Raises
+    ------
+    FileExistsError
+        The metadata can't be read, so that it might be one.
+    """
+    document = path / "zarr.json"
+    if not document.exists():
+        return not (path / ".zarray").exists()
+    try:
+        return bool(json.loads(document.read_bytes())["node_type"] == "group")
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileExistsError(
+            f"{document} can't be read ({type(error).__name__}: {error}), so that {path} may be a group of "
+            "arrays, and is not touched: choose another name, or delete it yourself"
+        ) from error
 
 
 def _others(image: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from anscombe_transform.calibration.references.agreement import (
     measure_agreement,
     sensitivity_with_agreement,
 )
+from anscombe_transform.calibration.sensitivity import Reason
 from anscombe_transform.codec.configuration import UnrepresentableError
 from anscombe_transform.compression.arrays import (
     check_zarr_format,
@@ -73,6 +74,9 @@ __all__ = ["compress"]
 
 _LEAST_ROOM = 0.8
 """Share of the estimated size that has to be free: blocks of one movie differ little."""
+
+_FEW_FRAMES, _FEWEST_TO_FIT = "fitted_to_few_frames", 16
+"""Name of the note that values are fitted to few frames, and from how many on there is none."""
 
 _log = logging.getLogger(__name__)
 
@@ -392,6 +396,7 @@ class _Job:
         codec = fitted_codec(self._codec(sensitivity, extent, known), sample.pieces)
         agreement = self._agreement(sensitivity)
         sensitivity = sensitivity_with_agreement(sensitivity, agreement)
+        sensitivity = _with_few_frames(sensitivity, self.movie.shape[0])
         turns = find_interleaving(sample.pieces)
         if turns is not None:
             _log.warning("%s", turns.reason().message)
@@ -679,6 +684,20 @@ def _result(
         verification=None if checked is None else Verification.from_dict(checked),
         agreement=agreement_of(notes),
     )
+
+
+def _with_few_frames(sensitivity: Sensitivity, frames: int) -> Sensitivity:
+    """Note, and log, that decoded values are fitted to few frames, where they are."""
+    others = tuple(reason for reason in sensitivity.reasons if reason.code != _FEW_FRAMES)
+    if frames >= _FEWEST_TO_FIT:
+        return replace(sensitivity, reasons=others)
+    message = (
+        f"the decoded values are fitted to {frames} {'frame' if frames == 1 else 'frames'}, and it takes "
+        f"{_FEWEST_TO_FIT} to know the mean at every brightness: every value is within the bound, "
+        "but the mean of many decoded frames is kept less exactly."
+    )
+    _log.warning("%s", message)
+    return replace(sensitivity, reasons=(*others, Reason(_FEW_FRAMES, message)))
 
 
 def _frames_of(records: Sequence[Record]) -> dict[int, int]:
