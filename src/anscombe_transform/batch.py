@@ -17,7 +17,8 @@ from anscombe_transform.calibration import (
 from anscombe_transform.compression import compress, describe
 from anscombe_transform.compression.destination import check_name
 from anscombe_transform.layouts import write_ome_zarr
-from anscombe_transform.movies.acquisitions import ANY_NUMBER, TIFF_SUFFIXES, group_files, is_one_recording
+from anscombe_transform.movies.acquisitions import ANY_NUMBER, group_files, is_one_recording
+from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
 
 if TYPE_CHECKING:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from anscombe_transform.movies.readers.sequence import natural_order
+from anscombe_transform.movies.readers.sequence import list_files
+from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.readers.tiff.chain import Chain, read_chain
 from anscombe_transform.movies.readers.tiff.ome import OmeSet, read_set
 
-TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
-"""Suffixes of TIFFs."""
 ANY_NUMBER = "[0-9]*"
 """Stands for the number in the pattern of a recording's files."""
 
@@ -46,15 +45,7 @@ class Grouped:
 
 def group_files(folder: Path) -> Grouped:
     """Put the TIFFs of a folder together that are one recording."""
-    files = natural_order(
-        [
-            child
-            for child in folder.iterdir()
-            if child.name.lower().endswith(TIFF_SUFFIXES)
-            and not child.name.startswith(".")
-            and child.is_file()
-        ]
-    )
+    files = [file for file in list_files(folder, TIFF_SUFFIXES) if file.is_file()]
     sources: list[Path] = []
     undecided: list[str] = []
     groups = 0
@@ -65,14 +56,14 @@ def group_files(folder: Path) -> Grouped:
         if len(group) == 1:
             sources += group
             continue
-        found = _belong_together(group)
-        source = _source(group) if found else None
+        together = _belong_together(group)
+        source = _source(group) if together else None
         if source is not None:
             sources.append(source)
             continue
         groups += 1
         sources += group
-        if found is not False:
+        if together is not False:
             undecided.append(
                 f"{len(group)} files of {folder} are numbered as one sequence, {group[0].name} to "
                 f"{group[-1].name}, and were taken for as many recordings; if they are one movie, give the "
@@ -83,8 +74,10 @@ def group_files(folder: Path) -> Grouped:
 
 def is_one_recording(folder: Path) -> bool:
     """Whether the TIFFs of a folder are the files of one recording, and more than one file."""
-    found = group_files(folder)
-    return found.whole and (ANY_NUMBER in found.sources[0].name or _set(found.sources[0]) is not None)
+    recordings = group_files(folder)
+    return recordings.whole and (
+        ANY_NUMBER in recordings.sources[0].name or _set(recordings.sources[0]) is not None
+    )
 
 
 def _set(file: Path) -> OmeSet | None:
@@ -100,9 +93,9 @@ def _of_one_set(files: Sequence[Path]) -> list[Path]:
     members = _set(files[0])
     if members is None:
         return []
-    found = [file for file in files if file.name in members.places]
+    there = [file for file in files if file.name in members.places]
     # The one that describes all stands for them.
-    return sorted(found, key=lambda file: file != members.master)
+    return sorted(there, key=lambda file: file != members.master)
 
 
 def _named_alike(files: Sequence[Path]) -> list[Path]:
@@ -114,8 +107,8 @@ def _named_alike(files: Sequence[Path]) -> list[Path]:
 def _parts(name: str) -> tuple[str, str]:
     """What stands before and after the last number of a name."""
     file = Path(name)
-    found = re.fullmatch(r"(.*?)[0-9]+([^0-9]*)", file.stem)
-    return (found[1], found[2] + file.suffix) if found else (name, "")
+    match = re.fullmatch(r"(.*?)[0-9]+([^0-9]*)", file.stem)
+    return (match[1], match[2] + file.suffix) if match else (name, "")
 
 
 def _belong_together(files: Sequence[Path]) -> bool | None:
@@ -129,11 +122,11 @@ def _belong_together(files: Sequence[Path]) -> bool | None:
         except (ValueError, OSError):
             return False  # a damaged one is named where it is opened
     pages = [chain.pages for chain in chains]
-    if any(not found for found in pages) or len({found[0].kind for found in pages}) > 1:
+    if not all(pages) or len({of_file[0].kind for of_file in pages}) > 1:
         return False
-    if all(len(found) == 1 for found in pages):
+    if all(len(of_file) == 1 for of_file in pages):
         return True
-    ends = [(found[0].number, found[-1].number) for found in pages]
+    ends = [(of_file[0].number, of_file[-1].number) for of_file in pages]
     numbers = [(first, last) for first, last in ends if first is not None and last is not None]
     if len(numbers) < len(ends) or all(first == last for first, last in numbers):
         return None

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from anscombe_transform.movies.movie import Movie, SupportsMovie
+from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.selection import Choice, parse_axes
 
-_TIFF = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
 _HDF5 = (".h5", ".hdf5", ".hdf", ".he5", ".nwb", ".nc", ".mat")
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
 _RAW = (".bin", ".raw", ".dat")
@@ -35,9 +35,9 @@ _VENDORS = {
     ".dcimg": "the library dcimg",
 }
 _KNOWN = (
-    f"TIFF ({', '.join(_TIFF)}), HDF5 and NWB ({', '.join(_HDF5)}), FITS ({', '.join(_FITS[:3])}), .npy, "
-    f".npz, raw values ({', '.join(_RAW)}, with shape and dtype), folders of TIFFs, and folders written by "
-    "Zarr (V2, V3, OME-Zarr, NWB)"
+    f"TIFF ({', '.join(TIFF_SUFFIXES)}), HDF5 and NWB ({', '.join(_HDF5)}), FITS ({', '.join(_FITS[:3])}), "
+    f".npy, .npz, raw values ({', '.join(_RAW)}, with shape and dtype), folders of TIFFs, and folders "
+    "written by Zarr (V2, V3, OME-Zarr, NWB)"
 )
 
 
@@ -251,7 +251,7 @@ def _open_name(name: str, choice: Choice) -> Movie:
     kind = None if path.is_dir() or choice.dtype is not None else _kind_of(path)
     if path.is_dir() or lower.endswith(".zarr.zip") or kind == "zarr":
         return _open_folder(path, replace(choice, dataset=inner or choice.dataset))
-    if kind == "tiff" or (kind is None and suffix in _TIFF):
+    if kind == "tiff" or (kind is None and suffix in TIFF_SUFFIXES):
         from anscombe_transform.movies.readers.tiff.reader import open_tiff
 
         return open_tiff(path, choice, inner)
@@ -359,7 +359,7 @@ def _open_folder(path: Path, choice: Choice) -> Movie:
     if path.is_file() or is_zarr(path):
         return open_zarr(path, choice, str(path))
     names = [child.name.lower() for child in path.iterdir() if not child.name.startswith(".")]
-    for suffixes in (_TIFF, _FITS, (".npy",), _HDF5):
+    for suffixes in (TIFF_SUFFIXES, _FITS, (".npy",), _HDF5):
         if any(name.endswith(suffixes) for name in names):
             from anscombe_transform.movies.readers.sequence import open_folder
 

@@ -405,6 +405,11 @@ def numbered(
     return anywhere
 
 
+def swap_rows_and_columns(read: Callable[[Box], NDArray[Any]]) -> Callable[[Box], NDArray[Any]]:
+    """Read images that are stored with x before y."""
+    return lambda box: read((box[0], box[2], box[1])).transpose(0, 2, 1)
+
+
 def _runs(numbers: NDArray[np.int64]) -> Iterator[slice]:
     """Rising numbers as slices, each as long as the distances stay the same."""
     at = 0

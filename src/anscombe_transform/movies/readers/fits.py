@@ -70,10 +70,10 @@ def _choose_hdu(path: Path, images: dict[int, tuple[int, ...]], names: dict[int,
     )
     asked = choice.series if choice.series is not None else choice.dataset
     if asked is not None:
-        found = [number for number in images if str(asked).upper() in (str(number), names[number].upper())]
-        if not found:
+        named = [number for number in images if str(asked).upper() in (str(number), names[number].upper())]
+        if not named:
             raise ValueError(f"{path} has no image {asked!r}; it holds {listing or 'no images'}")
-        return found[0]
+        return named[0]
     cubes = [number for number, shape in images.items() if len(shape) >= 3]
     if len(cubes) == 1 or (not cubes and len(images) == 1):
         return (cubes or list(images))[0]

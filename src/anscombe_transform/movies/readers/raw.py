@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.metadata import facts
 from anscombe_transform.movies.movie import Movie, checked_dtype, checked_shape, file_movie
-from anscombe_transform.movies.selection import Box, Choice, View, described, select
+from anscombe_transform.movies.selection import Box, Choice, View, described, select, swap_rows_and_columns
 
 
 def whole_numbers(path: Path, offset: int, frame_bytes: int, numbers: range, choice: Choice) -> range:
@@ -155,10 +155,7 @@ def open_plain(
         read, close = frames, frames.close
     elif view.axes[-2:] == "xy":
         frames = PlainFrames(path, (view.shape[2], view.shape[1]), dtype, positions)
-        close = frames.close
-
-        def read(box: Box) -> NDArray[Any]:
-            return frames((box[0], box[2], box[1])).transpose(0, 2, 1)
+        read, close = swap_rows_and_columns(frames), frames.close
     else:
         raise ValueError(
             f"{source} has the axes {described(view.axes, view.lengths)}: in a file read in parts y and x "

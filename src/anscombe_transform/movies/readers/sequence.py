@@ -38,12 +38,7 @@ OpenFile = Callable[[Path, Choice], Movie]
 
 def open_folder(folder: Path, suffixes: tuple[str, ...], choice: Choice, open_file: OpenFile) -> Movie:
     """Open the files of a folder that have one of the suffixes as one movie, in natural order."""
-    files = [
-        child
-        for child in folder.iterdir()
-        if child.name.lower().endswith(suffixes) and not child.name.startswith(".")
-    ]
-    return _open(natural_order(files), choice, str(folder), open_file)
+    return _open(list_files(folder, suffixes), choice, str(folder), open_file)
 
 
 def open_pattern(pattern: str, choice: Choice, inner: str | None, open_file: OpenFile) -> Movie:
@@ -61,6 +56,17 @@ def open_files(files: Sequence[Path], choice: Choice, open_file: OpenFile) -> Mo
             raise FileNotFoundError(f"no such file: {file}")
     name = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more files"
     return _open(list(files), choice, name, open_file, as_given=True)
+
+
+def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """List what a folder holds under one of the suffixes, in natural order and without hidden files."""
+    return natural_order(
+        [
+            child
+            for child in folder.iterdir()
+            if child.name.lower().endswith(suffixes) and not child.name.startswith(".")
+        ]
+    )
 
 
 def natural_order(files: Sequence[Path]) -> list[Path]:

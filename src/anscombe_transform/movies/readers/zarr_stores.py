@@ -235,8 +235,8 @@ def written_frames(array: Any, view: View, source: str, choice: Choice) -> int:
         places = [
             range(block, block + 1) if axis == view.time else places for axis, places in enumerate(grid)
         ]
-        found = ((folder / encode(place)).exists() for place in product(*places))
-        return all(found) if ours else any(found)
+        exist = ((folder / encode(place)).exists() for place in product(*places))
+        return all(exist) if ours else any(exist)
 
     blocks = len(grid[view.time])
     held = blocks

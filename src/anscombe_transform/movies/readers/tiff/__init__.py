@@ -7,3 +7,6 @@ file is refused, or opened as a partial recording on request.
 
 `reader` opens a file, `series` the files that tifffile orders, and `images` makes the movie.
 """
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
+"""Suffixes of TIFFs."""

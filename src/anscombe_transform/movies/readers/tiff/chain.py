@@ -234,8 +234,8 @@ class _Form:
         kind, count, value = tags.get(_DESCRIPTION, (0, 0, b""))
         if kind != _TEXT or count <= self._inline:
             return None
-        found = _FRAME_NUMBER.search(self._bytes(value, min(count, _LONGEST_TEXT), offset, block))
-        return int(found[1]) if found else None
+        match = _FRAME_NUMBER.search(self._bytes(value, min(count, _LONGEST_TEXT), offset, block))
+        return int(match[1]) if match else None
 
     def _values(
         self, tags: Mapping[int, Any], code: int, default: tuple[int, ...], offset: int, block: bytes

@@ -234,8 +234,8 @@ def _scanimage_settings(tiff: TiffFile) -> dict[str, Any]:
 
 def _epoch(description: str) -> str | None:
     """``epoch = [2015  3  2 10 11 34.536]`` as ISO 8601; ScanImage writes local time without a zone."""
-    found = re.search(r"epoch = \[([\d.\s,]+)\]", description)
-    numbers = re.split(r"[\s,]+", found[1].strip()) if found else []
+    match = re.search(r"epoch = \[([\d.\s,]+)\]", description)
+    numbers = re.split(r"[\s,]+", match[1].strip()) if match else []
     if len(numbers) != 6:
         return None
     year, month, day, hour, minute = (int(float(n)) for n in numbers[:5])

@@ -17,7 +17,15 @@ from anscombe_transform.movies.movie import Movie, checked_shape, file_movie
 from anscombe_transform.movies.readers.raw import PlainFrames
 from anscombe_transform.movies.readers.tiff.chain import Page, check_frame_numbers
 from anscombe_transform.movies.readers.tiff.headers import TiffFacts
-from anscombe_transform.movies.selection import Box, Choice, View, described, numbered, select
+from anscombe_transform.movies.selection import (
+    Box,
+    Choice,
+    View,
+    described,
+    numbered,
+    select,
+    swap_rows_and_columns,
+)
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -156,7 +164,7 @@ def arrange_images(images: Images, choice: Choice) -> Movie:
     checked_shape(view.shape, source)
     read = numbered(images.read, numbers)
     return file_movie(
-        _turned(read) if view.axes.endswith("xy") else read,
+        swap_rows_and_columns(read) if view.axes.endswith("xy") else read,
         view=view,
         dtype=images.dtype,
         source=source,
@@ -173,11 +181,11 @@ def _find_numbers(images: Images, view: View) -> Sequence[int] | NDArray[np.int6
         if not there:
             raise ValueError(f"{images.source} holds none of the frames that were chosen")
         return there
-    found = images.places[numbers.start : numbers.stop : numbers.step]
-    found = found[found >= 0]
-    if not len(found):
+    places = images.places[numbers.start : numbers.stop : numbers.step]
+    places = places[places >= 0]
+    if not len(places):
         raise ValueError(f"{images.source} holds none of the frames that were chosen")
-    return found
+    return places
 
 
 def _order_by_cycle(images: Images, choice: Choice) -> tuple[View, NDArray[np.int64]]:
@@ -216,11 +224,6 @@ def _order_by_cycle(images: Images, choice: Choice) -> tuple[View, NDArray[np.in
     if not len(numbers):
         raise ValueError(f"{source} has {count} images, none of them of the plane that was chosen")
     return view, numbers
-
-
-def _turned(read: Callable[[Box], NDArray[Any]]) -> Callable[[Box], NDArray[Any]]:
-    """Read images that are stored with x before y."""
-    return lambda box: read((box[0], box[2], box[1])).transpose(0, 2, 1)
 
 
 def _correct_axes(images: Images, choice: Choice) -> tuple[str, tuple[int, ...]]:

@@ -124,12 +124,12 @@ class Cycle:
 def read_settings(texts: list[str]) -> dict[str, Any]:
     """The settings that don't vary, without the prefixes of the versions; empty where it isn't ScanImage."""
     for text in texts:
-        found = _parsed(_LINE.findall(text))
-        if not found and "state." in text:
+        settings = _parsed(_LINE.findall(text))
+        if not settings and "state." in text:
             lines = text.replace("\r\n", "\n").replace("\r", "\n")
-            found = _parsed(_OLD_LINE.findall(lines))
-        if found:
-            return found
+            settings = _parsed(_OLD_LINE.findall(lines))
+        if settings:
+            return settings
     return {}
 
 
