@@ -26,7 +26,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ from anscombe_transform.movies import Movie, open_movie
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
+    from anscombe_transform.compression.options import CompressOptions
     from anscombe_transform.movies import SupportsMovie
 
 __all__ = ["average_frames", "write_ome_zarr"]
@@ -63,7 +64,7 @@ def write_ome_zarr(
     overwrite: bool = False,
     partial: bool = False,
     progress: Callable[[int, int, str], object] | None = None,
-    **options: Any,
+    **options: Unpack[CompressOptions],
 ) -> CompressionResult:
     """Compress a movie into an OME-Zarr image: calibrated, written and verified as by `compress`.
 
@@ -134,7 +135,7 @@ def write_ome_zarr(
     with open_movie(source, partial=partial) as movie:
         check_apart(movie, path)
         scales = _scales(movie, pixel_size, frame_interval)
-        shared = options | {"zarr_format": zarr_format, "dimension_names": AXES}
+        shared: dict[str, Any] = {**options, "zarr_format": zarr_format, "dimension_names": AXES}
         with work.held():
             # Another process may have finished since.
             _check_place(work, overwrite, resume, begun=work.is_begun())

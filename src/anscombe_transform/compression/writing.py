@@ -170,7 +170,8 @@ def compress(
         takes its own size, and about four times 32 MB for codes and what is read back.
     client : distributed.Client or False, optional
         Cluster whose workers do the blocks; by default the one that is connected, if any. Workers must see
-        the store and a source that is a path. False keeps the work here.
+        the store and a source that is a path. False keeps the work here. The sample that the codec is chosen
+        by comes to this process: up to 64 MB of frames, also of a dask array.
     storage_options : dict, optional
         For a URL: what fsspec takes.
 
