@@ -14,6 +14,7 @@ zarr = pytest.importorskip("zarr")
 if int(zarr.__version__.partition(".")[0]) < 3:
     pytest.skip("needs zarr-python 3", allow_module_level=True)
 
+from anscombe_transform import batch  # noqa: E402
 from anscombe_transform.batch import BatchItem, compress_all, find_recordings  # noqa: E402
 from anscombe_transform.calibration import Sensitivity  # noqa: E402
 from anscombe_transform.compression import verify  # noqa: E402
@@ -210,3 +211,10 @@ def test_the_command_line_takes_a_folder_for_the_recording_it_is(run: NDArray[An
         )
         assert done.exit_code == 0, done.output
         assert zarr.open_array(tmp_path / array, mode="r").shape == run.shape
+
+
+@pytest.mark.parametrize("function", ["compress_all", "compress_recording"])
+def test_a_misspelt_option_is_refused_at_once(function: str, tmp_path: Path) -> None:
+    """An option that there isn't is an error that names the nearest, before any recording is looked at."""
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'bta'; did you mean 'beta'\?"):
+        getattr(batch, function)([tmp_path], tmp_path / "out", bta=0.5)

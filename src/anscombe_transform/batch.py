@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from anscombe_transform.calibration import (
     ConstantsMismatch,
@@ -16,6 +16,7 @@ from anscombe_transform.calibration import (
 )
 from anscombe_transform.compression import compress, describe
 from anscombe_transform.compression.destination import check_name
+from anscombe_transform.compression.options import BatchOptions, RecordingOptions, check_options
 from anscombe_transform.layouts import write_ome_zarr
 from anscombe_transform.movies.acquisitions import ANY_NUMBER, group_files, is_one_recording
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
@@ -226,7 +227,7 @@ def compress_all(
     resume: bool = False,
     done: Callable[[BatchItem], object] | None = None,
     progress: Callable[[int, int, str], object] | None = None,
-    **options: Any,
+    **options: Unpack[BatchOptions],
 ) -> BatchResult:
     """Compress many recordings into a folder, each with its own calibration, and go on past a bad one.
 
@@ -280,6 +281,7 @@ def compress_all(
     False ['compressed', 'failed']
     """
     _check_layout(layout)
+    check_options(options, BatchOptions.__optional_keys__, "compress_all")
     check_name(os.fspath(folder))
     if Path(folder).is_file():
         raise NotADirectoryError(f"{folder} is a file, and arrays of several recordings go to a folder")
@@ -288,7 +290,12 @@ def compress_all(
     items = []
     for source, store in pairs:
         named = _named(progress, Path(source).name)
-        wanted = options | {"layout": layout, "calibration": calibration, "progress": named}
+        wanted: dict[str, Any] = {
+            **options,
+            "layout": layout,
+            "calibration": calibration,
+            "progress": named,
+        }
         item = _compress_one(source, store, resume, wanted)
         items.append(item)
         if done is not None:
@@ -304,7 +311,7 @@ def compress_recording(
     calibration: Mapping[str, Any] | None = None,
     partial: bool = False,
     progress: Callable[[int, int, str], object] | None = None,
-    **options: Any,
+    **options: Unpack[RecordingOptions],
 ) -> CompressionResult:
     """Compress one recording in a layout, with what is known of its detector.
 
@@ -335,6 +342,7 @@ def compress_recording(
         `layout` is none of the two, or as the functions named above raise it.
     """
     _check_layout(layout)
+    check_options(options, RecordingOptions.__optional_keys__, "compress_recording")
     if calibration:
 
         def report(done: int, total: int) -> None:
@@ -342,7 +350,7 @@ def compress_recording(
                 progress(done, total, "calibrate")
 
         options["sensitivity"] = compute_sensitivity(source, partial=partial, progress=report, **calibration)
-    write = write_ome_zarr if layout == "ome-zarr" else compress
+    write: Callable[..., CompressionResult] = write_ome_zarr if layout == "ome-zarr" else compress
     return write(source, store, partial=partial, progress=progress, **options)
 
 
