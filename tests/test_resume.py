@@ -314,6 +314,21 @@ def test_a_full_disk_leaves_a_run_to_resume(tmp_path: Path, movie: NDArray[np.in
     assert compress(movie, path, **OPTIONS, resume=True).verification.ok
 
 
+@pytest.mark.skipif(NEWEST == 2, reason="the metadata are those of Zarr format 3")
+def test_an_array_with_an_unknown_codec_is_replaced(tmp_path: Path, movie: NDArray[np.int16]) -> None:
+    """Overwriting looks at what kind of node is there, and need not be able to read it."""
+    path = tmp_path / "movie.zarr"
+    compress(movie, path, **OPTIONS)
+    document = json.loads((path / "zarr.json").read_bytes())
+    document["codecs"][-1]["name"] = "of_somebody_else"
+    (path / "zarr.json").write_text(json.dumps(document))
+    assert compress(movie, path, **OPTIONS, overwrite=True).verification.ok
+    (path / "zarr.json").write_bytes(b"{")
+    with pytest.raises(FileExistsError, match="can't be read"):
+        compress(movie, path, **OPTIONS, overwrite=True)
+    assert (path / "c").exists()
+
+
 def test_a_disk_that_fills_up_says_how_much_is_needed(
     tmp_path: Path, movie: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
 ) -> None:

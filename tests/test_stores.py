@@ -217,6 +217,22 @@ def test_a_killed_run_is_gone_on_with_when_told_so(movie: NDArray[np.int16]) -> 
     assert not [key for key in store._store_dict if ".anscombe" in key]
 
 
+@pytest.mark.parametrize("room", ["false", "true"])
+def test_an_array_of_others_is_kept_unless_its_place_was_cleared(
+    room: str, movie: NDArray[np.int16], tmp_path: Path
+) -> None:
+    """Resuming begins again on an array without notes only where the run before had made room for it."""
+    store = zarr.storage.LocalStore(tmp_path / "movie.zarr")
+    zarr.create_array(store, data=movie)
+    keys_beside(store, None).put("writer", b'{"run": "killed", "room": %s}' % room.encode())
+    if room == "true":
+        assert compress(movie, store, **OPTIONS, resume=True).verification.ok
+        return
+    with pytest.raises(ValueError, match="was not written by compress"):
+        compress(movie, store, **OPTIONS, resume=True)
+    assert (zarr.open_array(store, mode="r")[:] == movie).all()
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_overwriting_deletes_the_array_alone(
     movie: NDArray[np.int16], tmp_path: Path, zarr_format: int

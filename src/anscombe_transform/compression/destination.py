@@ -178,6 +178,8 @@ class Store:
         self.contested = False
         self._options = storage_options
         self._run = secrets.token_hex(8)
+        # Whether this run, or the one that it goes on with, has deleted what was there before.
+        self._has_room = False
         # A transaction's keys are those of Zarr alone, and vanish with it when it isn't committed.
         self.resumable = type(store).__module__.partition(".")[0] != "icechunk"
 
@@ -245,8 +247,7 @@ class Store:
         if not self.resumable:
             yield
             return
-        mine = json.dumps({"run": self._run}).encode()
-        self._keys.put_new(_WRITER, mine)
+        self._keys.put_new(_WRITER, self._claim())
         if self._writer() != self._run:
             if not takeover:
                 raise FileExistsError(
@@ -254,7 +255,8 @@ class Store:
                     "(resume=True, --resume), or begin again (overwrite=True, --overwrite)"
                 )
             self.contested = True
-            self._keys.put(_WRITER, mine)
+            self._has_room = bool(self._document().get("room"))
+            self._keys.put(_WRITER, self._claim())
         try:
             yield
         finally:
@@ -273,20 +275,31 @@ class Store:
                 f"another run has taken over {self.name}, and this one stopped: nothing of it is verified"
             )
 
-    def _writer(self) -> str | None:
-        content = self._keys.get(_WRITER)
+    def _claim(self) -> bytes:
+        return json.dumps({"run": self._run, "room": self._has_room}).encode()
+
+    def _document(self) -> dict[str, Any]:
         try:
-            return None if content is None else str(json.loads(content)["run"])
-        except (ValueError, TypeError, KeyError):  # torn by a power cut, or not yet written to the end
-            return ""
+            document = json.loads(self._keys.get(_WRITER) or b"")
+        except ValueError:  # there is none, it was torn by a power cut, or is not yet written to the end
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def _writer(self) -> Any:
+        return self._document().get("run")
 
     def finished(self) -> Any:
         """The array that is complete, or None."""
         array = self._open()
         if array is None or _is_incomplete(array):
             return None
-        if self.resumable:
-            self.journal().remove()  # which a run that was cut off at its very end did not come to do
+        if self._has_room and ATTRIBUTE not in array.attrs:
+            return None  # begun by us, and cut off between two files of metadata
+        if self.contested:
+            # A run that was cut off at its very end did not come to do this.
+            if (root := local_root(array)) is not None:
+                delete_unfinished(root)
+            self.journal().remove()
         return array
 
     def begun(self) -> Any:
@@ -305,7 +318,7 @@ class Store:
             if array is not None:
                 dict(array.attrs)
         except Exception as error:  # of every kind: a power cut may leave any part of the metadata
-            if not self.contested:
+            if not self._has_room:
                 raise
             _log.warning("%s can't be opened, so the run is begun again: %s", self.name, error)
             return None
@@ -325,8 +338,11 @@ class Store:
         except Exception as error:  # of every kind: its codecs may be unknown here, or its metadata torn
             _log.warning("%s can't be opened, and is replaced: %s", self.name, error)
             there = True
-        if self.contested or there:
+        if self._has_room or there:
             self._keys.clear_array()
+        # From here on whatever is in the place of the array is ours.
+        self._has_room = True
+        self._keys.put(_WRITER, self._claim())
 
     def discard(self) -> None:
         """What is incomplete says so."""
