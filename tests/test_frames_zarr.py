@@ -48,13 +48,14 @@ def test_a_pipeline_makes_an_array(movie: np.ndarray, zarr_format: Any, preset: 
     assert np.array_equal(array[3:30, 7, 5:41], array[:][3:30, 7, 5:41])
 
 
-@pytest.mark.parametrize(("gain", "fill"), [(90.0, None), (2.2, None), (0.3, 100)])
+@pytest.mark.parametrize(("gain", "fill"), [(90.0, None), (2.2, None), (0.3, 1000)])
 def test_a_pipeline_has_a_fill_value_where_zarrs_has_no_code(
     gain: float, fill: int | None, rng: np.random.Generator
 ) -> None:
     """0 has a code wherever codes of one byte reach it; a camera far above it gets its zero level."""
-    movie = np.rint(100 + gain * rng.poisson(20, (20, 40, 50))).astype("uint16")
-    known = at.Sensitivity.from_known(conversion_gain=gain, zero_level=100)
+    zero = fill or 100
+    movie = np.rint(zero + gain * rng.poisson(20, (20, 40, 50))).astype("uint16")
+    known = at.Sensitivity.from_known(conversion_gain=gain, zero_level=zero)
     pipeline = at.codec_pipeline(known, sample=movie)
     assert pipeline.get("fill_value") == fill
     assert pipeline["filters"][0].encoded_dtype == "uint8"

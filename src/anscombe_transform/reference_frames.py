@@ -14,7 +14,15 @@ import numpy as np
 
 
 class DamagedChunk(ValueError):
-    """Bytes that are not a chunk, or one of another shape."""
+    """Bytes that are not a chunk, or one of another shape.
+
+    Examples
+    --------
+    >>> Bytes(b"ab").take(3)
+    Traceback (most recent call last):
+    ...
+    anscombe_transform.reference_frames.DamagedChunk: the chunk ends too early
+    """
 
 
 class Bytes:

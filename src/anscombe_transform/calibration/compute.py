@@ -241,7 +241,9 @@ def _sensitivity_of(movie: MovieLike, mask: Bools | None, options: dict[str, Any
             found = estimate_sensitivity(collect(movie, cut, mask=mask, **options))
     except NothingToMeasure as refusal:
         return Sensitivity.refused(refusal.reason)
-    found = with_interleaving(with_steps(found, cut.step, cut.lowest), interleaving_of(movie, mask))
+    found = with_interleaving(
+        with_steps(found, cut.step, cut.lowest), interleaving_of(movie, mask, options["max_frames"])
+    )
     reasons = (*found.reasons, *cut.reasons)
     return replace(found, reasons=reasons, verdict=verdict_of(reasons)) if cut.reasons else found
 

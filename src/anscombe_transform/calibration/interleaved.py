@@ -114,7 +114,9 @@ def with_interleaving(sensitivity: Sensitivity, found: Interleaving | None) -> S
     return replace(sensitivity, reasons=reasons, verdict=verdict)
 
 
-def interleaving_of(movie: MovieLike, mask: Bools | None = None) -> Interleaving | None:
+def interleaving_of(
+    movie: MovieLike, mask: Bools | None = None, max_frames: int | None = None
+) -> Interleaving | None:
     """Look for frames that take turns in a few windows of a movie.
 
     Parameters
@@ -123,21 +125,26 @@ def interleaving_of(movie: MovieLike, mask: Bools | None = None) -> Interleaving
         Some 20 MB of it are read.
     mask : ndarray of bool, shape (y, x), optional
         True where pixels may be used.
+    max_frames : int, optional
+        Most frames to look at.
 
     Returns
     -------
     Interleaving or None
         None where frames do not take turns.
     """
-    return find_interleaving(_windows(movie, mask))
+    return find_interleaving(_windows(movie, mask, max_frames))
 
 
-def _windows(movie: MovieLike, mask: Bools | None) -> Iterator[NDArray[Any]]:
+def _windows(movie: MovieLike, mask: Bools | None, max_frames: int | None) -> Iterator[NDArray[Any]]:
     """Runs of successive frames from the beginning, the middle and the end, of some pixels."""
     frames = movie.shape[0]
+    allowed = frames if max_frames is None else min(frames, max_frames)
+    if allowed < _FEWEST_FRAMES:
+        return
     frame_bytes = int(np.prod(movie.shape[1:])) * np.dtype(movie.dtype).itemsize
-    length = min(frames, _MOST_FRAMES, max(_FEWEST_FRAMES, _MOST_BYTES // max(frame_bytes, 1)))
-    count = min(_WINDOWS, frames // length, max(1, _WINDOWS * _MOST_BYTES // (length * max(frame_bytes, 1))))
+    length = min(allowed, _MOST_FRAMES, max(_FEWEST_FRAMES, _MOST_BYTES // max(frame_bytes, 1)))
+    count = min(_WINDOWS, allowed // length, max(1, _WINDOWS * _MOST_BYTES // (length * max(frame_bytes, 1))))
     for start in np.linspace(0, frames - length, count).astype(int).tolist():
         window = np.asarray(movie[start : start + length])
         if mask is not None:

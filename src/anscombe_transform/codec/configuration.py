@@ -62,6 +62,9 @@ _FEW_CODES = 255
 # How much wider than the noise a stored bin may be, in grid points: of odd widths that carry rounding on,
 # two.
 _WIDER = 3
+# How narrow a stored bin of several grid points may be, in steps of beta; odd widths that carry rounding on
+# are at least 0.7 of one.
+_NARROWER = 0.25
 _BLOCK_BYTES = 1 << 26
 
 
@@ -216,11 +219,20 @@ class Configuration:
             code = int(wide[0])
             raise ValueError(
                 f"bins: code {code} stands for {bins.edges[code]:.10g} to {bins.edges[code + 1]:.10g}, wider "
-                f"than "
-                f"beta={self.beta!r} allows with conversion_gain={self.conversion_gain!r}, "
+                f"than beta={self.beta!r} allows with conversion_gain={self.conversion_gain!r}, "
                 f"zero_level={self.zero_level!r}, read_noise={self.read_noise!r}: the metadata were damaged "
-                f"or "
-                "edited; take them from a copy that is whole"
+                "or edited; take them from a copy that is whole"
+            )
+        # The outer bins may be cut at the end of the range.
+        narrowest = _NARROWER * curve.beta * curve.noise_std(bins.low)
+        narrow = np.flatnonzero(((bins.high > bins.low) & (np.diff(bins.edges) < narrowest))[1:-1]) + 1
+        if narrow.size:
+            code = int(narrow[0])
+            raise ValueError(
+                f"bins: code {code} stands for {bins.edges[code]:.10g} to {bins.edges[code + 1]:.10g}, far "
+                f"narrower than beta={self.beta!r} makes it with conversion_gain={self.conversion_gain!r}, "
+                f"zero_level={self.zero_level!r}, read_noise={self.read_noise!r}: the metadata were damaged "
+                "or edited; take them from a copy that is whole"
             )
         if self.decode_table is None:
             return
@@ -242,8 +254,7 @@ class Configuration:
             raise ValueError(
                 f"decode_table gives code {code} the value {self.decode_table[code]:.10g}, outside the "
                 f"{low[code]:.10g} to {high[code]:.10g} that the code stands for: the metadata were damaged "
-                f"or "
-                "edited; take them from a copy that is whole"
+                "or edited; take them from a copy that is whole"
             )
 
     @property
