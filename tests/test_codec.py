@@ -47,12 +47,14 @@ def promised(p: Any, x: np.ndarray) -> np.ndarray:
     v1 decodes to the middle of a bin, half a step from its edges. v2 decodes to an unbiased value inside it,
     near its middle where the noise spreads over several bins of several counts. The middle is farther from
     the lower edge than beta / 2 standard deviations *there*, since the noise grows across the bin: by
-    beta^2 / 8 photons.
+    beta^2 / 8 photons. Odd widths that carry their rounding on are less than two integers wider than asked
+    for, so that an edge is less than one integer farther away.
     """
     c, sigma = p.configuration, p.curve.noise_std(x)
     half = c.beta / 2 * sigma + c.beta**2 / 8 * c.conversion_gain + 1
     if c.format == "anscombe-v1":
         return half
+    half = half + 1
     bright = (p.curve.photons(x) > 200) & (c.beta <= 0.5)
     return np.where(bright, half + c.beta**2 / 12 * c.conversion_gain, 2 * half)
 
