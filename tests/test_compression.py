@@ -370,7 +370,7 @@ def test_an_existing_array_is_not_touched_unasked(tmp_path: Path, movie: NDArray
     assert _names(tmp_path) == {"movie.zarr"}
 
 
-@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("zarr_format", FORMATS)
 @pytest.mark.parametrize("in_store", [False, True])
 def test_an_array_of_an_unknown_codec_is_replaced(
     in_store: bool, zarr_format: int, tmp_path: Path, movie: NDArray[np.int16]
