@@ -688,7 +688,7 @@ class Sensitivity:
             {"reason": part.reason, "share": part.share, "curve": part.curve.to_dict()}
             for part in self.rejected
         ]
-        return {name: _to_json(value) for name, value in values.items()}
+        return {name: to_json(value) for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Sensitivity:
@@ -772,11 +772,12 @@ def _number(value: float | None) -> float:
     return _NAN if value is None else float(value)
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """Return a value as JSON holds it: None for NaN and infinities, lists for tuples."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: _to_json(v) for name, v in value.items()}
+        return {name: to_json(v) for name, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_to_json(v) for v in value]
+        return [to_json(v) for v in value]
     return value

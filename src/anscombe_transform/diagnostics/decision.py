@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from anscombe_transform.calibration import compute_sensitivity
+from anscombe_transform.calibration.sensitivity import to_json
 from anscombe_transform.diagnostics.cells import (
     Detector,
     cell_traces,
@@ -276,7 +277,7 @@ class Decision:
             "events": self.events,
             "changes": [asdict(change) for change in self.changes],
         }
-        document: dict[str, Any] = _without_nan(values)
+        document: dict[str, Any] = to_json(values)
         return document
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -531,13 +532,3 @@ def _rms(values: AnyArray) -> float:
 
 def _in_figures(value: float, form: str) -> str:
     return form.format(value) if math.isfinite(value) else "–"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value
