@@ -32,9 +32,9 @@ from anscombe_transform.calibration import (
     compute_sensitivity,
     estimate_sensitivity,
 )
-from anscombe_transform.calibration.disturbed import of_noisy_pixels
-from anscombe_transform.calibration.filters import is_active
-from anscombe_transform.calibration.line import Samples, fit_line
+from anscombe_transform.calibration.line.filters import is_active
+from anscombe_transform.calibration.line.stages import of_noisy_pixels
+from anscombe_transform.calibration.line.transfer import Samples, fit_line
 from anscombe_transform.calibration.rows import q_of_own_light, samples_of
 from anscombe_transform.calibration.sampling import _values
 from anscombe_transform.calibration.statistics import _leave_still

@@ -102,7 +102,7 @@ def test_excess_noise_and_one_photon_have_intervals(multiplied):
 
 def test_known_excess_noise_is_a_point(multiplied):
     """A given factor has no width, and one photon's signal has that of the gain."""
-    known = at.calibration.known.with_excess_noise(multiplied, 2.0)
+    known = at.calibration.references.known.with_excess_noise(multiplied, 2.0)
     assert known.excess_noise_interval == POINT
     low, high = known.conversion_gain_interval
     assert known.single_photon_gain_interval == pytest.approx((low / 2, high / 2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from anscombe_transform import Sensitivity, UntrustworthyCalibration, compute_sensitivity, simulate_movie
-from anscombe_transform.calibration.dark import measure_dark
+from anscombe_transform.calibration.references.dark import measure_dark
 
 CAMERA = {"conversion_gain": 2.2, "zero_level": 100.0, "read_noise": 3.5, "dtype": "uint16"}
 READ_VARIANCE = 3.5**2 + 1 / 12

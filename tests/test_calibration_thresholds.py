@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from anscombe_transform.calibration.checks import Whiteness
+from anscombe_transform.calibration.line.checks import Whiteness
+from anscombe_transform.calibration.line.verdict import _judge_correlation
 from anscombe_transform.calibration.shared import Excess, normal_deviate
 from anscombe_transform.calibration.thresholds import THRESHOLDS, as_markdown
-from anscombe_transform.calibration.verdict import _judge_correlation
 
 # Code, a value on the good side and one on the bad side of the caution and of the refusal, a percent apart.
 LEVELS = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anscombe_transform import compute_sensitivity, simulate_movie
-from anscombe_transform.calibration.maps import shrink, shrink_variances
+from anscombe_transform.calibration.references.maps import shrink, shrink_variances
 from anscombe_transform.diagnostics import plot_pixel_maps
 
 SHAPE = (64, 64)

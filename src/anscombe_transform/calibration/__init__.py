@@ -9,29 +9,20 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``distributed``  the same for dask arrays
 ``statistics``   sums over the movie from which its noise is read
 ``rows``         which of the sums are used, and as what
-``line``         the robust photon transfer line
-``offsets``      what fixed offsets of pixels do to it
-``wandering``    the slope within patches, where the zero level wanders over the field
-``filters``      which filter to read it with
-``disturbed``    what to do about motion, noisy pixels, uneven gain, bent curves
-``zero``         zero level and read noise, by the third cumulant
-``censored``     the same where dark values were cut off at a floor
-``checks``       numbers that speak for or against the line
-``verdict``      what those numbers mean, in words
-``estimate``     from sums to the result
-``dark``         frames without light
-``flats``        from flat fields instead of a movie
-``known``        what they, or a data sheet, add to the result
-``maps``         the constants of every pixel
+``line``         the fit of the photon transfer line to them, and its checks
+``thresholds``   the levels that decide
+``estimate``     from sums to the result, in stages
+``evidence``     what the result rests on, for plots
+``small``        fields of few pixels, line scans and traces
+``references``   dark frames, flat fields, known constants, and whether constants agree with a movie
 ``sensitivity``  the result
-``references``   whether constants agree with a movie
 """
 
 from anscombe_transform.calibration.compute import compute_sensitivity
 from anscombe_transform.calibration.estimate import estimate_sensitivity
-from anscombe_transform.calibration.flats import compute_sensitivity_from_flats
-from anscombe_transform.calibration.maps import PixelMaps
 from anscombe_transform.calibration.references import Agreement, ConstantsMismatch
+from anscombe_transform.calibration.references.flats import compute_sensitivity_from_flats
+from anscombe_transform.calibration.references.maps import PixelMaps
 from anscombe_transform.calibration.sensitivity import (
     Evidence,
     Reason,

@@ -16,12 +16,12 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from anscombe_transform.calibration.dark import DarkFrames, measure_dark
 from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.frames import with_steps
 from anscombe_transform.calibration.interleaved import interleaving_of, with_interleaving
-from anscombe_transform.calibration.known import Known, with_dark, with_excess_noise, with_known
-from anscombe_transform.calibration.maps import pixel_maps
+from anscombe_transform.calibration.references.dark import DarkFrames, measure_dark
+from anscombe_transform.calibration.references.known import Known, with_dark, with_excess_noise, with_known
+from anscombe_transform.calibration.references.maps import pixel_maps
 from anscombe_transform.calibration.references.stored import without_storing_noise
 from anscombe_transform.calibration.sampling import Progress, collect, inspect
 from anscombe_transform.calibration.sensitivity import (

@@ -16,8 +16,9 @@ from functools import cache, partial
 
 import numpy as np
 
-from anscombe_transform.calibration.censored import Censored, fit_censored, without_cut
-from anscombe_transform.calibration.checks import (
+from anscombe_transform.calibration.evidence import rejected_curves, tile_evidence, transfer_curve
+from anscombe_transform.calibration.line.censored import Censored, fit_censored, without_cut
+from anscombe_transform.calibration.line.checks import (
     GainOverField,
     Whiteness,
     gain_over_field,
@@ -25,15 +26,7 @@ from anscombe_transform.calibration.checks import (
     spreads_upwards,
     whiteness,
 )
-from anscombe_transform.calibration.disturbed import (
-    fit_quiet,
-    of_even_gain,
-    of_noisy_pixels,
-    quiet_rows,
-    straight_part,
-)
-from anscombe_transform.calibration.evidence import rejected_curves, tile_evidence, transfer_curve
-from anscombe_transform.calibration.filters import (
+from anscombe_transform.calibration.line.filters import (
     SamplesBy,
     choose_filter,
     correlated_axes,
@@ -48,7 +41,19 @@ from anscombe_transform.calibration.filters import (
     rows_for,
     structure_left,
 )
-from anscombe_transform.calibration.line import T_QUANTILE, Bools, Line, Samples, has_offsets
+from anscombe_transform.calibration.line.stages import (
+    error_of_offsets,
+    fit_quiet,
+    fit_within_tiles,
+    of_even_gain,
+    of_noisy_pixels,
+    offsets_wander,
+    quiet_rows,
+    straight_part,
+)
+from anscombe_transform.calibration.line.transfer import T_QUANTILE, Bools, Line, Samples, has_offsets
+from anscombe_transform.calibration.line.verdict import judge, judge_frames, judge_range, judge_sharpening
+from anscombe_transform.calibration.line.zero import ZeroLevel, find_zero_level
 from anscombe_transform.calibration.rows import (
     blank_tiles,
     choose_instrument,
@@ -59,9 +64,6 @@ from anscombe_transform.calibration.rows import (
 )
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason, Sensitivity, verdict_of
 from anscombe_transform.calibration.statistics import Filter, NoiseStatistics, Table
-from anscombe_transform.calibration.verdict import judge, judge_frames, judge_range, judge_sharpening
-from anscombe_transform.calibration.wandering import error_of_offsets, fit_within_tiles, offsets_wander
-from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 
 # Least share of the rows in which anything changes. Where photons are counted, most may hold none.
 _LEAST_LIVE = 0.02

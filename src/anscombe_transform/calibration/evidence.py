@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from anscombe_transform.calibration.checks import Whiteness
-from anscombe_transform.calibration.line import Bools, Floats, Line, Samples
+from anscombe_transform.calibration.line.checks import Whiteness
+from anscombe_transform.calibration.line.transfer import Bools, Floats, Line, Samples
 from anscombe_transform.calibration.sensitivity import Evidence, Rejected, TransferCurve
 from anscombe_transform.calibration.statistics import CLASSES
 

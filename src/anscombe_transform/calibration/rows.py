@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from anscombe_transform.calibration.checks import clipped_groups
-from anscombe_transform.calibration.line import (
+from anscombe_transform.calibration.line.checks import clipped_groups
+from anscombe_transform.calibration.line.transfer import (
     Bools,
     Floats,
     NoLine,

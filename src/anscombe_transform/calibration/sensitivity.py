@@ -21,8 +21,8 @@ from anscombe_transform.calibration.constants import (
 from anscombe_transform.transform import beta_for, check_detector
 
 if TYPE_CHECKING:
-    from anscombe_transform.calibration.maps import PixelMaps
     from anscombe_transform.calibration.references.agreement import Agreement
+    from anscombe_transform.calibration.references.maps import PixelMaps
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 

@@ -25,9 +25,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.checks import clipped_groups, curvature
 from anscombe_transform.calibration.evidence import rejected_curves, transfer_curve
-from anscombe_transform.calibration.line import (
+from anscombe_transform.calibration.line.checks import clipped_groups, curvature
+from anscombe_transform.calibration.line.transfer import (
     GROUPS,
     T_QUANTILE,
     Bools,
@@ -44,10 +44,10 @@ from anscombe_transform.calibration.line import (
     jackknife_groups,
     jackknife_line,
 )
+from anscombe_transform.calibration.line.zero import ZeroLevel, find_zero_level
 from anscombe_transform.calibration.sampling import Cut, Progress, choose_segments, inspect
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason, Sensitivity, verdict_of
 from anscombe_transform.calibration.statistics import TILE, MovieLike
-from anscombe_transform.calibration.zero import ZeroLevel, find_zero_level
 
 Axes = tuple[int, ...]
 Kind = Literal["time", "within", "space"]

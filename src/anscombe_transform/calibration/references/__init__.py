@@ -1,5 +1,9 @@
 """What is known of a detector beside the movie, and whether it agrees with the movie.
 
+``dark``         frames without light
+``flats``        from flat fields instead of a movie
+``known``        what they, or a data sheet, add to the result
+``maps``         the constants of every pixel
 ``agreement``    measured noise variance over that of given constants
 ``stored``       noise that storing has added, taken off
 ``wrapped``      values that exceeded their integer type

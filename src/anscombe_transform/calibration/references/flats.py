@@ -26,9 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anscombe_transform.calibration.dark import PixelSums, hot_pixels, measure_dark, tile_of_pixel
-from anscombe_transform.calibration.known import Known, with_dark, with_known
-from anscombe_transform.calibration.line import (
+from anscombe_transform.calibration.line.transfer import (
     GROUPS,
     T_QUANTILE,
     Floats,
@@ -36,6 +34,8 @@ from anscombe_transform.calibration.line import (
     jackknife_error,
     jackknife_groups,
 )
+from anscombe_transform.calibration.references.dark import PixelSums, hot_pixels, measure_dark, tile_of_pixel
+from anscombe_transform.calibration.references.known import Known, with_dark, with_known
 from anscombe_transform.calibration.sensitivity import (
     Reason,
     Sensitivity,

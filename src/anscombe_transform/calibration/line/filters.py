@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from anscombe_transform.calibration.checks import Whiteness
-from anscombe_transform.calibration.line import (
+from anscombe_transform.calibration.line.checks import Whiteness
+from anscombe_transform.calibration.line.transfer import (
     Bools,
     Line,
     NoLine,

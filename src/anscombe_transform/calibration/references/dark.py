@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.line import GROUPS, T_QUANTILE, jackknife_error, jackknife_groups
+from anscombe_transform.calibration.line.transfer import GROUPS, T_QUANTILE, jackknife_error, jackknife_groups
 from anscombe_transform.calibration.statistics import TILE, Bools, Floats, Integers, MovieLike
 
 # Values read at a time.

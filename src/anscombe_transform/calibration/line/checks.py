@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anscombe_transform.calibration.line import (
+from anscombe_transform.calibration.line.transfer import (
     GROUPS,
     Bools,
     Floats,

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.calibration.line import (
+from anscombe_transform.calibration.line.transfer import (
     GROUPS,
     T_QUANTILE,
     Bools,

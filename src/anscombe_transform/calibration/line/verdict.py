@@ -9,20 +9,20 @@ from typing import Literal
 
 import numpy as np
 
-from anscombe_transform.calibration.checks import (
+from anscombe_transform.calibration.line.checks import (
     GainOverField,
     Whiteness,
     curvature,
     slope_within_tiles,
     tile_scatter,
 )
-from anscombe_transform.calibration.line import T_QUANTILE, Line, Samples, jackknife_error
+from anscombe_transform.calibration.line.stages import offsets_against_light
+from anscombe_transform.calibration.line.transfer import T_QUANTILE, Line, Samples, jackknife_error
+from anscombe_transform.calibration.line.zero import ZeroLevel
 from anscombe_transform.calibration.sensitivity import Reason
 from anscombe_transform.calibration.shared import Excess, SharedNoise, normal_deviate
 from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.thresholds import THRESHOLDS
-from anscombe_transform.calibration.wandering import offsets_against_light
-from anscombe_transform.calibration.zero import ZeroLevel
 
 # Along both axes at once, whiteness below this is no chance, though neither axis alone would tell.
 _WHITE, _WHITE_BOTH, _WHITE_MEDIAN = 0.97, 0.965, 0.91

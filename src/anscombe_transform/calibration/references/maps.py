@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.dark import DarkFrames
-from anscombe_transform.calibration.line import Bools, Floats
+from anscombe_transform.calibration.line.transfer import Bools, Floats
+from anscombe_transform.calibration.references.dark import DarkFrames
 from anscombe_transform.calibration.sampling import choose_segments
 from anscombe_transform.calibration.sensitivity import Sensitivity
 from anscombe_transform.calibration.statistics import SEGMENT_FRAMES, MovieLike

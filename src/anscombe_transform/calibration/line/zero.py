@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anscombe_transform.calibration.line import (
+from anscombe_transform.calibration.line.transfer import (
     GROUPS,
     T_QUANTILE,
     Bools,
