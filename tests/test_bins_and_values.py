@@ -10,8 +10,8 @@ from scipy.special import gammaln, ndtr
 
 from anscombe_transform import AnscombeTransformV2
 from anscombe_transform.codec.transform.bins import Bins, bins_around, bins_between, fine_step
+from anscombe_transform.codec.transform.curve import Curve
 from anscombe_transform.codec.transform.values import BLUR, fitted, sample_blocks, unbiased
-from anscombe_transform.transform import Curve
 
 RATES = np.geomspace(0.05, 100, 40)
 

@@ -16,7 +16,9 @@ import pytest
 import zarr
 
 from anscombe_transform import AnscombeTransformV2
-from anscombe_transform.codec.anscombe import Configuration, fit, plan
+from anscombe_transform.codec.transform.choice import fit
+from anscombe_transform.codec.transform.configuration import Configuration
+from anscombe_transform.codec.transform.plan import plan
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "browser"
 REFERENCE = Path(__file__).parent / "data" / "reference-1.0.0"

@@ -20,13 +20,9 @@ from anscombe_transform.codec import (
     make_anscombe_lookup,
     make_inverse_lookup,
 )
-from anscombe_transform.codec.anscombe import (
-    Configuration,
-    choose_configuration,
-    fields_of,
-    fit,
-    plan,
-)
+from anscombe_transform.codec.transform.choice import choose_configuration, fit
+from anscombe_transform.codec.transform.configuration import Configuration, fields_of
+from anscombe_transform.codec.transform.plan import plan
 
 INTEGERS = ("int8", "int16", "int32", "uint8", "uint16", "uint32")
 
@@ -467,7 +463,7 @@ def test_clipping_is_for_what_does_not_fit() -> None:
 
 def test_a_lazy_sample_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something that slices is never asked for more than a block at once."""
-    from anscombe_transform.codec import configuration
+    from anscombe_transform.codec.transform import choice
 
     movie = np.arange(-40, 960, dtype="int16").reshape(100, 10)
 
@@ -479,7 +475,7 @@ def test_a_lazy_sample_is_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
             assert block.nbytes <= 400
             return block
 
-    monkeypatch.setattr(configuration, "_BLOCK_BYTES", 400)
+    monkeypatch.setattr(choice, "_BLOCK_BYTES", 400)
     chosen, _ = choose_configuration(9.0, 0, sample=Lazy())  # type: ignore[arg-type]
     assert plan(chosen).lowest <= -40
     assert plan(chosen).highest >= 959

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity, UntrustworthyCalibration
-from anscombe_transform.codec.anscombe import UnrepresentableError
+from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.compression import (
     ATTRIBUTE,
     VerificationError,

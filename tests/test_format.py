@@ -21,7 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anscombe_transform import AnscombeTransformV2, UnrepresentableError
-from anscombe_transform.codec.anscombe import Configuration, fields_of, fit, plan
+from anscombe_transform.codec.transform.choice import fit
+from anscombe_transform.codec.transform.configuration import Configuration, fields_of
+from anscombe_transform.codec.transform.plan import plan
 
 TESTS = Path(__file__).parent
 PAGES = TESTS.parent / "docs" / "reference"

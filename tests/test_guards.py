@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from anscombe_transform.calibration import Sensitivity
-from anscombe_transform.codec.configuration import Configuration
-from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
-from anscombe_transform.codec.plan import plan
+from anscombe_transform.codec.transform.configuration import Configuration
+from anscombe_transform.codec.transform.plan import plan
+from anscombe_transform.codec.zarr_v2 import FrameCoderV2
 from anscombe_transform.compression.comparison import Comparison
 from anscombe_transform.compression.layout import Layout
 from anscombe_transform.compression.results import Verification, merged

@@ -18,9 +18,9 @@ import anscombe_transform
 SOURCE = Path(anscombe_transform.__file__).parent
 
 # Packages with all that lies below them.
-WITHOUT_CIRCLES = ("movies",)
+WITHOUT_CIRCLES = ("codec", "movies")
 # Folders, each by itself.
-SMALL = ("movies", "movies/readers", "movies/readers/tiff")
+SMALL = ("codec", "codec/frames", "codec/transform", "movies", "movies/readers", "movies/readers/tiff")
 MOST_FILES = 8
 
 

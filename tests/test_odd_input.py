@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import anscombe_transform as at
-from anscombe_transform.codec.configuration import choose_configuration
+from anscombe_transform.codec.transform.choice import choose_configuration
 
 zarr = pytest.importorskip("zarr")
 ZARR_3 = int(zarr.__version__.partition(".")[0]) >= 3

@@ -19,8 +19,9 @@ if zarr.__version__ < "3":
 from zarr.codecs import BytesCodec, TransposeCodec, ZstdCodec
 
 from anscombe_transform import AnscombeTransformV2, AnscombeTransformV3
-from anscombe_transform.codec.anscombe import Configuration, fit
 from anscombe_transform.codec.portable import ATTRIBUTE, make_native, make_portable
+from anscombe_transform.codec.transform.choice import fit
+from anscombe_transform.codec.transform.configuration import Configuration
 
 REFERENCE = Path(__file__).parent / "data" / "reference-1.0.0" / "movie_zarr_v3.zarr"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anscombe_transform.transform import Curve, beta_for, noise_increase
+from anscombe_transform.codec.transform.curve import Curve, beta_for, noise_increase
 
 detectors = st.builds(
     Curve,

@@ -25,7 +25,7 @@ from zarr.core.dtype import parse_dtype
 from zarr.registry import get_codec_class
 
 from anscombe_transform import AnscombeTransformV2, AnscombeTransformV3, UnrepresentableError
-from anscombe_transform.codec.anscombe import NAMES
+from anscombe_transform.codec.transform.configuration import NAMES
 
 
 def spec(shape: tuple[int, ...], dtype: str = "int16", fill: Any = 0) -> ArraySpec:

@@ -23,12 +23,11 @@ if TYPE_CHECKING:
         compute_sensitivity,
         compute_sensitivity_from_flats,
     )
-    from anscombe_transform.codec.anscombe import UnrepresentableError, decode, encode
     from anscombe_transform.codec.frames.chunk import DamagedChunkError
-    from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
-    from anscombe_transform.codec.frames_zarr_v3 import FrameCoder, FrameCoderV3
-    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
-    from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
+    from anscombe_transform.codec.transform.configuration import UnrepresentableError
+    from anscombe_transform.codec.transform.v1_functions import decode, encode
+    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2, FrameCoderV2
+    from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3, FrameCoder, FrameCoderV3
     from anscombe_transform.compression import compress, verify
     from anscombe_transform.decompression import decompress
     from anscombe_transform.diagnostics.decision import decide
@@ -49,12 +48,12 @@ _HOME = {
     "AnscombeTransformer": "anscombe_transform.transformer",
     "ConstantsMismatch": "anscombe_transform.calibration",
     "DamagedChunkError": "anscombe_transform.codec.frames.chunk",
-    "FrameCoder": "anscombe_transform.codec.frames_zarr_v3",
-    "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
-    "FrameCoderV3": "anscombe_transform.codec.frames_zarr_v3",
+    "FrameCoder": "anscombe_transform.codec.zarr_v3",
+    "FrameCoderV2": "anscombe_transform.codec.zarr_v2",
+    "FrameCoderV3": "anscombe_transform.codec.zarr_v3",
     "NoiseStatistics": "anscombe_transform.calibration",
     "Sensitivity": "anscombe_transform.calibration",
-    "UnrepresentableError": "anscombe_transform.codec.anscombe",
+    "UnrepresentableError": "anscombe_transform.codec.transform.configuration",
     "UntrustworthyCalibration": "anscombe_transform.calibration",
     "codec_pipeline": "anscombe_transform.presets",
     "compress": "anscombe_transform.compression",
@@ -62,10 +61,10 @@ _HOME = {
     "compute_sensitivity": "anscombe_transform.calibration",
     "compute_sensitivity_from_flats": "anscombe_transform.calibration",
     "decide": "anscombe_transform.diagnostics.decision",
-    "decode": "anscombe_transform.codec.anscombe",
+    "decode": "anscombe_transform.codec.transform.v1_functions",
     "decompress": "anscombe_transform.decompression",
     "destabilize": "anscombe_transform.analysis",
-    "encode": "anscombe_transform.codec.anscombe",
+    "encode": "anscombe_transform.codec.transform.v1_functions",
     "find_recordings": "anscombe_transform.batch",
     "measure_speed": "anscombe_transform.speed",
     "open_movie": "anscombe_transform.movies",

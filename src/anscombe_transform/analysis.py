@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from anscombe_transform.transform import Curve
+from anscombe_transform.codec.transform.curve import Curve
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -32,7 +32,7 @@ from anscombe_transform.codec.transform.values import code_given_count
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from anscombe_transform.transform import Curve, FloatArray
+    from anscombe_transform.codec.transform.curve import Curve, FloatArray
 
 # Rates between which the entropy is interpolated lie this far apart in the square root of photons.
 _STEP = 1 / 16
@@ -77,7 +77,7 @@ def code_entropy(
 
     Examples
     --------
-    >>> from anscombe_transform.transform import Curve
+    >>> from anscombe_transform.codec.transform.curve import Curve
     >>> curve = Curve(conversion_gain=60.0, zero_level=100.0, read_noise=10.0, offset=8)
     >>> code_entropy(curve, [0.0, 8.0, 60.0]).round(2)
     array([1.24, 3.01, 3.07])

@@ -138,10 +138,10 @@ def pipeline_for(
         )
     coder: dict[str, Any] = {"preset": preset, "time_axis": time_axis}
     if zarr_format == 2:
-        from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
+        from anscombe_transform.codec.zarr_v2 import FrameCoderV2
 
         return found | {"compressors": [FrameCoderV2(found["chunks"], dtype.name, **coder)]}
-    from anscombe_transform.codec.frames_zarr_v3 import FrameCoderV3
+    from anscombe_transform.codec.zarr_v3 import FrameCoderV3
 
     # The frame coder's chunks have a checksum, so that nothing needs to follow.
     return found | {"serializer": FrameCoderV3(**coder), "compressors": None}

@@ -23,11 +23,11 @@ import numpy as np
 from scipy.special import gammaln, ndtr
 
 from anscombe_transform import Sensitivity, UnrepresentableError
-from anscombe_transform.codec.configuration import Configuration
-from anscombe_transform.codec.plan import Plan
 from anscombe_transform.codec.transform.bins import bins_between
+from anscombe_transform.codec.transform.configuration import Configuration
+from anscombe_transform.codec.transform.curve import Curve
+from anscombe_transform.codec.transform.plan import Plan
 from anscombe_transform.codec.transform.values import BLUR, fitted, sample_blocks, unbiased
-from anscombe_transform.transform import Curve
 
 DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 

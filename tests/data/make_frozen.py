@@ -18,7 +18,9 @@ import zarr
 from zarr.codecs import BloscCodec, BytesCodec, GzipCodec, ZstdCodec
 
 from anscombe_transform import AnscombeTransformV2, AnscombeTransformV3
-from anscombe_transform.codec.anscombe import Configuration, fit, plan
+from anscombe_transform.codec.transform.choice import fit
+from anscombe_transform.codec.transform.configuration import Configuration
+from anscombe_transform.codec.transform.plan import plan
 
 FOLDER = Path(__file__).parent / "frozen"
 

@@ -18,7 +18,7 @@ from anscombe_transform.calibration.constants import (
     read_noise_interval,
     with_bracket,
 )
-from anscombe_transform.transform import beta_for, check_detector
+from anscombe_transform.codec.transform.curve import beta_for, check_detector
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration.references.agreement import Agreement
@@ -530,7 +530,8 @@ class Sensitivity:
         """
         if self.verdict == "refused":
             raise UntrustworthyCalibration(self)
-        from anscombe_transform.codec.configuration import choose_configuration, fields_of
+        from anscombe_transform.codec.transform.choice import choose_configuration
+        from anscombe_transform.codec.transform.configuration import fields_of
 
         if zarr_format not in (2, 3):
             raise ValueError(f"zarr_format must be 2 or 3, got {zarr_format!r}")

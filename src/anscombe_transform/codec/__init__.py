@@ -1,7 +1,6 @@
 """The Anscombe transform and the frame coder as codecs for Zarr V2 (numcodecs) and Zarr V3.
 
-Names are imported on first use, so that the V2 half needs no zarr-python 3 and reading a configuration needs
-no numba.
+Names are imported on first use, so that the V2 half needs no zarr-python 3.
 """
 
 from __future__ import annotations
@@ -9,30 +8,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from anscombe_transform.codec.anscombe import (
-    UnrepresentableError,
-    decode,
-    encode,
-    lookup,
-    make_anscombe_lookup,
-    make_inverse_lookup,
-)
-
 if TYPE_CHECKING:
     from anscombe_transform.codec.frames.chunk import DamagedChunkError
-    from anscombe_transform.codec.frames_zarr_v2 import FrameCoderV2
-    from anscombe_transform.codec.frames_zarr_v3 import FrameCoder, FrameCoderV3
-    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
-    from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
+    from anscombe_transform.codec.transform.configuration import UnrepresentableError
+    from anscombe_transform.codec.transform.v1_functions import (
+        decode,
+        encode,
+        lookup,
+        make_anscombe_lookup,
+        make_inverse_lookup,
+    )
+    from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2, FrameCoderV2
+    from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3, FrameCoder, FrameCoderV3
 
-_HOME = {
-    "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
-    "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
-    "DamagedChunkError": "anscombe_transform.codec.frames.chunk",
-    "FrameCoder": "anscombe_transform.codec.frames_zarr_v3",
-    "FrameCoderV2": "anscombe_transform.codec.frames_zarr_v2",
-    "FrameCoderV3": "anscombe_transform.codec.frames_zarr_v3",
+_NAMES = {
+    "frames.chunk": ("DamagedChunkError",),
+    "transform.configuration": ("UnrepresentableError",),
+    "transform.v1_functions": ("decode", "encode", "lookup", "make_anscombe_lookup", "make_inverse_lookup"),
+    "zarr_v2": ("AnscombeTransformV2", "FrameCoderV2"),
+    "zarr_v3": ("AnscombeTransformV3", "FrameCoder", "FrameCoderV3"),
 }
+_HOME = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "AnscombeTransformV2",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from anscombe_transform.codec.anscombe import NAMES
+from anscombe_transform.codec.transform.configuration import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.codec.configuration import fields_of, fitted_to
+from anscombe_transform.codec.transform.choice import fitted_to
+from anscombe_transform.codec.transform.configuration import fields_of
 from anscombe_transform.durable import PARTIAL, sync, sync_names
 from anscombe_transform.movies.readers.zarr_stores import check_geometry, is_zarr
 from anscombe_transform.presets import Preset, pipeline_for

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from anscombe_transform.codec.configuration import UnrepresentableError
+from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.movies import Movie
 
 if TYPE_CHECKING:

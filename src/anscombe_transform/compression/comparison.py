@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.codec.configuration import UnrepresentableError
+from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.compression.results import Verification
 from anscombe_transform.crc import crc32
 from anscombe_transform.native import core
 
 if TYPE_CHECKING:
-    from anscombe_transform.codec.anscombe import Plan
+    from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.compression.layout import Layout
 
 __all__ = ["Comparison", "checksum", "digest"]

@@ -16,7 +16,7 @@ from anscombe_transform.movies.metadata import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement, Sensitivity
-    from anscombe_transform.codec.anscombe import Plan
+    from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.compression.arrays import Codec
     from anscombe_transform.compression.journal import Record
     from anscombe_transform.compression.layout import Layout

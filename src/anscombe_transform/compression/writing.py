@@ -22,7 +22,8 @@ from anscombe_transform.calibration.references.agreement import (
     sensitivity_with_agreement,
 )
 from anscombe_transform.calibration.sensitivity import Reason
-from anscombe_transform.codec.configuration import UnrepresentableError
+from anscombe_transform.codec.transform.configuration import UnrepresentableError
+from anscombe_transform.codec.transform.curve import Curve
 from anscombe_transform.compression.arrays import (
     check_zarr_format,
     chunk_files,
@@ -62,7 +63,6 @@ from anscombe_transform.compression.threads import count_workers, finished
 from anscombe_transform.durable import disk_full
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
-from anscombe_transform.transform import Curve
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from anscombe_transform.codec.anscombe import Plan
+    from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.diagnostics.frames import Source
 
     AnyArray = npt.NDArray[Any]

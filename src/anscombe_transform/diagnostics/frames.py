@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform.calibration import Sensitivity
-from anscombe_transform.codec.anscombe import Plan, plan_for
-from anscombe_transform.codec.configuration import fitted_to
+from anscombe_transform.codec.transform.choice import fitted_to
+from anscombe_transform.codec.transform.plan import Plan, plan_for
 from anscombe_transform.codec.transform.values import some_rows
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from anscombe_transform.codec.anscombe import Plan
+    from anscombe_transform.codec.transform.plan import Plan
 
     AnyArray = npt.NDArray[Any]
     FloatArray = npt.NDArray[np.float64]

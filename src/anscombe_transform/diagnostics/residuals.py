@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from anscombe_transform.codec.anscombe import Plan
+    from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.diagnostics.frames import Source
 
     AnyArray = npt.NDArray[Any]

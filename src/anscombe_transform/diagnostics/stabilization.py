@@ -25,7 +25,7 @@ from anscombe_transform.movies import open_movie
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from anscombe_transform.codec.anscombe import Plan
+    from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.diagnostics.frames import Source
 
 

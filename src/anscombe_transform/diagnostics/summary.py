@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from anscombe_transform.calibration import Sensitivity
-    from anscombe_transform.codec.anscombe import Plan
+    from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.diagnostics.frames import Source
     from anscombe_transform.movies import Movie
 

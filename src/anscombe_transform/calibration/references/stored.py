@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration.sensitivity import Reason, Sensitivity
-from anscombe_transform.transform import LARGEST_BETA, Curve
+from anscombe_transform.codec.transform.curve import LARGEST_BETA, Curve
 
 # Name of the record in attributes and metadata.
 _RECORD = "anscombe_transform"

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anscombe_transform.transform import ANSCOMBE_CONSTANT
+from anscombe_transform.codec.transform.curve import ANSCOMBE_CONSTANT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
-    from anscombe_transform.transform import Curve, FloatArray, IntArray
+    from anscombe_transform.codec.transform.curve import Curve, FloatArray, IntArray
 
 FARTHEST = 2**52
 """Signals and grid points beyond this, up and down, have no bin: float64 holds their half-steps exactly."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from anscombe_transform.codec.transform.bins import Bins
-    from anscombe_transform.transform import Curve, FloatArray
+    from anscombe_transform.codec.transform.curve import Curve, FloatArray
 
     AnyFloat = npt.NDArray[np.floating[Any]]
 
@@ -159,7 +159,7 @@ def fitted(
     --------
     >>> import numpy as np
     >>> from anscombe_transform.codec.transform.bins import bins_between
-    >>> from anscombe_transform.transform import Curve
+    >>> from anscombe_transform.codec.transform.curve import Curve
     >>> curve = Curve(60.0, 0.0)
     >>> bins = bins_between(curve, 0, 3000, 0.0625, 255)
     >>> frames = np.random.default_rng(0).gamma(5, 60, (64, 100, 100))

@@ -1,8 +1,4 @@
-"""The functions of anscombe-transform 1.0.0 on arrays and look-up tables, in the format ``anscombe-v1``.
-
-The configuration behind them is in `anscombe_transform.codec.configuration`, the work on arrays in
-`anscombe_transform.codec.plan`.
-"""
+"""The functions of anscombe-transform 1.0.0 on arrays and look-up tables, in the format ``anscombe-v1``."""
 
 from __future__ import annotations
 
@@ -10,40 +6,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from anscombe_transform.codec.configuration import (
+from anscombe_transform.codec.transform.configuration import (
     FLOATS,
     INTEGERS,
-    NAMES,
     Configuration,
     UnrepresentableError,
-    choose_configuration,
-    fields_of,
-    fit,
 )
-from anscombe_transform.codec.plan import Plan, as_codes, plan, plan_for
-from anscombe_transform.transform import Curve, check_detector
+from anscombe_transform.codec.transform.curve import Curve, check_detector
+from anscombe_transform.codec.transform.plan import as_codes, plan
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     AnyArray = npt.NDArray[Any]
 
-__all__ = [
-    "NAMES",
-    "Configuration",
-    "Plan",
-    "UnrepresentableError",
-    "choose_configuration",
-    "decode",
-    "encode",
-    "fields_of",
-    "fit",
-    "lookup",
-    "make_anscombe_lookup",
-    "make_inverse_lookup",
-    "plan",
-    "plan_for",
-]
+__all__ = ["decode", "encode", "lookup", "make_anscombe_lookup", "make_inverse_lookup"]
 
 
 def encode(

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anscombe_transform.codec.configuration import (
+from anscombe_transform.codec.memory import pool
+from anscombe_transform.codec.transform.choice import fit, holds, refuse_masked
+from anscombe_transform.codec.transform.configuration import (
     CODES,
     V1,
     Configuration,
@@ -24,13 +26,9 @@ from anscombe_transform.codec.configuration import (
     extent,
     fields_of,
     first_reaching,
-    fit,
-    holds,
-    refuse_masked,
 )
-from anscombe_transform.codec.memory import pool
+from anscombe_transform.codec.transform.curve import noise_increase
 from anscombe_transform.native import core, warn_if_slow
-from anscombe_transform.transform import noise_increase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
