@@ -49,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "speed": {"calibration", "compression", "movies", "presets"},
     "report": {"calibration", "compression", "diagnostics", "movies"},
     "batch": {"calibration", "compression", "layouts", "movies"},
+    "live": {"calibration", "codec", "compression", "durable", "movies", "presets"},
     "cli": {
         "_parts_of_kernels",
         "batch",

@@ -270,10 +270,13 @@ class Workspace:
         What is to get the name.
     replaced : Path
         What has had the name, between the two renamings.
+    keeps : tuple of str
+        Parts that are worth keeping although the content is not there yet.
     """
 
-    def __init__(self, path: Path, content: str) -> None:
+    def __init__(self, path: Path, content: str, keeps: tuple[str, ...] = ()) -> None:
         self.path = path
+        self.keeps = keeps
         self.folder = path.with_name(f"{path.name}{PARTIAL}")
         self.content = self.folder / content
         self.replaced = self.folder / "replaced"
@@ -335,7 +338,9 @@ class Workspace:
         """Give what was to be replaced its name again; delete what a finished run did not come to delete."""
         if os.path.lexists(self.replaced) and not os.path.lexists(self.path):
             rename(self.replaced, self.path)
-        if not os.path.lexists(self.content):
+        if not os.path.lexists(self.content) and not any(
+            (self.folder / name).exists() for name in self.keeps
+        ):
             for path in self.folder.iterdir():
                 if path.name != "lock":
                     delete(path)

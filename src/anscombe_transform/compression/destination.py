@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ from anscombe_transform.compression.arrays import (
 )
 from anscombe_transform.compression.journal import Journal
 from anscombe_transform.compression.keys import FolderKeys, Keys, keys_beside
-from anscombe_transform.durable import Workspace, delete
+from anscombe_transform.durable import Workspace, delete, write_file
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
 
@@ -51,6 +51,9 @@ __all__ = [
 ]
 
 _WRITER = "writer"
+LIVE_SETTINGS, LIVE_SPOOL = "stream.json", "spool"
+"""Where the working folder of a recording that is being made keeps its parameters and its raw frames."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +66,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
-        self._work = Workspace(path, "array")
+        self._work = Workspace(path, "array", keeps=(LIVE_SPOOL,))
         self.partial = self._work.folder
         self.place = str(self._work.content)
 
@@ -88,6 +91,11 @@ class Folder:
                     "--overwrite)"
                 )
             check_replaceable(self.path, overwrite=overwrite)
+        if self.holds_recording() and not overwrite:
+            raise FileExistsError(
+                f"{self.partial} holds a recording that was cut off while it was made: complete it (anscombe "
+                f"finish {self.path}), or delete it (overwrite=True, --overwrite)"
+            )
         begun = self._work.is_begun() if held else self.partial.exists()
         if begun and not (overwrite or resume):
             done = len(self.journal().records())
@@ -95,6 +103,11 @@ class Folder:
                 f"{self.partial} holds an interrupted run with {done} finished blocks: go on with it "
                 "(resume=True, --resume), or begin again (overwrite=True, --overwrite)"
             )
+
+    def holds_recording(self) -> bool:
+        """Whether there is a recording that was cut off while it was made."""
+        parts = (Path(self.place), self.partial / LIVE_SPOOL)
+        return (self.partial / LIVE_SETTINGS).exists() and any(part.exists() for part in parts)
 
     def check_source(self, movie: Movie) -> None:
         """Refuse to replace the movie by its own compressed copy, or to write into it."""
@@ -131,12 +144,31 @@ class Folder:
     def make_room(self) -> None:
         """Delete what an earlier run has begun, before a new array is made."""
         self.discard()
+        delete(self.partial / LIVE_SPOOL)
+        delete(self.partial / LIVE_SETTINGS)
 
     def discard(self) -> None:
         """Delete what a run has begun."""
         # First and for good: its records are not those of the next array.
         self.journal().remove()
         delete(self._work.content)
+
+    def seal(self, shape: Sequence[int], notes: dict[str, Any]) -> None:
+        """Give the array that was begun its final shape and notes, on the disk when this returns.
+
+        The document of metadata is replaced as a whole, so that a power cut leaves the old or the new one:
+        the
+        frames of a recording that was written while it was made are nowhere else.
+        """
+        root = Path(self.place)
+        document = root / ("zarr.json" if (root / "zarr.json").exists() else ".zarray")
+        content = json.loads(document.read_bytes())
+        if document.name == ".zarray":
+            attributes = root / ".zattrs"
+            write_file(attributes, _json(json.loads(attributes.read_bytes()) | {ATTRIBUTE: notes}))
+        else:
+            content["attributes"][ATTRIBUTE] = notes
+        write_file(document, _json(content | {"shape": list(shape)}))
 
     def finish(self, array: Any, *, overwrite: bool) -> Any:
         """Give the array its name, and delete what it replaces and the journal.
@@ -371,6 +403,10 @@ class Store:
 def _is_incomplete(array: Any) -> bool:
     noted = dict(array.attrs).get(ATTRIBUTE)
     return isinstance(noted, dict) and noted.get("complete") is False
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=2).encode()
 
 
 Destination = Folder | Store

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,15 +22,34 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.layout import Layout
     from anscombe_transform.compression.results import Verification
     from anscombe_transform.compression.sampling import Extent
-    from anscombe_transform.movies import Movie
 
 CHECKSUM = "CRC-32"
 
 _SOFTWARE = ("anscombe-transform", "zarr", "numcodecs", "numpy")
 
 
+class Described(Protocol):
+    """What a record says of a recording: a movie that is open, or one that is being made."""
+
+    @property
+    def source(self) -> str:
+        """Its name."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(time, y, x)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What is known of it, as in `Movie.metadata`."""
+
+
 def first_notes(
-    movie: Movie,
+    movie: Described,
     sensitivity: Sensitivity,
     plan: Plan,
     *,
@@ -46,8 +65,8 @@ def first_notes(
         "dtype": movie.dtype.name,
         "sample_checksum": sample_checksum,
     }
-    if metadata := getattr(movie, "metadata", None):
-        source["metadata"] = dict(metadata)
+    if movie.metadata:
+        source["metadata"] = dict(movie.metadata)
     return json_document(
         {
             "complete": False,
