@@ -403,14 +403,14 @@ static double try_first(const prediction *p, const header *h, const frame_codes 
     for (size_t y = 0; y < height && y < TRIED_ROWS; y++) {
         take_codes(f, h, y * width, width, l->code);
         if (y == 0) {
-            for (size_t x = 0; x < width; x++) {
+            for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
                 row[x] = (int16_t)(l->code[x] << h->fraction);
             }
         }
         memset(l->predicted, 0, width * sizeof *l->predicted);
         if (p->left_gain) {
             int16_t left = 0;
-            for (size_t x = 0; x < width; x++) {
+            for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
                 row[x] = (int16_t)(row[x] + left);
                 l->error[x] = (int16_t)((l->code[x] << h->fraction) - (row[x] < 0 ? 0 : row[x]));
                 left = next_left(p, left, l->error[x]);
@@ -468,7 +468,7 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
             take_codes(f, h, y * width, width, l->code);
             memcpy(l->half_code, l->code, width * sizeof *l->code);
             take_codes(next, h, y * width, width, l->code);
-            for (size_t x = 0; x < width; x++) {
+            for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
                 double d = clip((double)l->code[x] - l->half_code[x], -32, 32);
                 sum += d * d;
             }
@@ -487,7 +487,7 @@ typedef struct { double products[FIELDS][FIELDS], target[FIELDS], square, pixels
 ANSCOMBE_LEVELS static void fill_fields(size_t width, int16_t one, const int16_t *up, const int16_t *mid,
                                         const int16_t *down, int16_t (*restrict field)[FIT_WIDTH]) {
 #define DIFFERENCE(i, value) field[i][x] = (int16_t)((int16_t)((value) - mid[x]) >> FIELD_DROP)
-    for (size_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
         DIFFERENCE(0, up[x - 1]);
         DIFFERENCE(1, up[x]);
         DIFFERENCE(2, up[x + 1]);
@@ -504,7 +504,7 @@ ANSCOMBE_LEVELS static void fill_fields(size_t width, int16_t one, const int16_t
 
 ANSCOMBE_LEVELS static void fill_change(size_t width, const int16_t *up, const int16_t *mid,
                                         const int16_t *down, int16_t (*restrict field)[FIT_WIDTH]) {
-    for (size_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
         int16_t sides = (int16_t)(mid[x - 1] + mid[x + 1] + up[x] + down[x]);
         int16_t corners = (int16_t)(up[x - 1] + up[x + 1] + down[x - 1] + down[x + 1]);
         field[10][x] = (int16_t)(mid[x] >> FIELD_DROP);
@@ -512,7 +512,7 @@ ANSCOMBE_LEVELS static void fill_change(size_t width, const int16_t *up, const i
         field[12][x] = (int16_t)(corners >> FIELD_DROP);
     }
     for (int i = 10; i < FIELDS; i++) {
-        for (size_t x = 0; x < width; x++) {
+        for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
             int16_t value = field[i][x];
             field[i][x] = (int16_t)(value < -1024 ? -1024 : value > 1024 ? 1024 : value);
         }

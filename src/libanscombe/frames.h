@@ -52,7 +52,7 @@ typedef struct {
     uint64_t low_at; /* bit of the first code */
 } frame_codes;
 
-void take_codes(const frame_codes *f, const header *h, size_t at, size_t count, uint16_t *restrict code);
+void take_codes(const frame_codes *f, const header *h, size_t at, size_t count, uint16_t *code);
 void take_stored(const void *codes, const anscombe_frames_shape *s, uint8_t *to);
 void give_stored(const uint8_t *from, const anscombe_frames_shape *s, void *codes);
 void give_constant(uint16_t code, const anscombe_frames_shape *s, void *codes);
@@ -109,10 +109,9 @@ bool has_change(const prediction *p);
 
 void predict_past(const states *s, const prediction *p, size_t y, const lines *l, int16_t *past, int16_t *predicted);
 void finish_past(size_t width, int16_t *predicted);
-void add_row(size_t width, const int16_t *restrict row, int16_t *restrict predicted);
-void add_signed_row(size_t width, const int16_t *restrict row, int16_t *restrict predicted);
-void find_errors(size_t count, int fraction, const uint16_t *restrict code, const int16_t *restrict predicted,
-                 int16_t *restrict error);
+void add_row(size_t width, const int16_t *row, int16_t *predicted);
+void add_signed_row(size_t width, const int16_t *row, int16_t *predicted);
+void find_errors(size_t count, int fraction, const uint16_t *code, const int16_t *predicted, int16_t *error);
 void save_row(const states *s, const prediction *p, size_t y, const lines *l);
 void update_states(const states *s, const prediction *p, size_t y, const int16_t *past, const int16_t *predicted,
                    const int16_t *error, bool first);

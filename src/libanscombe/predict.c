@@ -28,7 +28,7 @@ ANSCOMBE_LEVELS static void sum_neighbours(size_t width, const int16_t *up, cons
                                            const prediction *p, int16_t *restrict past) {
     int16_t w0 = p->weight[0], w1 = p->weight[1], w2 = p->weight[2], w3 = p->weight[3], w4 = p->weight[4],
             w5 = p->weight[5], w6 = p->weight[6], w7 = p->weight[7], level = p->level, bias = p->bias;
-    for (size_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
         int16_t m = mid[x];
         int16_t sum = (int16_t)(m + bias + times(m, level));
         sum = (int16_t)(sum + times((int16_t)(up[x - 1] - m), w0));
@@ -47,7 +47,7 @@ ANSCOMBE_LEVELS static void add_change(size_t width, const int16_t *up, const in
                                        const prediction *p, const int16_t *restrict past,
                                        int16_t *restrict predicted) {
     int16_t w0 = p->change[0], w1 = p->change[1], w2 = p->change[2];
-    for (size_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
         int16_t sides = (int16_t)(mid[x - 1] + mid[x + 1] + up[x] + down[x]);
         int16_t corners = (int16_t)(up[x - 1] + up[x + 1] + down[x - 1] + down[x + 1]);
         int16_t sum = (int16_t)(times(mid[x], w0) + times(sides, w1) + times(corners, w2));
@@ -57,7 +57,7 @@ ANSCOMBE_LEVELS static void add_change(size_t width, const int16_t *up, const in
 
 ANSCOMBE_LEVELS static void copy_biased(size_t width, const int16_t *restrict mid, int16_t bias,
                                         int16_t *restrict past) {
-    for (size_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
         past[x] = (int16_t)(mid[x] + bias);
     }
 }
@@ -92,26 +92,34 @@ void predict_past(const states *s, const prediction *p, size_t y, const lines *l
 }
 
 /* What the rows above say is added, and a level is not negative. */
-ANSCOMBE_LEVELS void add_row(size_t width, const int16_t *restrict row, int16_t *restrict predicted) {
+ANSCOMBE_LEVELS static void add_row_clipped(size_t width, const int16_t *restrict row, int16_t *restrict predicted) {
     for (size_t x = 0; x < width; x++) {
         predicted[x] = not_negative((int16_t)(predicted[x] + row[x]));
     }
 }
 
 /* The same where more is added before it is cut. */
-ANSCOMBE_LEVELS void add_signed_row(size_t width, const int16_t *restrict row, int16_t *restrict predicted) {
+ANSCOMBE_LEVELS static void add_row_signed(size_t width, const int16_t *restrict row, int16_t *restrict predicted) {
     for (size_t x = 0; x < width; x++) {
         predicted[x] = (int16_t)(predicted[x] + row[x]);
     }
 }
 
+void add_row(size_t width, const int16_t *row, int16_t *predicted) { add_row_clipped(width, row, predicted); }
+
+void add_signed_row(size_t width, const int16_t *row, int16_t *predicted) { add_row_signed(width, row, predicted); }
+
 void finish_past(size_t width, int16_t *predicted) { cut_negative(width, predicted); }
 
-ANSCOMBE_LEVELS void find_errors(size_t count, int fraction, const uint16_t *restrict code,
-                                 const int16_t *restrict predicted, int16_t *restrict error) {
+ANSCOMBE_LEVELS static void subtract_prediction(size_t count, int fraction, const uint16_t *restrict code,
+                                                const int16_t *restrict predicted, int16_t *restrict error) {
     for (size_t x = 0; x < count; x++) {
         error[x] = (int16_t)((code[x] << fraction) - predicted[x]);
     }
+}
+
+void find_errors(size_t count, int fraction, const uint16_t *code, const int16_t *predicted, int16_t *error) {
+    subtract_prediction(count, fraction, code, predicted, error);
 }
 
 ANSCOMBE_LEVELS static void move_levels(size_t width, int16_t gain, const int16_t *restrict from,
@@ -163,14 +171,14 @@ void save_row(const states *s, const prediction *p, size_t y, const lines *l) {
 
 ANSCOMBE_LEVELS static void estimate_row(size_t width, int16_t gain, const int16_t *restrict row,
                                          const int16_t *restrict error, int16_t *restrict estimate) {
-    for (size_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
         estimate[x] = (int16_t)(row[x] + times(error[x], gain));
     }
 }
 
 ANSCOMBE_LEVELS static void smooth_row(size_t width, int16_t level, int16_t near, int16_t far,
                                        const int16_t *restrict estimate, int16_t *restrict row) {
-    for (size_t x = 0; x < width; x++) {
+    for (ptrdiff_t x = 0; x < (ptrdiff_t)width; x++) {
         int16_t m = estimate[x];
         int16_t sum = (int16_t)(m + times(m, level));
         sum = (int16_t)(sum + times((int16_t)(estimate[x - 1] - m), near) + times((int16_t)(estimate[x + 1] - m), near));
@@ -251,8 +259,8 @@ void find_contexts(const model *m, size_t count, int fraction, const int16_t *re
 }
 
 /* Codes of the array as they are predicted: less the lowest, without their low bits. */
-ANSCOMBE_LEVELS void take_codes(const frame_codes *f, const header *h, size_t at, size_t count,
-                                uint16_t *restrict code) {
+ANSCOMBE_LEVELS static void load_high_bits(const frame_codes *f, const header *h, size_t at, size_t count,
+                                           uint16_t *restrict code) {
     uint16_t lowest = h->lowest;
     int low_bits = h->low_bits;
     if (f->itemsize == 1) {
@@ -266,6 +274,10 @@ ANSCOMBE_LEVELS void take_codes(const frame_codes *f, const header *h, size_t at
             code[x] = (uint16_t)((uint16_t)(from[x] - lowest) >> low_bits);
         }
     }
+}
+
+void take_codes(const frame_codes *f, const header *h, size_t at, size_t count, uint16_t *code) {
+    load_high_bits(f, h, at, count, code);
 }
 
 ANSCOMBE_LEVELS static void give_plain(const frame_codes *f, uint16_t lowest, size_t at, size_t count,

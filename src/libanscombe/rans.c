@@ -175,7 +175,7 @@ void encode_plain(encoder *e, const coding *c, const slot_range *ranges, const u
 /* `m` is NULL where the symbols are not pixels'. */
 void rans_decode(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
                  uint8_t *symbol, size_t rows, size_t width) {
-#if ANSCOMBE_X86
+#if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
     if (has_avx512()) {
         decode_512(d, c, m, lookup, context, symbol, rows, width);
         return;
@@ -188,7 +188,7 @@ void rans_decode(decoder *d, const coding *c, const model *m, const uint32_t *lo
 
 void rans_encode(encoder *e, const coding *c, int tables, const slot_range *ranges, const uint8_t *contexts,
                  const uint8_t *symbols, size_t at, size_t rows, size_t width) {
-#if ANSCOMBE_X86
+#if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
     if (has_avx512()) {
         encode_512(e, c, tables, ranges, contexts, symbols, at, rows, width);
         return;

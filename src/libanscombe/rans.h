@@ -30,7 +30,7 @@ void encode_plain(encoder *e, const coding *c, const slot_range *ranges, const u
 slot_range range_of(encoder *e, const slot_range *ranges, uint8_t context, uint8_t symbol, size_t place);
 bool has_room(encoder *e, size_t width);
 
-#if ANSCOMBE_X86
+#if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
 bool has_avx512(void);
 void decode_512(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
                 uint8_t *symbol, size_t rows, size_t width);

@@ -1,7 +1,7 @@
 /* rANS with AVX-512 (VBMI2): the same bytes as the plain coder in rans.c, many states at a time. */
 #include "rans.h"
 
-#if ANSCOMBE_X86
+#if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
 #include <immintrin.h>
 
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,bmi2,popcnt")))
