@@ -20,9 +20,10 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["anscombe_transform"]):
-    import anscombe_transform as at
     import anscombe_transform.codec.frames_zarr_v2
     import anscombe_transform.codec.frames_zarr_v3
+
+    import anscombe_transform as at
     import anscombe_transform.codec.zarr_v2
     import anscombe_transform.codec.zarr_v3
 
@@ -38,8 +39,8 @@ MOST_PIXELS = 1 << 22
 VALUES: list[Any] = [
     0, 1, -1, 2, 255, 65536, 2**31, 2**63, 2**64, 10**30,
     0.5, -0.5, 1e-300, 1e300, float("nan"), float("inf"), None, True, False,
-    "", "0", "uint8", "uint16", "int16", "float32", ">u2", "|O", "fast", "compact", "null", "\ud800", "A" * 300,
-    [], {}, [0], [1, 1, 1], [2**40, 2**40, 2**40], ["uint8"], {"name": "anscombe"}, {"id": "anscombe"},
+    "", "0", "uint8", "uint16", "int16", "float32", ">u2", "|O", "fast", "compact", "null", "\ud800",
+    "A" * 300, [], {}, [0], [1, 1, 1], [2**40] * 3, ["uint8"], {"name": "anscombe"}, {"id": "anscombe"},
 ]  # fmt: skip
 
 
