@@ -286,7 +286,7 @@ def compress_all(
     if Path(folder).is_file():
         raise NotADirectoryError(f"{folder} is a file, and arrays of several recordings go to a folder")
     notes: list[str] = []
-    pairs = _pairs(sources, Path(folder), ".ome.zarr" if layout == "ome-zarr" else ".zarr", notes)
+    pairs = pair_names(sources, Path(folder), ".ome.zarr" if layout == "ome-zarr" else ".zarr", notes)
     items = []
     for source, store in pairs:
         named = _named(progress, Path(source).name)
@@ -296,7 +296,7 @@ def compress_all(
             "calibration": calibration,
             "progress": named,
         }
-        item = _compress_one(source, store, resume, wanted)
+        item = compress_one(source, store, resume, wanted)
         items.append(item)
         if done is not None:
             done(item)
@@ -359,7 +359,7 @@ def _check_layout(layout: str) -> None:
         raise ValueError(f"layout must be 'array' or 'ome-zarr', got {layout!r}")
 
 
-def _compress_one(source: str, store: Path, resume: bool, options: dict[str, Any]) -> BatchItem:
+def compress_one(source: str, store: Path, resume: bool, options: dict[str, Any]) -> BatchItem:
     try:
         was_finished = resume and _is_finished(store)
         store.parent.mkdir(parents=True, exist_ok=True)
@@ -389,7 +389,7 @@ def _without_pattern(name: Path) -> Path:
     return name.with_name((before.rstrip("_- .") or "movie") + after) if pattern else name
 
 
-def _pairs(
+def pair_names(
     sources: Sequence[str | os.PathLike[str]], folder: Path, suffix: str, notes: list[str]
 ) -> list[tuple[str, Path]]:
     """Each recording with the array that it becomes; doubts about what is one recording go to the notes."""

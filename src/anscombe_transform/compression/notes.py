@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -28,7 +29,7 @@ CHECKSUM = "CRC-32"
 _SOFTWARE = ("anscombe-transform", "zarr", "numcodecs", "numpy")
 
 
-class Described(Protocol):
+class Recorded(Protocol):
     """What a record says of a recording: a movie that is open, or one that is being made."""
 
     @property
@@ -48,8 +49,18 @@ class Described(Protocol):
         """What is known of it, as in `Movie.metadata`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A recording that is no open movie, for its record: one that is being made, or that is not here."""
+
+    source: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    metadata: Mapping[str, Any]
+
+
 def first_notes(
-    movie: Described,
+    movie: Recorded,
     sensitivity: Sensitivity,
     plan: Plan,
     *,
@@ -106,10 +117,12 @@ def last_notes(
         "minimum": extent.minimum,
         "maximum": extent.maximum,
         "has_nan": extent.has_nan,
-        "checksum": digest(value for record in records for value in record.source),
+        "checksum": digest(value for record in records for value in record.source)
+        if any(record.source for record in records)
+        else None,
     }
     checksums = None
-    if verification is not None:
+    if all(record.stored is not None for record in records):
         values = tuple(value for record in records for value in record.stored or ())
         checksums = {
             "algorithm": CHECKSUM,

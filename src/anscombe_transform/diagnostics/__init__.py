@@ -15,7 +15,9 @@
 `plot_pixel_maps`
     zero level, read noise and gain of every pixel;
 `plot_decision`
-    what each step β saves, and what it changes in results, beside chance.
+    what each step β saves, and what it changes in results, beside chance;
+`plot_trend`
+    the constants of a detector over the recordings of an archive (`measure_trend`).
 
 Every function draws into the Axes (or Figure) that it is given or makes a Figure of its own, returns what it
 drew on and shows nothing: ``ax.figure.savefig("plot.png")`` needs neither a display nor pyplot. Movies are
@@ -36,8 +38,12 @@ from anscombe_transform.diagnostics.residuals import plot_residuals
 from anscombe_transform.diagnostics.stabilization import plot_stabilization
 from anscombe_transform.diagnostics.summary import plot_summary
 from anscombe_transform.diagnostics.transfer import plot_noise_transfer
+from anscombe_transform.diagnostics.trend import Trend, TrendPoint, measure_trend, plot_trend
 
 __all__ = [
+    "Trend",
+    "TrendPoint",
+    "measure_trend",
     "plot_calibration_report",
     "plot_code_histogram",
     "plot_decision",
@@ -46,4 +52,5 @@ __all__ = [
     "plot_residuals",
     "plot_stabilization",
     "plot_summary",
+    "plot_trend",
 ]

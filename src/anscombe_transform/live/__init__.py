@@ -1,12 +1,16 @@
-"""Recordings that are being made: stored while they grow, and finished after a crash.
+"""Recordings that are being made: stored while they grow, finished after a crash, taken over from others.
 
 `StreamWriter` compresses, verifies and records frames as a camera delivers them. `finish` completes what a
 crash
-has left.
+has left. `adopt` gives an array of codes that another program wrote its codec and its record. `watch`
+compresses
+the recordings of a folder as soon as they are complete.
 """
 
 from __future__ import annotations
 
+from anscombe_transform.live.adopt import adopt
 from anscombe_transform.live.stream import BacklogFull, StreamWriter, finish
+from anscombe_transform.live.watch import watch
 
-__all__ = ["BacklogFull", "StreamWriter", "finish"]
+__all__ = ["BacklogFull", "StreamWriter", "adopt", "finish", "watch"]

@@ -46,7 +46,7 @@ from anscombe_transform.compression.comparison import digest
 from anscombe_transform.compression.destination import LIVE_SETTINGS, LIVE_SPOOL, Folder, check_name
 from anscombe_transform.compression.journal import Record
 from anscombe_transform.compression.layout import Layout
-from anscombe_transform.compression.notes import fill_value, first_notes, last_notes
+from anscombe_transform.compression.notes import Described, fill_value, first_notes, last_notes
 from anscombe_transform.compression.results import (
     CompressionResult,
     Verification,
@@ -128,16 +128,6 @@ class _Settings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """What the record of an array says of a recording that has no file."""
-
-    source: str
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    metadata: Mapping[str, Any]
-
-
 class StreamWriter:
     """Compress a recording while it is being made.
 
@@ -207,7 +197,7 @@ class StreamWriter:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with StreamWriter(f"{folder}/movie.zarr", (64, 64), "int16") as writer:
     ...         for frame in movie:
-    ...             writer.append(frame)
+    ...             _ = writer.append(frame)
     ...     print(writer.result.array.shape, writer.result.verification.ok)
     (100, 64, 64) True
     """
@@ -526,7 +516,7 @@ class StreamWriter:
             _log.warning("%s", agreement)
         sensitivity = sensitivity_with_agreement(sensitivity, agreement)
         codec = fitted_codec(self._codec(sensitivity), [some_rows(sample, MOST_VALUES)])
-        described = _Described(
+        described = Described(
             "a recording while it was made", (0, *settings.frame_shape), self._dtype, settings.metadata
         )
         notes = first_notes(
