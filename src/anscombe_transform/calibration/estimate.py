@@ -28,6 +28,7 @@ from anscombe_transform.calibration.line.checks import (
 )
 from anscombe_transform.calibration.line.filters import (
     SamplesBy,
+    axes_of_offsets,
     choose_filter,
     correlated_axes,
     doubtful_axis,
@@ -42,7 +43,9 @@ from anscombe_transform.calibration.line.filters import (
     structure_left,
 )
 from anscombe_transform.calibration.line.stages import (
+    error_of_columns,
     error_of_offsets,
+    error_of_patches,
     fit_quiet,
     fit_within_tiles,
     of_even_gain,
@@ -178,21 +181,22 @@ def _read_scene(statistics: NoiseStatistics) -> Scene:
     samples_by: SamplesBy = cache(partial(samples_of, statistics, table, instrument=instrument))
     lines = fit_filters(samples_by, usable, along)
     active = "t" in lines and is_active(samples_by("t"), lines["t"], usable)
-    # Where cells are active, places differ for that. With an own instrument, offsets are in it.
-    shifted = "t" in lines and instrument == "q" and not active and has_offsets(samples_by("t"), lines["t"])
+    # With an own instrument, offsets are in it.
+    offsets_along = ""
+    shifted = instrument == "q" and _shows_offsets(samples_by, lines, active=active)
     if shifted:
         samples_by = cache(partial(samples_of, statistics, table, shifted=True))
         lines = fit_filters(samples_by, usable, along)
         strongest = list(lines)[-1]
         # Of few frames, contrast within tiles is mostly noise, which an instrument of the same frames shares.
-        wander = statistics.halved and offsets_wander(samples_by(strongest), lines[strongest], usable)
-        if wander:
+        if statistics.halved and offsets_wander(samples_by(strongest), lines[strongest], usable):
             samples_by = _within_tiles(samples_by, usable)
             lines = fit_filters(samples_by, usable, along)
+        offsets_along = axes_of_offsets(lines)
     kept = kept_along(lines, white)
     lines = {name: for_whole_variance(line, kept_variance(name, kept)) for name, line in lines.items()}
-    doubtful = doubtful_axis(lines, white, kept, shifted=shifted)
-    chosen = choose_filter(lines, doubtful, active=active)
+    doubtful = doubtful_axis(lines, white, kept)
+    chosen = choose_filter(lines, offsets_along, doubtful, active=active)
     samples = samples_by(chosen)
     samples = replace(samples, y=samples.y / kept_variance(chosen, kept))
     quiet = quiet_rows(samples_by, lines, kept, chosen, rows_for(chosen, lines, usable))
@@ -211,6 +215,22 @@ def _read_scene(statistics: NoiseStatistics) -> Scene:
         samples,
         quiet,
     )
+
+
+def _shows_offsets(samples_by: SamplesBy, lines: dict[Filter, Line], *, active: bool) -> bool:
+    """Whether places differ as fixed offsets of pixels make them.
+
+    Motion and activity make places differ too, but a filter along one axis takes most of that away, and not
+    offsets. Telegraph noise of a few pixels, which a camera with offsets has, passes for activity.
+    """
+    if "t" not in lines or not has_offsets(samples_by("t"), lines["t"]):
+        return False
+    if not active:
+        return True
+    if gain_over_field(samples_by("t"), lines["t"], within=True).uneven:
+        return False
+    others = (name for name in ("ty", "tx") if name in lines)
+    return any(has_offsets(samples_by(name), lines[name], of_places=True) for name in others)
 
 
 # Refinements
@@ -268,10 +288,16 @@ def make_good_what_is_cut_off(scene: Scene, fit: Fit) -> Fit:
 
 
 def allow_for_offsets(scene: Scene, fit: Fit) -> Fit:
-    """Widen the intervals of x₀ and of the zero level by offsets, of whole frames and of pixels."""
+    """Widen the intervals by offsets: of whole frames, of pixels, of columns or rows, and of patches."""
     of_frames = error_of_offset(scene.lines, scene.chosen, scene.statistics.frames)
     of_pixels = error_of_offsets(fit.samples, fit.line)
-    return replace(fit, x0_error=math.hypot(fit.x0_error, of_frames, of_pixels))
+    fit = replace(fit, x0_error=math.hypot(fit.x0_error, of_frames, of_pixels))
+    if fit.field is not None and fit.field.uneven:
+        # A gain that varies over the field passes for offsets of patches.
+        return fit
+    return fit.with_error(
+        error_of_columns(fit.samples, fit.line), error_of_patches(fit.samples, fit.line, scene.quiet)
+    )
 
 
 REFINEMENTS: tuple[Callable[[Scene, Fit], Fit], ...] = (

@@ -35,6 +35,9 @@ _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
 _DOUBT_STRONGEST, _DOUBT_LEVEL, _DOUBT_ONE_AXIS = 3.0, 8.0, 3.0
 # Share of rows left out that shows activity, and what is then left of these standard errors.
 _ACTIVE, _DOUBT_IF_ACTIVE = 0.0005, 0.5
+# Part of the scatter of places that a filter leaves. In simulated cameras, offsets that are alike along its
+# axis keep 0.85 to 1, those of single pixels 0.55 to 0.75; what moves keeps 0.4 or less.
+_OFFSETS_KEPT = 0.6
 # A filter taken for a difference of fewer standard errors than this may have been taken for chance.
 MARGINAL = 4.0
 # Standard error of a mean over frames by their weights in a half segment, in standard errors of a plain mean.
@@ -114,21 +117,27 @@ def kept_variance(name: Filter, kept: dict[str, float]) -> float:
     return math.prod(part for axis, part in kept.items() if axis in name)
 
 
-def doubtful_axis(
-    lines: dict[Filter, Line], white: Whiteness, kept: dict[str, float], *, shifted: bool = False
-) -> str:
-    """Return the one axis along which neighbours seem to share noise, or offsets, or neither.
+def axes_of_offsets(lines: dict[Filter, Line]) -> str:
+    """Return the axes along which pixels have offsets in common: "x" of whole columns, "y" of rows.
 
-    Noise: both the noise's ratio of energies and the slopes of the filters hint at it; along the other axis,
-    nothing does. Then what a filter along this axis finds less may be noise that it took. Offsets, of whole
-    columns or rows: the instrument lies in the columns beside a pixel, which a filter along x takes in. Where
-    pixels are `shifted`, it is enough that slopes fall along this axis and not along the other.
+    Offsets of columns are the same along y, where a filter leaves them as large as they were. The instrument
+    lies in the columns beside a pixel, which a filter along x takes in: slopes fall along this axis alone.
     """
-    if shifted:
-        slopes = {axis: _kept_of_slopes(lines, axis) for axis in "xy"}
-        falls = [axis for axis, (slope, error) in slopes.items() if 0 < slope < 1 - max(0.01, 3 * error)]
-        if len(falls) == 1:
-            return falls[0]
+    scatter = {name: math.sqrt(line.offsets.place) for name, line in lines.items()}
+    across: dict[str, Filter] = {"x": "ty", "y": "tx"}
+    least = _OFFSETS_KEPT * scatter["t"]
+    kept = {axis for axis, name in across.items() if scatter.get(name, 0.0) > least > 0}
+    slopes = {axis: _kept_of_slopes(lines, axis) for axis in "xy"}
+    falls = {axis for axis, (slope, error) in slopes.items() if 0 < slope < 1 - max(0.01, 3 * error)}
+    return "".join(sorted(kept | falls if len(falls) == 1 else kept))
+
+
+def doubtful_axis(lines: dict[Filter, Line], white: Whiteness, kept: dict[str, float]) -> str:
+    """Return the one axis along which neighbours seem to share noise, or "".
+
+    Both the noise's ratio of energies and the slopes of the filters hint at it; along the other axis, nothing
+    does. Then what a filter along this axis finds less may be noise that it took.
+    """
     hints = []
     for axis, ratio in (("x", white.x), ("y", white.y)):
         slope, error = _kept_of_slopes(lines, axis)
@@ -205,33 +214,35 @@ def is_active(samples: Samples, line: Line, usable: Bools) -> bool:
     return bool(np.count_nonzero(found) > _ACTIVE * np.count_nonzero(usable))
 
 
-def choose_filter(lines: dict[Filter, Line], doubtful: str = "", *, active: bool = False) -> Filter:
+def choose_filter(lines: dict[Filter, Line], *doubtful: str, active: bool = False) -> Filter:
     """Take the weakest filter that leaves no structure.
 
     Structure adds variance, and does so where there is light: a filter is given up where a stronger one finds
-    a gain lower by more than chance, or than half of that where there is `active` structure. Filters along a
-    `doubtful` axis are taken only if the others fail.
+    a gain lower by more than chance, or than half of that where there is `active` structure. Filters along
+    axes that are `doubtful` are taken only if the others fail; of several such doubts, the first counts most.
     """
     part = _DOUBT_IF_ACTIVE if active else 1.0
-    if doubtful:
-        sure: dict[Filter, Line] = {name: line for name, line in lines.items() if doubtful not in name}
-        if len(sure) > 1:
+    for axes in filter(None, doubtful):
+        sure: dict[Filter, Line] = {
+            name: line for name, line in lines.items() if not set(axes) & set(name[1:])
+        }
+        if len(sure) > 1 or (sure and len(axes) > 1):
             best = choose_filter(sure, active=active)
             if not any(name in lines and _is_spoilt(lines[best], lines[name]) for name in _STRONGER[best]):
                 return best
     chosen: Filter = "t" if "t" in lines else next(iter(lines))
-    axes: list[Filter] = [name for name in ("ty", "tx") if name in lines]
-    if not axes:
+    single_axis: list[Filter] = [name for name in ("ty", "tx") if name in lines]
+    if not single_axis:
         return chosen
-    best = axes[0]
-    if len(axes) == 2 and _exceeds(lines[axes[0]], lines[axes[1]], part * _DOUBT_FIRST):
-        best = axes[1]
+    best = single_axis[0]
+    if len(single_axis) == 2 and _exceeds(lines["ty"], lines["tx"], part * _DOUBT_FIRST):
+        best = single_axis[1]
     # Most structure shows along both axes: together they tell it from chance better than either alone.
-    single = part * (_DOUBT_ONE_AXIS if len(axes) == 2 else _DOUBT_FIRST)
+    single = part * (_DOUBT_ONE_AXIS if len(single_axis) == 2 else _DOUBT_FIRST)
     doubted = (
         _gives_way(lines[chosen], lines[best], single)
         or (
-            len(axes) == 2
+            len(single_axis) == 2
             and chosen == "t"
             and _exceeds_both(lines["t"], lines["ty"], lines["tx"], part * _DOUBT_FIRST)
         )

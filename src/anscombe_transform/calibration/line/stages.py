@@ -20,6 +20,7 @@ import numpy as np
 from anscombe_transform.calibration.line.checks import GainOverField, curvature, gain_over_field
 from anscombe_transform.calibration.line.filters import MARGINAL, SamplesBy, kept_variance
 from anscombe_transform.calibration.line.transfer import (
+    GROUPS,
     Bools,
     Floats,
     Integers,
@@ -28,6 +29,7 @@ from anscombe_transform.calibration.line.transfer import (
     Samples,
     fit_line,
     jackknife_error,
+    jackknife_line,
 )
 from anscombe_transform.calibration.statistics import CLASSES, Filter
 
@@ -43,9 +45,10 @@ _ERROR_SEEN = {1: 0.70, 2: 1.20}
 # Times that the gain's variation over the field is taken out.
 _EVENINGS = 4
 # Standard errors, and part of the gain, by which the slope within tiles must differ from the whole one.
-_ERRORS, _LEAST = 3.0, 0.02
+# There must be more of them where offsets of patches did not show by themselves.
+_ERRORS, _ERRORS_OF_PLACES, _LEAST = 3.0, 5.0, 0.02
 # Least precise relative gain, as a standard error, that the slope within tiles is taken with.
-_MOST_ERROR = 0.03
+_MOST_ERROR = 0.05
 _TURNS = 6
 # Part of the spread of offsets that is between classes, and not within, where the scene sorts the pixels.
 _BETWEEN_CLASSES = 0.85
@@ -182,7 +185,7 @@ def offsets_wander(samples: Samples, line: Line, usable: Bools) -> bool:
 
     If the gain varies, it is that which makes patches differ.
     """
-    if not line.offsets.patch or gain_over_field(samples, line, within=True).uneven:
+    if not line.offsets or gain_over_field(samples, line, within=True).uneven:
         return False
     found = fit_within_tiles(samples, usable)
     if found is None:
@@ -190,9 +193,10 @@ def offsets_wander(samples: Samples, line: Line, usable: Bools) -> bool:
     within = found[1]
     difference = within.gain - line.gain
     error = jackknife_error(within.gains - line.gains)
+    errors = _ERRORS if line.offsets.patch else _ERRORS_OF_PLACES
     return bool(
         within.gain_error < _MOST_ERROR * within.gain
-        and abs(difference) > max(_ERRORS * error, _LEAST * within.gain)
+        and abs(difference) > max(errors * error, _LEAST * within.gain)
     )
 
 
@@ -263,6 +267,43 @@ def error_of_offsets(samples: Samples, line: Line) -> float:
     weight = np.bincount(samples.place, line.weight * line.used)
     places = float(weight.sum()) ** 2 / float(np.square(weight).sum())
     return math.sqrt(line.offsets.place / places + line.offsets.patch) / line.gain
+
+
+def error_of_patches(samples: Samples, line: Line, usable: Bools) -> float:
+    """Relative error of the gain where patches have offsets, but the slope within tiles was not taken.
+
+    Half of what that differs: a few patches, such as the halves of two amplifiers, make it differ by chance.
+    """
+    if samples.level is not None or not (samples.shifted and line.offsets.patch):
+        return 0.0
+    found = fit_within_tiles(samples, usable)
+    if found is None or not found[1].gain_error < _MOST_ERROR * found[1].gain:
+        return 0.0
+    return 0.5 * abs(found[1].gain - line.gain) / abs(line.gain)
+
+
+def error_of_columns(samples: Samples, line: Line) -> float:
+    """Relative error of the gain where offsets are those of whole columns or rows, beyond the line's own.
+
+    By the jackknife that leaves out columns, or rows, of tiles at once: what they share is in all groups of
+    scattered tiles.
+    """
+    if not samples.shifted:
+        return 0.0
+    used, columns = line.used, samples.grid[1]
+    errors = []
+    for number, count in ((samples.tile % columns, columns), (samples.tile // columns, samples.grid[0])):
+        gains, _ = jackknife_line(
+            samples.x[used],
+            samples.y[used],
+            line.instrument[used],
+            line.weight[used],
+            samples.block[used],
+            (number * GROUPS // max(count, GROUPS))[used],
+            samples.flattened,
+        )
+        errors.append(jackknife_error(gains))
+    return math.sqrt(max(max(errors) ** 2 - line.gain_error**2, 0.0)) / abs(line.gain)
 
 
 def _slope_within_tiles(samples: Samples, usable: Bools) -> float | None:
