@@ -21,7 +21,8 @@ import numpy as np
 import zarr
 
 from anscombe_transform import Sensitivity, compress, verify, write_ome_zarr
-from anscombe_transform.compression import ATTRIBUTE, layout
+from anscombe_transform.compression import ATTRIBUTE
+from anscombe_transform.compression.blocks import layout
 
 KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)
 LAYOUTS = ("folder", "sharded", "store", "ome-zarr")

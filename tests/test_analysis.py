@@ -10,7 +10,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import anscombe_transform as at
-from anscombe_transform.analysis import expected_stabilized, unbiased_photons, unit_curve
+from anscombe_transform.transform.stabilization import expected_stabilized, unbiased_photons, unit_curve
 
 DETECTOR = at.Sensitivity.from_known(conversion_gain=3.0, zero_level=100.0, read_noise=4.5)
 

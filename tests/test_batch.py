@@ -14,10 +14,9 @@ zarr = pytest.importorskip("zarr")
 if int(zarr.__version__.partition(".")[0]) < 3:
     pytest.skip("needs zarr-python 3", allow_module_level=True)
 
-from anscombe_transform import batch  # noqa: E402
-from anscombe_transform.batch import BatchItem, compress_all, find_recordings  # noqa: E402
 from anscombe_transform.calibration import Sensitivity  # noqa: E402
-from anscombe_transform.compression import verify  # noqa: E402
+from anscombe_transform.compression import batch, verify  # noqa: E402
+from anscombe_transform.compression.batch import BatchItem, compress_all, find_recordings  # noqa: E402
 from anscombe_transform.simulation import simulate_movie  # noqa: E402
 
 KNOWN = Sensitivity.from_known(conversion_gain=90, zero_level=50)

@@ -242,7 +242,7 @@ def test_a_compressed_movie_reads_equal(
 ) -> None:
     """Transform and frame coder together, codes of one and of two bytes, with missing chunks."""
     from anscombe_transform import AnscombeTransformV3
-    from anscombe_transform.presets import pipeline_for
+    from anscombe_transform.codec.pipeline import pipeline_for
 
     paths = {}
     for dtype in ("int16", "uint16", "float32"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import VerificationError, compress, verify
-from anscombe_transform.compression import layout as layouts
+from anscombe_transform.compression.blocks import layout as layouts
 
 zarr = pytest.importorskip("zarr")
 distributed = pytest.importorskip("distributed")
@@ -88,7 +88,7 @@ def test_a_value_without_a_code_begins_again_on_the_cluster(
     client: Any, tmp_path: Path, movie: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The refusal of one worker leads to a codec that holds the value, and not to trying it again."""
-    from anscombe_transform.compression import sampling
+    from anscombe_transform.compression.blocks import sampling
 
     monkeypatch.setattr(sampling, "WHOLE_BYTES", 1)
     monkeypatch.setattr(sampling, "_RUNS", 4)

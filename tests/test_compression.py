@@ -24,10 +24,10 @@ from anscombe_transform.compression import (
     describe,
     verify,
 )
-from anscombe_transform.compression import layout as layouts
-from anscombe_transform.compression.arrays import folder_store
-from anscombe_transform.compression.comparison import Comparison, digest
-from anscombe_transform.compression.layout import Layout
+from anscombe_transform.compression.blocks import layout as layouts
+from anscombe_transform.compression.blocks.comparison import Comparison, digest
+from anscombe_transform.compression.blocks.layout import Layout
+from anscombe_transform.compression.stored.arrays import folder_store
 from anscombe_transform.movies import open_movie
 
 zarr = pytest.importorskip("zarr")

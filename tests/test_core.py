@@ -7,7 +7,8 @@ import zlib
 import numpy as np
 import pytest
 
-from anscombe_transform import native, reference
+from anscombe_transform import native
+from anscombe_transform.native import reference
 
 needs_core = pytest.mark.skipif(not native.IS_NATIVE, reason="the native core was not built")
 

@@ -15,7 +15,8 @@ if int(zarr.__version__.partition(".")[0]) < 3:
 
 import anscombe_transform as at  # noqa: E402
 from anscombe_transform.diagnostics import plot_decision  # noqa: E402
-from anscombe_transform.diagnostics.cells import (  # noqa: E402
+from anscombe_transform.diagnostics.decision import Decision, decide  # noqa: E402
+from anscombe_transform.diagnostics.measurements.cells import (  # noqa: E402
     cell_traces,
     detect_cells,
     find_events,
@@ -24,7 +25,6 @@ from anscombe_transform.diagnostics.cells import (  # noqa: E402
     match_events,
     trace_noise,
 )
-from anscombe_transform.diagnostics.decision import Decision, decide  # noqa: E402
 
 CENTRES = [(14, 14), (14, 48), (30, 31), (47, 16), (48, 47)]
 GAIN, ZERO, READ_NOISE = 20.0, 100.0, 10.0

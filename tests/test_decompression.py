@@ -18,9 +18,9 @@ from movie_files import ZARR_3, h5py, tifffile, zarr
 from numpy.typing import NDArray
 
 import anscombe_transform as at
-from anscombe_transform import decompression
-from anscombe_transform.decompression import decompress
-from anscombe_transform.durable import GuardedFile
+from anscombe_transform.compression import decompression
+from anscombe_transform.compression.decompression import decompress
+from anscombe_transform.native.durable import GuardedFile
 
 SHAPE = (40, 24, 36)
 
@@ -265,7 +265,7 @@ def test_room_is_looked_for_first(
 KILLED = """
 import os, signal, sys
 import numpy as np
-from anscombe_transform import decompression
+from anscombe_transform.compression import decompression
 
 def progress(done, total, stage):
     if stage == sys.argv[3]:

@@ -30,7 +30,7 @@ from anscombe_transform.diagnostics import (
     plot_stabilization,
     plot_summary,
 )
-from anscombe_transform.diagnostics.noise import neighbours
+from anscombe_transform.diagnostics.measurements.noise import neighbours
 
 GAIN, ZERO = 90.0, 50.0
 PLOTS_OF_MOVIES = [plot_stabilization, plot_residuals, plot_code_histogram]

@@ -9,15 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anscombe_transform import (
-    compress,
-    compress_all,
-    durable,
-    write_calibration_report,
-    write_ome_zarr,
-    write_report,
-)
-from anscombe_transform.durable import Workspace, write_file
+from anscombe_transform import compress, compress_all, write_calibration_report, write_ome_zarr, write_report
+from anscombe_transform.native import durable
+from anscombe_transform.native.durable import Workspace, write_file
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names of open files are read from /proc")
 

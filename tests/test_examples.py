@@ -14,7 +14,7 @@ if int(zarr.__version__.partition(".")[0]) < 3:
     pytest.skip("needs zarr-python 3", allow_module_level=True)
 
 from anscombe_transform.calibration import Sensitivity  # noqa: E402
-from anscombe_transform.layouts import write_ome_zarr  # noqa: E402
+from anscombe_transform.compression.ome_zarr import write_ome_zarr  # noqa: E402
 from anscombe_transform.simulation import simulate_movie  # noqa: E402
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

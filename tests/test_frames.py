@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anscombe_transform import native, reference_frames
+from anscombe_transform import native
 from anscombe_transform.codec.frames import DamagedChunkError, FrameConfiguration, decode_chunk, encode_chunk
+from anscombe_transform.native import reference_frames
 
 FAST = FrameConfiguration()
 COMPACT = FrameConfiguration("compact")

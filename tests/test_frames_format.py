@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import zarr
 
-from anscombe_transform import FrameCoderV2, FrameCoderV3, reference_frames
+from anscombe_transform import FrameCoderV2, FrameCoderV3
 from anscombe_transform.codec.frames import FrameConfiguration, decode_chunk
+from anscombe_transform.native import reference_frames
 
 TESTS = Path(__file__).parent
 PAGES = TESTS.parent / "docs" / "reference"

@@ -20,7 +20,23 @@ SOURCE = Path(anscombe_transform.__file__).parent
 # Packages with all that lies below them.
 WITHOUT_CIRCLES = ("codec", "movies")
 # Folders, each by itself.
-SMALL = ("codec", "codec/frames", "codec/transform", "movies", "movies/readers", "movies/readers/tiff")
+SMALL = (
+    "codec",
+    "codec/frames",
+    "codec/transform",
+    "compression",
+    "compression/blocks",
+    "compression/stored",
+    "diagnostics",
+    "diagnostics/measurements",
+    "diagnostics/plots",
+    "movies",
+    "movies/readers",
+    "movies/readers/tiff",
+    "native",
+    "simulation",
+    "transform",
+)
 MOST_FILES = 8
 
 

@@ -14,16 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 import anscombe_transform as at
-from anscombe_transform.batch import compress_all
-from anscombe_transform.compression import (
-    ATTRIBUTE,
-    SourceChangedError,
-    VerificationError,
-    block,
-    describe,
-    sampling,
-)
-from anscombe_transform.compression import layout as layouts
+from anscombe_transform.compression import ATTRIBUTE, SourceChangedError, VerificationError, describe
+from anscombe_transform.compression.batch import compress_all
+from anscombe_transform.compression.blocks import layout as layouts
+from anscombe_transform.compression.blocks import sampling
+from anscombe_transform.compression.stored import block
 
 zarr = pytest.importorskip("zarr")
 if int(zarr.__version__.partition(".")[0]) < 3:

@@ -15,7 +15,7 @@ if int(zarr.__version__.partition(".")[0]) < 3:
 
 from anscombe_transform.calibration import Sensitivity  # noqa: E402
 from anscombe_transform.compression import VerificationError, describe, verify  # noqa: E402
-from anscombe_transform.layouts import average_frames, write_ome_zarr  # noqa: E402
+from anscombe_transform.compression.ome_zarr import average_frames, write_ome_zarr  # noqa: E402
 from anscombe_transform.simulation import simulate_movie  # noqa: E402
 
 KNOWN = Sensitivity.from_known(conversion_gain=90, zero_level=50, read_noise=20)

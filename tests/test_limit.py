@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anscombe_transform.codec.transform.curve import Curve
-from anscombe_transform.limit import bright_entropy, code_entropy
+from anscombe_transform.transform.limit import bright_entropy, code_entropy
 
 
 @pytest.mark.parametrize("beta", [0.25, 0.5, 1.0])

@@ -21,10 +21,11 @@ if sys.platform != "linux":
 
 from simulated_disk import Recorder  # noqa: E402
 
-from anscombe_transform import durable, write_ome_zarr  # noqa: E402
+from anscombe_transform import write_ome_zarr  # noqa: E402
 from anscombe_transform.calibration import Sensitivity  # noqa: E402
 from anscombe_transform.compression import ATTRIBUTE, compress, verify  # noqa: E402
-from anscombe_transform.compression import layout as layouts  # noqa: E402
+from anscombe_transform.compression.blocks import layout as layouts  # noqa: E402
+from anscombe_transform.native import durable  # noqa: E402
 
 CUTS = int(os.environ.get("ANSCOMBE_POWER_CUTS", "4"))
 KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)

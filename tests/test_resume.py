@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from anscombe_transform import durable
 from anscombe_transform.calibration import Sensitivity
-from anscombe_transform.compression import ATTRIBUTE, compress, describe, sampling, verify
-from anscombe_transform.compression import layout as layouts
+from anscombe_transform.compression import ATTRIBUTE, compress, describe, verify
+from anscombe_transform.compression.blocks import layout as layouts
+from anscombe_transform.compression.blocks import sampling
+from anscombe_transform.native import durable
 
 zarr = pytest.importorskip("zarr")
 NEWEST = 3 if hasattr(zarr, "create_array") else 2
@@ -73,7 +74,8 @@ KILLED = """
 import os, signal, sys, time
 import numpy as np
 from anscombe_transform.calibration import Sensitivity
-from anscombe_transform.compression import compress, layout
+from anscombe_transform.compression import compress
+from anscombe_transform.compression.blocks import layout
 import zarr
 
 layout.BLOCK_BYTES = 1

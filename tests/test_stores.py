@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import compress, describe, verify
-from anscombe_transform.compression import layout as layouts
-from anscombe_transform.compression.keys import keys_beside
+from anscombe_transform.compression.blocks import layout as layouts
+from anscombe_transform.compression.stored.keys import keys_beside
 
 zarr = pytest.importorskip("zarr", minversion="3.0.8")
 

@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from anscombe_transform import Sensitivity, compress, simulate_movie, verify
-from anscombe_transform.batch import BatchItem
 from anscombe_transform.cli import live as live_commands
 from anscombe_transform.cli.commands import app
+from anscombe_transform.compression.batch import BatchItem
 from anscombe_transform.diagnostics import measure_trend, plot_trend
 from anscombe_transform.live import watch
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anscombe_transform import codec as codec
     from anscombe_transform import diagnostics as diagnostics
-    from anscombe_transform.analysis import destabilize, stabilize
-    from anscombe_transform.batch import compress_all, find_recordings
     from anscombe_transform.calibration import (
         Agreement,
         ConstantsMismatch,
@@ -24,28 +22,34 @@ if TYPE_CHECKING:
         compute_sensitivity_from_flats,
     )
     from anscombe_transform.codec.frames.chunk import DamagedChunkError
+    from anscombe_transform.codec.pipeline import codec_pipeline
     from anscombe_transform.codec.transform.configuration import UnrepresentableError
     from anscombe_transform.codec.transform.v1_functions import decode, encode
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2, FrameCoderV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3, FrameCoder, FrameCoderV3
     from anscombe_transform.compression import compress, verify
-    from anscombe_transform.decompression import decompress
+    from anscombe_transform.compression.batch import compress_all, find_recordings
+    from anscombe_transform.compression.decompression import decompress
+    from anscombe_transform.compression.ome_zarr import write_ome_zarr
     from anscombe_transform.diagnostics.decision import decide
-    from anscombe_transform.layouts import write_ome_zarr
+    from anscombe_transform.diagnostics.report import (
+        write_calibration_report,
+        write_decision_report,
+        write_report,
+    )
+    from anscombe_transform.diagnostics.speed import measure_speed
     from anscombe_transform.movies import open_movie
-    from anscombe_transform.presets import codec_pipeline
-    from anscombe_transform.report import write_calibration_report, write_decision_report, write_report
-    from anscombe_transform.simulated_camera import Camera
     from anscombe_transform.simulation import simulate_movie
-    from anscombe_transform.speed import measure_speed
-    from anscombe_transform.transformer import AnscombeTransformer
+    from anscombe_transform.simulation.camera import Camera
+    from anscombe_transform.transform.stabilization import destabilize, stabilize
+    from anscombe_transform.transform.transformer import AnscombeTransformer
 
 _HOME = {
     "Agreement": "anscombe_transform.calibration",
     "AnscombeTransformV2": "anscombe_transform.codec.zarr_v2",
     "AnscombeTransformV3": "anscombe_transform.codec.zarr_v3",
-    "Camera": "anscombe_transform.simulated_camera",
-    "AnscombeTransformer": "anscombe_transform.transformer",
+    "Camera": "anscombe_transform.simulation.camera",
+    "AnscombeTransformer": "anscombe_transform.transform.transformer",
     "ConstantsMismatch": "anscombe_transform.calibration",
     "DamagedChunkError": "anscombe_transform.codec.frames.chunk",
     "FrameCoder": "anscombe_transform.codec.zarr_v3",
@@ -55,26 +59,26 @@ _HOME = {
     "Sensitivity": "anscombe_transform.calibration",
     "UnrepresentableError": "anscombe_transform.codec.transform.configuration",
     "UntrustworthyCalibration": "anscombe_transform.calibration",
-    "codec_pipeline": "anscombe_transform.presets",
+    "codec_pipeline": "anscombe_transform.codec.pipeline",
     "compress": "anscombe_transform.compression",
-    "compress_all": "anscombe_transform.batch",
+    "compress_all": "anscombe_transform.compression.batch",
     "compute_sensitivity": "anscombe_transform.calibration",
     "compute_sensitivity_from_flats": "anscombe_transform.calibration",
     "decide": "anscombe_transform.diagnostics.decision",
     "decode": "anscombe_transform.codec.transform.v1_functions",
-    "decompress": "anscombe_transform.decompression",
-    "destabilize": "anscombe_transform.analysis",
+    "decompress": "anscombe_transform.compression.decompression",
+    "destabilize": "anscombe_transform.transform.stabilization",
     "encode": "anscombe_transform.codec.transform.v1_functions",
-    "find_recordings": "anscombe_transform.batch",
-    "measure_speed": "anscombe_transform.speed",
+    "find_recordings": "anscombe_transform.compression.batch",
+    "measure_speed": "anscombe_transform.diagnostics.speed",
     "open_movie": "anscombe_transform.movies",
     "simulate_movie": "anscombe_transform.simulation",
-    "stabilize": "anscombe_transform.analysis",
+    "stabilize": "anscombe_transform.transform.stabilization",
     "verify": "anscombe_transform.compression",
-    "write_calibration_report": "anscombe_transform.report",
-    "write_decision_report": "anscombe_transform.report",
-    "write_ome_zarr": "anscombe_transform.layouts",
-    "write_report": "anscombe_transform.report",
+    "write_calibration_report": "anscombe_transform.diagnostics.report",
+    "write_decision_report": "anscombe_transform.diagnostics.report",
+    "write_ome_zarr": "anscombe_transform.compression.ome_zarr",
+    "write_report": "anscombe_transform.diagnostics.report",
 }
 _MODULES = ("codec", "diagnostics")
 

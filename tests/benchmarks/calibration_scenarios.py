@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anscombe_transform.simulated_camera import Camera
 from anscombe_transform.simulation import Truth, simulate_movie, structured_scene
+from anscombe_transform.simulation.camera import Camera
 
 Movie = np.ndarray
 Change = Callable[[Movie, Truth, np.random.Generator], "Movie | tuple[Movie, Truth]"]

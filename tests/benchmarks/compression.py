@@ -5,8 +5,8 @@
 
 Every coder is given the same codes, at beta = 0.5, by the same transform; speeds include the transform, count
 bytes of raw movie and run on one thread. ``over`` is the distance to the mean entropy of the codes given the
-true photons of a simulated movie (`anscombe_transform.limit`), which no coder can beat on average. Times are
-the best of several, in CPU seconds, and worth something against others of the same run only.
+true photons of a simulated movie (`anscombe_transform.transform.limit`), which no coder can beat on average.
+Times are the best of several, in CPU seconds, and worth something against others of the same run only.
 
 Peers: ``pip install anscombe-transform[bench]``; what is missing is left out and named. PYMECompress has
 no wheels and builds with old tools only: in an environment of its own with Python 3.11,
@@ -50,9 +50,9 @@ import zstandard
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.frames import decode_chunk, encode_chunk
-from anscombe_transform.limit import bright_entropy, code_entropy
-from anscombe_transform.presets import PRESETS, pipeline_for
+from anscombe_transform.codec.pipeline import PRESETS, pipeline_for
 from anscombe_transform.simulation import expected_photons, simulate_movie
+from anscombe_transform.transform.limit import bright_entropy, code_entropy
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 100
@@ -369,7 +369,7 @@ import json, sys, time
 import numpy as np
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.frames import decode_chunk, encode_chunk
-from anscombe_transform.presets import pipeline_for
+from anscombe_transform.codec.pipeline import pipeline_for
 
 raw = np.load(sys.argv[1])
 gain, zero, noise = map(float, sys.argv[2:5])

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from anscombe_transform import FrameCoderV2, FrameCoderV3, reference_frames
+from anscombe_transform import FrameCoderV2, FrameCoderV3
 from anscombe_transform.codec.frames import FrameConfiguration, encode_chunk
+from anscombe_transform.native import reference_frames
 
 FOLDER = Path(__file__).parent / "frozen"
 CHUNKS = (8, 16, 20)

@@ -634,7 +634,7 @@ class Sensitivity:
         >>> detector.to_photons([50, 140, 950]).tolist()
         [0.0, 1.0, 10.0]
         """
-        from anscombe_transform.analysis import to_photons
+        from anscombe_transform.transform.stabilization import to_photons
 
         return to_photons(signal, self)
 
@@ -650,7 +650,7 @@ class Sensitivity:
         array of float32
             Signal units.
         """
-        from anscombe_transform.analysis import from_photons
+        from anscombe_transform.transform.stabilization import from_photons
 
         return from_photons(photons, self)
 
@@ -675,7 +675,7 @@ class Sensitivity:
         >>> detector.noise_std([100, 108]).tolist()
         [3.0, 5.0]
         """
-        from anscombe_transform.analysis import noise_std
+        from anscombe_transform.transform.stabilization import noise_std
 
         return noise_std(signal, self)
 

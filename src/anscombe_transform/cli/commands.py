@@ -14,13 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 import anscombe_transform
-from anscombe_transform.batch import (
-    BatchItem,
-    compress_all,
-    compress_recording,
-    is_folder_of_recordings,
-    is_plain_folder,
-)
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.cli.output import (
     ExitCode,
@@ -34,6 +27,13 @@ from anscombe_transform.cli.output import (
     stop,
 )
 from anscombe_transform.compression import VerificationError, describe
+from anscombe_transform.compression.batch import (
+    BatchItem,
+    compress_all,
+    compress_recording,
+    is_folder_of_recordings,
+    is_plain_folder,
+)
 from anscombe_transform.compression.results import is_mismatch_accepted
 
 _EXIT_CODES = (
@@ -664,7 +664,7 @@ def bench(
     Example: anscombe bench movie.tif
     """
     with one_line_errors(), bar() as progress:
-        from anscombe_transform.speed import measure_speed
+        from anscombe_transform.diagnostics.speed import measure_speed
 
         known = _known(gain, zero_level, read_noise, calibration=calibration)
         speed = measure_speed(
@@ -708,7 +708,7 @@ def decide(
     """
     with one_line_errors(), bar() as progress:
         from anscombe_transform.diagnostics.decision import decide as measure
-        from anscombe_transform.diagnostics.decision_plot import plot_decision
+        from anscombe_transform.diagnostics.decision_page import plot_decision
 
         if output is not None:
             _check_suffix("--output", output, (*_PAGES, *_DRAWN))

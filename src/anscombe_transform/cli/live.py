@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from anscombe_transform.batch import BatchItem
 from anscombe_transform.cli.commands import (
     _DRAWN,
     _AllStored,
@@ -23,7 +22,8 @@ from anscombe_transform.cli.commands import (
     app,
 )
 from anscombe_transform.cli.output import ExitCode, one_line_errors, print_json, stop
-from anscombe_transform.presets import Preset
+from anscombe_transform.codec.pipeline import Preset
+from anscombe_transform.compression.batch import BatchItem
 
 _Partial = Annotated[
     bool,
@@ -123,7 +123,7 @@ def trend(
     Example: anscombe trend archive/ --plot trend.png
     """
     from anscombe_transform.diagnostics import measure_trend, plot_trend
-    from anscombe_transform.durable import write_file
+    from anscombe_transform.native.durable import write_file
 
     with one_line_errors():
         _check_suffix("--plot", plot, _DRAWN)

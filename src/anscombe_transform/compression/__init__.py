@@ -11,8 +11,12 @@ tells what a stored array says of itself.
 
 from __future__ import annotations
 
+import sys
+
+from anscombe_transform.compression.blocks import layout
+from anscombe_transform.compression.blocks.progress import Progress
+from anscombe_transform.compression.blocks.source import SourceChangedError
 from anscombe_transform.compression.checking import verify
-from anscombe_transform.compression.progress import Progress
 from anscombe_transform.compression.results import (
     CompressionResult,
     StoredMovie,
@@ -20,7 +24,6 @@ from anscombe_transform.compression.results import (
     VerificationError,
     describe,
 )
-from anscombe_transform.compression.source import SourceChangedError
 from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies.metadata import ATTRIBUTE
 
@@ -36,3 +39,6 @@ __all__ = [
     "describe",
     "verify",
 ]
+
+# Scripts set the size of blocks by this module's path of development versions.
+sys.modules[f"{__name__}.layout"] = layout

@@ -12,27 +12,27 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.calibration.references.agreement import measure_agreement
-from anscombe_transform.compression.arrays import coarse_levels, codec_of, name_of, open_array
-from anscombe_transform.compression.block import read_back, stored_checksums
-from anscombe_transform.compression.checksums import StoredChecksums, check_record
-from anscombe_transform.compression.cluster import cluster_for, finished_on
-from anscombe_transform.compression.comparison import Comparison, checksum
-from anscombe_transform.compression.layout import Layout
-from anscombe_transform.compression.notes import largest_error, notes_of
-from anscombe_transform.compression.progress import Progress, reporting
+from anscombe_transform.compression.blocks.cluster import cluster_for, finished_on
+from anscombe_transform.compression.blocks.comparison import Comparison, checksum
+from anscombe_transform.compression.blocks.layout import Layout
+from anscombe_transform.compression.blocks.progress import Progress, reporting
+from anscombe_transform.compression.blocks.sampling import Extent
+from anscombe_transform.compression.blocks.threads import count_workers, finished, in_order, in_threads
 from anscombe_transform.compression.results import (
     Verification,
     VerificationError,
     measured_bound,
     merged,
 )
-from anscombe_transform.compression.sampling import Extent
-from anscombe_transform.compression.threads import count_workers, finished, in_order, in_threads
+from anscombe_transform.compression.stored.arrays import coarse_levels, codec_of, name_of, open_array
+from anscombe_transform.compression.stored.block import read_back, stored_checksums
+from anscombe_transform.compression.stored.checksums import StoredChecksums, check_record
+from anscombe_transform.compression.stored.notes import largest_error, notes_of
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 
 if TYPE_CHECKING:
-    from anscombe_transform.compression.arrays import Codec
-    from anscombe_transform.compression.layout import Span
+    from anscombe_transform.compression.blocks.layout import Span
+    from anscombe_transform.compression.stored.arrays import Codec
 
 __all__ = ["read_again", "verify"]
 

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration.sensitivity import Sensitivity
-    from anscombe_transform.presets import Preset
+    from anscombe_transform.codec.pipeline import Preset
 
 __all__ = ["BatchOptions", "CompressOptions", "RecordingOptions", "check_options"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from anscombe_transform.compression.arrays import (
+from anscombe_transform.compression.stored.arrays import (
     codec_of,
     local_path,
     name_of,
@@ -15,7 +15,7 @@ from anscombe_transform.compression.arrays import (
     stored_bytes,
     zarr_format_of,
 )
-from anscombe_transform.compression.notes import codec_summary, difference_from_notes, json_document
+from anscombe_transform.compression.stored.notes import codec_summary, difference_from_notes, json_document
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.movies.readers.zarr_stores import missing_chunks
 

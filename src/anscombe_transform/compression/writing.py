@@ -24,7 +24,28 @@ from anscombe_transform.calibration.references.agreement import (
 from anscombe_transform.calibration.sensitivity import Reason
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.codec.transform.curve import Curve
-from anscombe_transform.compression.arrays import (
+from anscombe_transform.compression.blocks.cluster import cluster_for, finished_on
+from anscombe_transform.compression.blocks.layout import Layout, Span
+from anscombe_transform.compression.blocks.progress import Progress, reporting
+from anscombe_transform.compression.blocks.sampling import Extent, Sample, scan
+from anscombe_transform.compression.blocks.source import (
+    SourceChangedError,
+    check_frames,
+    check_unchanged,
+    checksum_of,
+    first_other_frame,
+    state_of,
+)
+from anscombe_transform.compression.blocks.threads import count_workers, finished
+from anscombe_transform.compression.checking import read_again
+from anscombe_transform.compression.results import (
+    CompressionResult,
+    Verification,
+    VerificationError,
+    agreement_of,
+    merged,
+)
+from anscombe_transform.compression.stored.arrays import (
     check_zarr_format,
     chunk_files,
     codec_of,
@@ -34,41 +55,20 @@ from anscombe_transform.compression.arrays import (
     open_array,
     sync_metadata,
 )
-from anscombe_transform.compression.block import BlockWriter, stored_checksums
-from anscombe_transform.compression.checking import read_again
-from anscombe_transform.compression.checksums import check_record
-from anscombe_transform.compression.cluster import cluster_for, finished_on
-from anscombe_transform.compression.destination import Destination, destination_of
-from anscombe_transform.compression.journal import Journal, Record
-from anscombe_transform.compression.layout import Layout, Span
-from anscombe_transform.compression.notes import fill_value, first_notes, last_notes
-from anscombe_transform.compression.progress import Progress, reporting
-from anscombe_transform.compression.results import (
-    CompressionResult,
-    Verification,
-    VerificationError,
-    agreement_of,
-    merged,
-)
-from anscombe_transform.compression.sampling import Extent, Sample, scan
-from anscombe_transform.compression.source import (
-    SourceChangedError,
-    check_frames,
-    check_unchanged,
-    checksum_of,
-    first_other_frame,
-    state_of,
-)
-from anscombe_transform.compression.threads import count_workers, finished
-from anscombe_transform.durable import disk_full
+from anscombe_transform.compression.stored.block import BlockWriter, stored_checksums
+from anscombe_transform.compression.stored.checksums import check_record
+from anscombe_transform.compression.stored.destination import Destination, destination_of
+from anscombe_transform.compression.stored.journal import Journal, Record
+from anscombe_transform.compression.stored.notes import fill_value, first_notes, last_notes
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
+from anscombe_transform.native.durable import disk_full
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
     from anscombe_transform.calibration.references import Agreement
-    from anscombe_transform.compression.arrays import Codec
-    from anscombe_transform.presets import Preset
+    from anscombe_transform.codec.pipeline import Preset
+    from anscombe_transform.compression.stored.arrays import Codec
 
 __all__ = ["compress"]
 

@@ -30,14 +30,14 @@ References
 J. R. Janesick, *Photon Transfer* (SPIE Press, 2007): noise variance against mean signal.
 """
 
-from anscombe_transform.diagnostics.codes import plot_code_histogram
-from anscombe_transform.diagnostics.decision_plot import plot_decision
-from anscombe_transform.diagnostics.pixel_maps import plot_pixel_maps
-from anscombe_transform.diagnostics.report import plot_calibration_report
-from anscombe_transform.diagnostics.residuals import plot_residuals
-from anscombe_transform.diagnostics.stabilization import plot_stabilization
-from anscombe_transform.diagnostics.summary import plot_summary
-from anscombe_transform.diagnostics.transfer import plot_noise_transfer
+from anscombe_transform.diagnostics.calibration_page import plot_calibration_report
+from anscombe_transform.diagnostics.decision_page import plot_decision
+from anscombe_transform.diagnostics.plots.codes import plot_code_histogram
+from anscombe_transform.diagnostics.plots.pixel_maps import plot_pixel_maps
+from anscombe_transform.diagnostics.plots.residuals import plot_residuals
+from anscombe_transform.diagnostics.plots.stabilization import plot_stabilization
+from anscombe_transform.diagnostics.plots.transfer import plot_noise_transfer
+from anscombe_transform.diagnostics.summary_page import plot_summary
 from anscombe_transform.diagnostics.trend import Trend, TrendPoint, measure_trend, plot_trend
 
 __all__ = [

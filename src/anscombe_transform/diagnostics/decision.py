@@ -23,7 +23,8 @@ import numpy as np
 
 from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.calibration.sensitivity import to_json
-from anscombe_transform.diagnostics.cells import (
+from anscombe_transform.codec.pipeline import PRESETS, codec_pipeline
+from anscombe_transform.diagnostics.measurements.cells import (
     Detector,
     cell_traces,
     detect_cells,
@@ -34,7 +35,6 @@ from anscombe_transform.diagnostics.cells import (
     trace_noise,
 )
 from anscombe_transform.movies import open_movie
-from anscombe_transform.presets import PRESETS, codec_pipeline
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -313,8 +313,8 @@ def decide(
         Constants of the detector; by default they are measured on the frames that are analysed.
     detector : callable, optional
         Finds cells: called with a float32 movie, it returns a mask of bool (y, x) for each. By default a
-        small method of our own, `anscombe_transform.diagnostics.cells.detect_cells`; wrap suite2p or CaImAn
-        in a function to use them.
+        small method of our own, `anscombe_transform.diagnostics.measurements.cells.detect_cells`; wrap
+        suite2p or CaImAn in a function to use them.
     max_frames : int, optional
         Most frames to analyse, consecutive ones from the middle of the movie; by default what 64 MB hold.
     seed : int

@@ -1,184 +1,624 @@
-"""What a calibration rests on, on one page."""
+"""One HTML page about a stored movie or a calibration: what was found, what was kept, and the plots.
+
+The page holds its plots and its style, and asks for nothing from elsewhere: it can be mailed, archived beside
+the data, printed, and opened in twenty years without a network.
+"""
 
 from __future__ import annotations
 
-import textwrap
-from typing import TYPE_CHECKING, Any
+import base64
+import io
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from anscombe_transform.calibration import Sensitivity, compute_sensitivity
-from anscombe_transform.diagnostics.page import (
-    BLUE,
-    GREY,
-    INK,
-    TEXT,
-    TITLE,
-    VERDICT,
-    VERMILION,
-    draw_map,
-    dress,
-    new_figure,
-    say_instead,
-    settle,
+from anscombe_transform.calibration import Reason, Sensitivity
+from anscombe_transform.compression import describe, verify
+from anscombe_transform.compression.blocks.threads import count_workers
+from anscombe_transform.compression.checking import read_again
+from anscombe_transform.compression.results import (
+    agreement_of,
+    agreement_text,
+    bound_text,
+    size_text,
 )
-from anscombe_transform.diagnostics.pixel_maps import draw_pixel_maps
-from anscombe_transform.diagnostics.text import with_interval
-from anscombe_transform.diagnostics.transfer import FILTERS, draw_noise_transfer, measured_bins
+from anscombe_transform.compression.stored.arrays import open_array
+from anscombe_transform.movies import open_movie
+from anscombe_transform.native.durable import make_folders, write_file
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from anscombe_transform.calibration import Evidence
-    from anscombe_transform.diagnostics.frames import Source
+    from anscombe_transform.calibration import Agreement
+    from anscombe_transform.compression import StoredMovie, Verification
+    from anscombe_transform.diagnostics.decision import Decision
+    from anscombe_transform.movies import Movie, SupportsMovie
 
-    FloatArray = npt.NDArray[np.float64]
+__all__ = ["write_calibration_report", "write_decision_report", "write_report"]
 
-# Of a calibration that was read from a file; flat fields and given constants have no such panels at all.
-_ABSENT = "– gain by filter, whiteness and maps: give the movie, or what compute_sensitivity returned"
-# Below these ratios neighbours are taken to share noise; frames a little earlier than pixels.
-_CORRELATED = {"x": 0.9, "y": 0.9, "time": 0.85}
+Progress = Callable[[int, int, str], object]
+
+_DPI = 110
 
 
-def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | None = None) -> Figure:
-    """Plot what a calibration rests on, on one page.
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """The verdict on a page in a few words, and the colour that they are in."""
+
+    text: str
+    kind: Literal["good", "care", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A plot as it stands in the page."""
+
+    png: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A heading with what stands below it."""
+
+    title: str
+    text: str = ""
+    rows: tuple[tuple[str, str], ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    figures: tuple[_Picture, ...] = ()
+
+
+def write_report(
+    stored: Any,
+    path: str | os.PathLike[str],
+    *,
+    against: str | os.PathLike[str] | SupportsMovie | Movie | None = None,
+    partial: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write one HTML page about a stored movie, from what was noted when it was compressed.
 
     Parameters
     ----------
-    source : Sensitivity, or array_like or path of shape (time, y, x)
-        A calibration, or the movie to calibrate; a refused one too.
-    figure : matplotlib.figure.Figure, optional
-        Where to draw; by default a new one, 12.5 inches wide and 3.4 for each row of panels.
+    stored : path, store of Zarr, or zarr.Array
+        An array with an Anscombe codec, or an OME-Zarr image.
+    path : path
+        The page to write; one that is there is replaced.
+    against : path or array, optional
+        The movie that was stored. Every value is then compared again, and the page shows what storing
+        changed.
+    partial : bool, optional
+        Compare with what there is of a recording that isn't whole, see `open_movie`.
+    progress : callable, optional
+        Called as ``progress(done, total, stage)``.
 
     Returns
     -------
-    matplotlib.figure.Figure
-        The verdict with all its reasons; the noise transfer curve; how far its bins are from the line; the
-        gain by every filter, which differ where something moves; the whiteness of the noise; the noise of
-        each tile of the field over that of the line, and the share of it that was used. The last four are
-        drawn from `Sensitivity.evidence`, which flat fields and a calibration read from a file do not have.
-        Where there are maps of every pixel (``per_pixel=True``), a third row shows them.
+    Path
+        The page.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no Zarr array, it has no Anscombe codec, or `path` doesn't end with ``.html``.
+    VerificationError
+        Stored values can't be read, or are not those that were written; no page is made then.
+    ImportError
+        jinja2 is missing; the message says how to install it.
 
     Examples
     --------
-    >>> from anscombe_transform import simulate_movie
-    >>> movie, _ = simulate_movie((64, 64, 64), rng=0)
-    >>> figure = plot_calibration_report(movie)
-    >>> [ax.get_title(loc="left") for ax in figure.axes[:3]]
-    ['a  Verdict', 'b  Noise transfer', 'c  Departure from the line']
+    >>> import numpy as np, tempfile
+    >>> from anscombe_transform import Sensitivity, compress
+    >>> movie = 50 + 90 * np.random.default_rng(0).poisson(8, (20, 64, 64)).astype("int16")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     known = Sensitivity.from_known(conversion_gain=90, zero_level=50)
+    ...     result = compress(movie, f"{folder}/movie.zarr", sensitivity=known)
+    ...     page = write_report(f"{folder}/movie.zarr", f"{folder}/report.html")
+    ...     print(page.read_text(encoding="utf-8").splitlines()[0])
+    <!doctype html>
     """
-    if not isinstance(source, Sensitivity):
-        source = compute_sensitivity(source, on_refusal="return")
-    evidence, maps = source.evidence, source.maps
-    rows = 1 + (evidence is not None) + (maps is not None)
-    figure = new_figure(figure, (12.5, 3.4 * rows))
-    parts: Any = figure.subfigures(rows, 1, squeeze=False)
-    axes: list[Axes] = list(parts[0, 0].subplots(1, 3))
-    _write_verdict(axes[0], source)
-    crowded = draw_noise_transfer(axes[1], source)
-    _draw_departure(axes[2], source)
-    if evidence is not None:
-        axes.extend(parts[1, 0].subplots(1, 4))
-        _draw_gains(axes[3], source, evidence)
-        _draw_whiteness(axes[4], evidence)
-        ratio = evidence.variance_ratio
-        reach = max(0.1, float(np.nanquantile(np.abs(ratio - 1), 0.98))) if np.isfinite(ratio).any() else 0.1
-        draw_map(axes[5], ratio, "variance ratio", 1 - reach, 1 + reach)
-        draw_map(axes[6], evidence.used, "share of the tile's rows", 0.0, 1.0)
-        for ax, title in zip(axes[5:], ("Noise over the line's", "Used"), strict=True):
-            dress(ax, title, "x (tiles of 8 pixels)", "y (tiles)")
-    if maps is not None:
-        pixels = list(parts[-1, 0].subplots(1, 3))
-        draw_pixel_maps(pixels, maps)
-        axes.extend(pixels)
-    for letter, ax in zip("abcdefghij", axes, strict=False):
-        ax.set_title(f"{letter}  {ax.get_title(loc='left')}", loc="left", fontsize=TITLE, weight="bold")
-    settle(figure, [crowded])
-    return figure
+    _check_name(path)
+    render = _template()
+    found = describe(stored)
+    if found.codec is None:
+        raise ValueError(
+            f"{found.path} has no Anscombe codec, so there is nothing to report: compress the movie first"
+        )
+    # A page about damaged values would outlive them.
+    read_again(open_array(stored), found.path, count_workers(None), progress)
+    verification = None if against is None else verify(stored, against, partial=partial, progress=progress)
+    sensitivity = _noted_sensitivity(found.provenance)
+    pictures = _Drawing(progress)
+    sections = [
+        _Section("What is stored", rows=_stored_rows(found)),
+        _detector(found, sensitivity, pictures),
+        _kept(found, verification),
+        _views(stored, against, partial, pictures),
+    ]
+    page = render(
+        title=Path(found.path).name or found.path,
+        status=_status(found, verification),
+        lead=_lead(found, verification),
+        sections=[section for section in sections if section is not None],
+        footer=_footer(found),
+    )
+    return _write(path, page)
 
 
-def _write_verdict(ax: Axes, sensitivity: Sensitivity) -> None:
-    """The verdict, the constants and every reason."""
-    dress(ax, "Verdict")
-    ax.set_axis_off()
-    colour = VERDICT.get(sensitivity.verdict, INK)
-    ax.text(0, 0.98, sensitivity.verdict, color=colour, fontsize=TITLE + 3, weight="bold", va="top")
-    lines = [
-        f"{constant.name} {with_interval(constant.value, constant.interval)}"
+def write_calibration_report(
+    sensitivity: Sensitivity,
+    path: str | os.PathLike[str],
+    *,
+    movie: str | os.PathLike[str] | SupportsMovie | Movie | None = None,
+    partial: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write one HTML page about a calibration: constants, verdict, reasons and plots.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+        What `compute_sensitivity` found; a refused one too (``on_refusal="return"``).
+    path : path
+        The page to write; one that is there is replaced.
+    movie : path or array, optional
+        The movie that was calibrated. The page then shows how the transform stabilises its noise, unless the
+        calibration was refused.
+    partial : bool, optional
+        Take what there is of a recording that isn't whole, see `open_movie`.
+    progress : callable, optional
+        Called as ``progress(done, total, stage)``.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ImportError
+        jinja2 is missing; the message says how to install it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from anscombe_transform import compute_sensitivity, simulate_movie
+    >>> movie, _ = simulate_movie((48, 64, 64), rng=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_calibration_report(compute_sensitivity(movie), f"{folder}/page.html")
+    ...     print(page.read_text(encoding="utf-8").count("<img"))
+    1
+    """
+    _check_name(path)
+    render = _template()
+    pictures = _Drawing(progress)
+    sections = [
+        _Section(
+            "The detector",
+            text=_DETECTOR,
+            rows=_constants(sensitivity),
+            reasons=sensitivity.reasons,
+            figures=(pictures.transfer(sensitivity),),
+        )
+    ]
+    maps = sensitivity.maps
+    if maps is not None and (maps.offset is not None or maps.gain is not None):
+        sections.append(_Section("The pixels", text=_PIXELS, figures=(pictures.pixels(sensitivity),)))
+    title = "Calibration"
+    if movie is not None:
+        with open_movie(movie, partial=partial) as opened:
+            title = f"Calibration of {Path(opened.source).name or opened.source}"
+            rows = (("shape (time, y, x)", _times(opened.shape)), ("values", opened.dtype.name))
+            figures: tuple[_Picture, ...] = ()
+            if sensitivity.verdict != "refused":
+                figures = (pictures.stabilization(opened, sensitivity.codec(sample=_extremes(opened))),)
+            sections.append(_Section("The movie", rows=rows, figures=figures))
+    page = render(
+        title=title,
+        status=_verdict_status(sensitivity.verdict),
+        lead=_VERDICTS[sensitivity.verdict],
+        sections=sections,
+        footer=_software(None),
+    )
+    return _write(path, page)
+
+
+def write_decision_report(decision: Decision, path: str | os.PathLike[str]) -> Path:
+    """Write one HTML page about a decision: what each step saves and changes, beside chance.
+
+    Parameters
+    ----------
+    decision : Decision
+        From `anscombe_transform.decide`.
+    path : path
+        The page to write; one that is there is replaced.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ImportError
+        jinja2 is missing; the message says how to install it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from anscombe_transform import decide, simulate_movie
+    >>> movie, _ = simulate_movie((40, 64, 64), conversion_gain=90, zero_level=50, rng=0)
+    >>> decision = decide(movie, betas=(0.5,), presets=("fast",))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_decision_report(decision, f"{folder}/decision.html")
+    ...     print(page.read_text(encoding="utf-8").count("<img"))
+    1
+    """
+    from anscombe_transform.diagnostics.decision_page import plot_decision
+
+    stored = [change for change in decision.changes if change.kind == "stored"]
+    picture = _Picture(
+        _png(plot_decision(decision)),
+        "Size, shift of the mean, cells, events, noise of traces and frame shifts against the step β",
+        "Each result of the stored movie (blue) beside that of the original with equal random noise (red) "
+        "and the difference between odd and even frames (dotted). Where blue and red agree, storing does "
+        "what a little more noise does, and nothing else.",
+    )
+    sections = [
+        _Section("Settings", rows=tuple((change.name, decision.summary(change.beta)) for change in stored)),
+        _Section("What changes", figures=(picture,)),
+        _Section(
+            "The movie",
+            rows=(
+                ("shape (time, y, x)", _times(decision.shape)),
+                ("first frame", f"{decision.first_frame:,}"),
+                ("values", decision.dtype),
+                *_constants(decision.sensitivity),
+            ),
+            reasons=decision.sensitivity.reasons,
+        ),
+    ]
+    page = _template()(
+        title=f"How far to compress {Path(decision.source).name or decision.source}",
+        status=_verdict_status(decision.sensitivity.verdict),
+        lead="What each quantisation step β saves, and what it changes in results drawn from this movie.",
+        sections=sections,
+        footer=_software(None),
+    )
+    return _write(path, page)
+
+
+# --- words --------------------------------------------------------------------------------------------------
+
+_VERDICTS = {
+    "trustworthy": "The movie shows how its detector turns photons into numbers; the constants can be used.",
+    "given": "The constants were given, not measured: compare them with a movie before you rely on them.",
+    "caution": "The constants can be used, but the reasons below bear on them: read these first.",
+    "refused": "The movie doesn't reveal its noise, so nothing can be read from it; the reasons say why.",
+}
+_PIXELS = (
+    "Constants of every pixel, as far as they were measured, drawn towards those of the field by as much as "
+    "their error asks for."
+)
+_DETECTOR = (
+    "Where light is counted, the variance of the noise grows in proportion to the brightness. The slope of "
+    "that line is the gain, and where it would have no noise left tells the zero level."
+)
+
+
+def _status(found: StoredMovie, verification: Verification | None) -> _Status:
+    if not found.complete:
+        return _Status("incomplete: its writing did not end", "bad")
+    ok = verification.ok if verification is not None else _noted(found, "verification").get("ok")
+    if ok is None:
+        return _Status("not verified", "care")
+    if not ok:
+        return _Status("beyond its bound", "bad")
+    agreement = _agreement(found, verification)
+    if agreement is None or not agreement.checked:
+        return _Status("verified against constants that were not checked", "care")
+    if agreement.verdict == "contradicts":
+        return _Status("constants contradict the movie", "bad")
+    return _Status("verified, value by value", "good")
+
+
+def _agreement(found: StoredMovie, verification: Verification | None) -> Agreement | None:
+    """The agreement that was measured just now, or else when the array was written."""
+    if verification is not None and verification.agreement is not None:
+        return verification.agreement
+    return agreement_of(found.provenance)
+
+
+def _verdict_status(verdict: str) -> _Status:
+    kinds: dict[str, Literal["good", "care", "bad"]] = {"trustworthy": "good", "caution": "care"}
+    return _Status(verdict, kinds.get(verdict, "bad"))
+
+
+def _lead(found: StoredMovie, verification: Verification | None) -> str:
+    smaller = f"{found.ratio:.2f} times smaller than the movie's {size_text(found.raw_bytes)}"
+    bound = _noted(found, "bound").get("noise_std")
+    within = "" if bound is None else f": {bound_text(bound, _agreement(found, verification))}"
+    if verification is not None:
+        if not verification.ok:
+            return f"{smaller}. {verification}."
+        return (
+            f"{smaller}. Compared with the source just now, each of {verification.compared:,} values is "
+            f"within its bound{within}."
+        )
+    checked = _noted(found, "verification")
+    if not checked:
+        return f"{smaller}. The stored values were not compared with the source."
+    return (
+        f"{smaller}. When it was written, each of {checked['compared']:,} values was read back and found "
+        f"within its bound{within}."
+    )
+
+
+def _stored_rows(found: StoredMovie) -> tuple[tuple[str, str], ...]:
+    source = _noted(found, "source")
+    rows = [
+        ("array", found.path),
+        ("source", source.get("name", "not noted")),
+        ("shape (time, y, x)", _times(found.shape)),
+        ("values", found.dtype + (f", {source['minimum']:g} to {source['maximum']:g}" if source else "")),
+        ("chunks", _times(found.chunks)),
+        ("raw size", size_text(found.raw_bytes)),
+        ("stored size", f"{size_text(found.stored_bytes)} ({100 / found.ratio:.1f} % of the raw size)"),
+        ("format", f"Zarr V{found.zarr_format}, codec {(found.codec or {})['name']}"),
+    ]
+    return tuple(rows)
+
+
+def _detector(found: StoredMovie, sensitivity: Sensitivity | None, pictures: _Drawing) -> _Section:
+    if sensitivity is not None:
+        return _Section(
+            "The detector",
+            text=f"Verdict: {sensitivity.verdict}. {_VERDICTS[sensitivity.verdict]}",
+            rows=_constants(sensitivity),
+            reasons=sensitivity.reasons,
+            figures=(pictures.transfer(sensitivity),),
+        )
+    codec = found.codec or {}
+    rows = [
+        ("gain", f"{codec['conversion_gain']:g} signal units per photon"),
+        ("zero level", f"{codec['zero_level']:g}"),
+    ]
+    if codec.get("read_noise"):
+        rows.append(("read noise", f"{codec['read_noise']:g}"))
+    return _Section(
+        "The detector", text="The array does not say how these constants were found.", rows=tuple(rows)
+    )
+
+
+def _constants(sensitivity: Sensitivity) -> tuple[tuple[str, str], ...]:
+    rows = [
+        (
+            f"{constant.name}, {constant.unit}" if constant.unit else constant.name,
+            _interval(constant.value, constant.interval),
+        )
         for constant in sensitivity.constants()
     ]
-    lines[1] += f" ({sensitivity.zero_level_method})"
-    for reason in sorted(sensitivity.reasons, key=lambda r: ("refusal", "caution", "note").index(r.severity)):
-        lines += textwrap.wrap(
-            f"{reason.severity}: {reason.message}", 62, initial_indent="– ", subsequent_indent="   "
+    rows += [
+        ("found by", f"filter {sensitivity.method}; zero level from {sensitivity.zero_level_method}"),
+    ]
+    if sensitivity.method == "known":
+        rows[-1] = ("found by", "given, not measured")
+    return tuple(rows)
+
+
+def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
+    bound, noted = _noted(found, "bound"), _noted(found, "verification")
+    beta = (found.codec or {}).get("beta", 0.5)
+    rows = [
+        ("agreement of constants and movie", agreement_text(_agreement(found, verification))),
+        ("step of the codes", f"{beta:g} standard deviations of the noise that the constants imply"),
+        ("noise variance added", f"{100 * beta**2 / 12:.2g} %"),
+    ]
+    if bound:
+        rows += [
+            ("largest error", bound_text(bound["noise_std"], _agreement(found, verification))),
+            ("largest error at the darkest value", f"{bound['at_minimum']:.4g} signal units"),
+            ("largest error at the brightest value", f"{bound['at_maximum']:.4g} signal units"),
+        ]
+    if noted:
+        rows += [
+            ("compared when written", f"{noted['compared']:,} values, {noted['failed']:,} beyond the bound"),
+            ("largest error found then", f"{noted['max_error']:g} signal units"),
+        ]
+        if noted.get("clipped"):
+            rows.append(("clipped as asked", f"{noted['clipped']:,} values"))
+    if verification is not None:
+        rows.append(("compared for this page", str(verification)))
+    agreement = _agreement(found, verification)
+    inside = (
+        ", so what is lost lies inside the noise"
+        if agreement is not None and agreement.verdict in ("agrees", "differs")
+        else " that the constants imply"
+    )
+    return _Section(
+        "What was kept",
+        text="Each value is stored as the nearest of a row of levels that lie closer together than the noise "
+        f"at their brightness{inside}.",
+        rows=tuple(rows),
+    )
+
+
+def _views(stored: Any, against: Any, partial: bool, pictures: _Drawing) -> _Section:
+    from anscombe_transform.compression.stored.arrays import codec_of, open_array
+
+    array = open_array(stored)
+    codec = codec_of(array)
+    with open_movie(array if against is None else against, partial=partial) as movie:
+        figures = [pictures.codes(movie, codec)]
+        if movie.shape[0] > 1:
+            figures.insert(0, pictures.stabilization(movie, codec))
+        if against is not None:
+            figures.append(pictures.residuals(movie, codec))
+    return _Section(
+        "What it looks like",
+        text="Drawn from the source." if against is not None else "Drawn from the stored values.",
+        figures=tuple(figures),
+    )
+
+
+def _footer(found: StoredMovie) -> str:
+    written = (found.provenance or {}).get("date")
+    return _software(found.provenance) + (f" Array written {written}." if written else "")
+
+
+def _software(provenance: Mapping[str, Any] | None) -> str:
+    import anscombe_transform
+
+    by = f"Page made by anscombe-transform {anscombe_transform.__version__}."
+    software = (provenance or {}).get("software") or {}
+    versions = ", ".join(f"{name} {number}" for name, number in software.items())
+    return f"{by} Array written with {versions}." if versions else by
+
+
+# --- plots --------------------------------------------------------------------------------------------------
+
+
+class _Drawing:
+    """Draws plots as pictures for the page, and tells how many there are so far."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+
+    def transfer(self, sensitivity: Sensitivity) -> _Picture:
+        from anscombe_transform.diagnostics import plot_noise_transfer
+
+        return self._picture(
+            plot_noise_transfer(sensitivity).figure,
+            "Noise variance against mean signal, with the fitted line",
+            "Noise variance against brightness. The points should lie on the line, whose slope is the gain.",
         )
-    if not sensitivity.reasons:
-        lines.append("– nothing speaks against it")
-    if (
-        sensitivity.evidence is None
-        and sensitivity.method in FILTERS
-        and sensitivity.transfer_curve.mean.size
-    ):
-        lines += textwrap.wrap(_ABSENT, 62, subsequent_indent="   ")
-    shown = lines if len(lines) <= 19 else [*lines[:18], "   …"]
-    ax.text(0, 0.87, "\n".join(shown), color=INK, fontsize=TEXT - 0.5, va="top", linespacing=1.35)
-    for artist in ax.texts:
-        artist.set_transform(ax.transAxes)
-        # The text may run on under the axes beside it, which must not shrink for it.
-        artist.set_in_layout(False)
+
+    def pixels(self, sensitivity: Sensitivity) -> _Picture:
+        from anscombe_transform.diagnostics import plot_pixel_maps
+
+        return self._picture(
+            plot_pixel_maps(sensitivity),
+            "Images of zero level, read noise and gain of every pixel",
+            "Pixels beside their neighbours: columns and corners that stand out belong to the camera.",
+        )
+
+    def stabilization(self, movie: Movie, codec: Any) -> _Picture:
+        from anscombe_transform.diagnostics import plot_stabilization
+
+        return self._picture(
+            plot_stabilization(movie, codec).figure,
+            "Noise variance against mean before and after the transform",
+            "Noise against brightness before and after the transform. After it the noise should be the same "
+            "at every brightness, so that one step suits all.",
+        )
+
+    def codes(self, movie: Movie, codec: Any) -> _Picture:
+        from anscombe_transform.diagnostics import plot_code_histogram
+
+        return self._picture(
+            plot_code_histogram(movie, codec).figure,
+            "How often each code is used",
+            "How often each code is used, and the least bits a pixel can take.",
+        )
+
+    def residuals(self, movie: Movie, codec: Any) -> _Picture:
+        from anscombe_transform.diagnostics import plot_residuals
+
+        return self._picture(
+            plot_residuals(movie, codec),
+            "Map, histogram and correlation of stored minus original values",
+            "Stored minus original, in standard deviations of the noise: it should look like nothing at all.",
+        )
+
+    def _picture(self, figure: Any, alt: str, caption: str) -> _Picture:
+        picture = _Picture(_png(figure), alt, caption)
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._done, "draw")
+        return picture
 
 
-def _draw_departure(ax: Axes, sensitivity: Sensitivity) -> None:
-    """How far the bins are from the line, in per cent of it, with twice their standard errors."""
-    title = "Departure from the line"
-    mean, variance, error = measured_bins(sensitivity)
-    line = sensitivity.conversion_gain * (mean - sensitivity.variance_intercept)
-    fine = line > 0
-    if not fine.any():
-        say_instead(ax, title, "There is no line")
-        return
-    percent = 100 / line[fine]
-    ax.errorbar(
-        mean[fine], (variance - line)[fine] * percent, 2 * error[fine] * percent, fmt="o", ms=3.2,
-        mfc="white", mec=INK, mew=0.8, ecolor=GREY, elinewidth=0.8, zorder=3,
-    )  # fmt: skip
-    ax.axhline(0, color=BLUE, lw=1.4, zorder=2)
-    dress(ax, title, "Mean signal (signal units)", "Variance off the line (%), ± 2 standard errors")
-    low, high = np.quantile((variance - line)[fine] * percent, [0.0, 1.0])
-    reach = 1.3 * max(abs(low), abs(high), 2.0)
-    ax.set_ylim(-reach, reach)
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _draw_gains(ax: Axes, sensitivity: Sensitivity, evidence: Evidence) -> None:
-    """The gain by every filter, and the one that was taken."""
-    names = list(evidence.gains)
-    place = np.arange(len(names))
-    gains, errors = np.array(list(evidence.gains.values())).T
-    ax.errorbar(place, gains, 2 * errors, fmt="o", ms=4, color=INK, elinewidth=0.8, capsize=2, zorder=3)
-    chosen = [k for k, name in enumerate(names) if name == sensitivity.method]
-    ax.plot(chosen, gains[chosen], "o", ms=9, mfc="none", mec=BLUE, mew=1.4, zorder=4)
-    ax.axhspan(*sensitivity.conversion_gain_interval, color="#D0E4F2", lw=0, zorder=0)
-    ax.axhline(sensitivity.conversion_gain, color=BLUE, lw=1.0, zorder=1)
-    dress(ax, "Gain by filter", "Differences in time, y, x", "Gain (signal units / photon)")
-    ax.set_xticks(place, names)
-    ax.set_xlim(-0.6, len(names) - 0.4)
+def _extremes(movie: Movie) -> Any:
+    """A sample that spans the movie's values, from which a codec is chosen that holds them."""
+    import numpy as np
+
+    ends: list[Any] = []
+    for block in movie.blocks(max(1, 2**22 // (movie.shape[1] * movie.shape[2]))):
+        ends += [np.fmin.reduce(block, None), np.fmax.reduce(block, None)]
+    return np.array(ends, movie.dtype)
 
 
-def _draw_whiteness(ax: Axes, evidence: Evidence) -> None:
-    """Noise variance between neighbours over that between samples farther apart."""
-    names = ("x", "y", "time")
-    limits = [_CORRELATED[name] for name in names]
-    ratios = np.array(evidence.whiteness)
-    colours = [VERMILION if ratio < limit else BLUE for ratio, limit in zip(ratios, limits, strict=True)]
-    place = np.arange(3)
-    ax.bar(place, np.nan_to_num(ratios), 0.55, color=colours, zorder=2)
-    for k, (ratio, limit) in enumerate(zip(ratios, limits, strict=True)):
-        text = f"{ratio:.2f}" if np.isfinite(ratio) else "unknown"
-        ax.annotate(text, (k, np.nan_to_num(ratio)), xytext=(0, 2), textcoords="offset points",
-                    ha="center", fontsize=TEXT, color=INK)  # fmt: skip
-        ax.plot([k - 0.4, k + 0.4], [limit, limit], color=INK, lw=1.0, ls=(0, (3, 2)), zorder=3)
-    dress(ax, "Whiteness", "", "Noise between neighbours / farther apart")
-    ax.set_xticks(place, names)
-    ax.set_ylim(0, 1.2 * max(1.0, float(np.nan_to_num(ratios).max())))
+# --- the page -----------------------------------------------------------------------------------------------
+
+
+def _template() -> Callable[..., str]:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f'a report needs {error.name}, which is not installed: pip install "anscombe-transform[report]"'
+        ) from None
+    text = (
+        resources.files("anscombe_transform.diagnostics")
+        .joinpath("templates/report.html.j2")
+        .read_text("utf-8")
+    )
+    # Names of files and arrays come from outside: escaped, they stay text.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text).render
+
+
+def _write(path: str | os.PathLike[str], page: str) -> Path:
+    path = Path(path)
+    make_folders(path.parent)
+    write_file(path, page.encode("utf-8"))
+    return path
+
+
+def _check_name(path: str | os.PathLike[str]) -> None:
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"a report is an HTML page, and its name must end with .html, got {os.fspath(path)!r}"
+        )
+
+
+# --- figures and sizes --------------------------------------------------------------------------------------
+
+
+def _noted(found: StoredMovie, name: str) -> dict[str, Any]:
+    return dict((found.provenance or {}).get(name) or {})
+
+
+def _noted_sensitivity(provenance: Mapping[str, Any] | None) -> Sensitivity | None:
+    """The calibration that was noted, or None: another version may have noted other fields."""
+    values = (provenance or {}).get("sensitivity")
+    try:
+        return None if values is None else Sensitivity.from_dict(values)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _interval(value: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    if math.isnan(value):
+        return "not found"
+    return f"{value:.4g} (95 % interval {low:.4g} to {high:.4g})" if low < high else f"{value:.4g}"
+
+
+def _times(lengths: tuple[int, ...]) -> str:
+    return " × ".join(f"{n:,}" for n in lengths)

@@ -19,17 +19,17 @@ import numpy as np
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
-from anscombe_transform.compression.arrays import codec_of, local_path, open_array
-from anscombe_transform.compression.comparison import checksum
-from anscombe_transform.compression.journal import Record
-from anscombe_transform.compression.layout import Layout
-from anscombe_transform.compression.notes import Described, first_notes, last_notes, notes_of
-from anscombe_transform.compression.progress import Progress, reporting
+from anscombe_transform.compression.blocks.comparison import checksum
+from anscombe_transform.compression.blocks.layout import Layout
+from anscombe_transform.compression.blocks.progress import Progress, reporting
+from anscombe_transform.compression.blocks.sampling import Extent
+from anscombe_transform.compression.blocks.threads import count_workers, in_threads
 from anscombe_transform.compression.results import StoredMovie, describe
-from anscombe_transform.compression.sampling import Extent
-from anscombe_transform.compression.threads import count_workers, in_threads
-from anscombe_transform.durable import write_file
+from anscombe_transform.compression.stored.arrays import codec_of, local_path, open_array
+from anscombe_transform.compression.stored.journal import Record
+from anscombe_transform.compression.stored.notes import Described, first_notes, last_notes, notes_of
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
+from anscombe_transform.native.durable import write_file
 
 if TYPE_CHECKING:
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3

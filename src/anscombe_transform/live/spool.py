@@ -20,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.compression.comparison import checksum
-from anscombe_transform.durable import delete, make_folders
+from anscombe_transform.compression.blocks.comparison import checksum
+from anscombe_transform.native.durable import delete, make_folders
 
 __all__ = ["Spool"]
 

@@ -32,7 +32,18 @@ from anscombe_transform.calibration.references.agreement import (
     sensitivity_with_agreement,
 )
 from anscombe_transform.codec.transform.values import MOST_VALUES, some_rows
-from anscombe_transform.compression.arrays import (
+from anscombe_transform.compression.blocks.comparison import digest
+from anscombe_transform.compression.blocks.layout import Layout
+from anscombe_transform.compression.blocks.sampling import Extent
+from anscombe_transform.compression.blocks.threads import count_workers
+from anscombe_transform.compression.results import (
+    CompressionResult,
+    Verification,
+    VerificationError,
+    agreement_of,
+    merged,
+)
+from anscombe_transform.compression.stored.arrays import (
     chunk_files,
     codec_of,
     create_array,
@@ -41,32 +52,21 @@ from anscombe_transform.compression.arrays import (
     reopen,
     sync_metadata,
 )
-from anscombe_transform.compression.block import BlockWriter, stored_checksums
-from anscombe_transform.compression.comparison import digest
-from anscombe_transform.compression.destination import LIVE_SETTINGS, LIVE_SPOOL, Folder, check_name
-from anscombe_transform.compression.journal import Record
-from anscombe_transform.compression.layout import Layout
-from anscombe_transform.compression.notes import Described, fill_value, first_notes, last_notes
-from anscombe_transform.compression.results import (
-    CompressionResult,
-    Verification,
-    VerificationError,
-    agreement_of,
-    merged,
-)
-from anscombe_transform.compression.sampling import Extent
-from anscombe_transform.compression.threads import count_workers
-from anscombe_transform.durable import delete, write_file
+from anscombe_transform.compression.stored.block import BlockWriter, stored_checksums
+from anscombe_transform.compression.stored.destination import LIVE_SETTINGS, LIVE_SPOOL, Folder, check_name
+from anscombe_transform.compression.stored.journal import Record
+from anscombe_transform.compression.stored.notes import Described, fill_value, first_notes, last_notes
 from anscombe_transform.live.spool import Spool
 from anscombe_transform.movies import open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
+from anscombe_transform.native.durable import delete, write_file
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from anscombe_transform.codec.pipeline import Preset
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
-    from anscombe_transform.presets import Preset
 
 __all__ = ["BacklogFull", "StreamWriter", "finish"]
 

@@ -21,9 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Unpack
 
-from anscombe_transform.batch import BatchItem, BatchResult, Layout, compress_one, pair_names
+from anscombe_transform.compression.batch import BatchItem, BatchResult, Layout, compress_one, pair_names
 from anscombe_transform.compression.options import BatchOptions, check_options
-from anscombe_transform.durable import make_folders, write_file
+from anscombe_transform.native.durable import make_folders, write_file
 
 __all__ = ["watch"]
 

@@ -31,7 +31,7 @@ from anscombe_transform.calibration.references.dark import DarkFrames
 from anscombe_transform.calibration.sampling import choose_segments
 from anscombe_transform.calibration.sensitivity import Sensitivity
 from anscombe_transform.calibration.statistics import SEGMENT_FRAMES, MovieLike
-from anscombe_transform.durable import write_file
+from anscombe_transform.native.durable import write_file
 
 # Frames that a gain map is read from unless more are asked for.
 _DEFAULT_FRAMES = 1024

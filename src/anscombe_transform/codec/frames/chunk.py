@@ -9,9 +9,9 @@ import numpy as np
 
 from anscombe_transform.codec.memory import pool
 from anscombe_transform.native import core, warn_if_slow
-from anscombe_transform.reference_frames import DamagedChunk
-from anscombe_transform.reference_frames import decode_chunk as decode_empty
-from anscombe_transform.reference_frames import encode_chunk as encode_empty
+from anscombe_transform.native.reference_frames import DamagedChunk
+from anscombe_transform.native.reference_frames import decode_chunk as decode_empty
+from anscombe_transform.native.reference_frames import encode_chunk as encode_empty
 
 if TYPE_CHECKING:
     import numpy.typing as npt

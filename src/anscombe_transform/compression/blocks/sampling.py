@@ -1,0 +1,142 @@
+"""What a movie's values span: of a sample spread over it, or of all of it.
+
+A codec is chosen to hold a movie's range before the first block is written. Reading a large recording twice
+for that would double the time where reading is slow, so the range of a sample is widened by what a movie's
+extremes exceed a sample's. A value beyond it has no code, which the codec refuses: then the whole movie is
+looked through, and its writing begun again.
+
+Some rows of the sample are kept, for the codec's decode table to be fitted to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anscombe_transform.codec.transform.values import MOST_VALUES, some_rows
+from anscombe_transform.compression.blocks.comparison import checksum, digest
+from anscombe_transform.compression.blocks.threads import in_threads
+
+if TYPE_CHECKING:
+    from anscombe_transform.compression.blocks.layout import Span
+    from anscombe_transform.compression.blocks.progress import Progress
+    from anscombe_transform.movies import Movie
+
+__all__ = ["Extent", "Sample", "scan"]
+
+WHOLE_BYTES = 64 * 2**20
+"""Movies up to this size are their own sample."""
+
+_RUNS = 32
+_RUN_BYTES = WHOLE_BYTES // _RUNS
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Smallest and largest number of a movie or a part of it, None where there is none, and whether NaN."""
+
+    minimum: float | None
+    maximum: float | None
+    has_nan: bool
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Extent:
+        """The extent of an array with at least one value."""
+        # Python numbers, as a 64-bit integer has no place in a float.
+        low, high = np.fmin.reduce(values, None).item(), np.fmax.reduce(values, None).item()
+        if values.dtype.kind != "f":
+            return cls(low, high, False)
+        has_nan = bool(np.isnan(values.sum(dtype=values.dtype)) and np.isnan(values).any())
+        return cls(None, None, True) if math.isnan(low) else cls(low, high, has_nan)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Extent]) -> Extent:
+        """The extent of several parts."""
+        lows = [part.minimum for part in parts if part.minimum is not None]
+        highs = [part.maximum for part in parts if part.maximum is not None]
+        return cls(min(lows, default=None), max(highs, default=None), any(part.has_nan for part in parts))
+
+    def values(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The fewest values from which a codec can be chosen that holds all of them."""
+        known = [value for value in (self.minimum, self.maximum) if value is not None]
+        return np.array([*known, *([math.nan] if self.has_nan else [])], dtype)
+
+    def widened(self, noise: float, dtype: np.dtype[Any]) -> Extent:
+        """The extent with room for what a sample has not shown, within the limits of the type.
+
+        `noise` is its standard deviation at the dark end, where a movie goes below a sample by noise alone.
+        At the bright end a rare event may exceed a sample by a part of its range.
+        """
+        if self.minimum is None or self.maximum is None or not math.isfinite(self.maximum - self.minimum):
+            return self
+        limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        low = max(self.minimum - 2 * noise, float(limits.min))
+        high = min(self.maximum + (self.maximum - self.minimum) / 4, float(limits.max))
+        if dtype.kind != "f":
+            low, high = math.floor(low), math.ceil(high)
+        return Extent(min(low, self.minimum), max(high, self.maximum), self.has_nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A part of a movie that stands for it.
+
+    Attributes
+    ----------
+    extent : Extent
+    checksum : str
+        Of the frames looked at: it tells a recording from another one of the same shape.
+    whole : bool
+        Whether all frames were looked at.
+    pieces : tuple of ndarray, shape (frames, y, x)
+        Some rows of every run.
+    frames : dict of int to int
+        Checksums of the frames looked at, by their numbers.
+    """
+
+    extent: Extent
+    checksum: str
+    whole: bool
+    pieces: tuple[NDArray[Any], ...]
+    frames: dict[int, int]
+
+    @classmethod
+    def of(cls, movie: Movie, workers: int, progress: Progress | None) -> Sample:
+        """Look at runs of frames spread evenly over a movie, the first and the last among them."""
+        frames = movie.shape[0]
+        run = max(1, _RUN_BYTES // (movie.nbytes // frames))
+        whole = movie.nbytes <= WHOLE_BYTES or run * _RUNS >= frames
+        count = math.ceil(frames / run) if whole else _RUNS
+        starts = (
+            [i * run for i in range(count)]
+            if whole
+            else [round(i * (frames - run) / (count - 1)) for i in range(count)]
+        )
+
+        def look(start: int, stop: int) -> tuple[Extent, list[int], NDArray[Any]]:
+            block = movie.frames(start, stop)
+            # Other rows in every run. A view would keep the whole run.
+            piece = some_rows(block, MOST_VALUES // count, first=start // run).copy()
+            return Extent.of(block), [checksum(frame) for frame in block], piece
+
+        spans = [(start, min(start + run, frames)) for start in starts]
+        parts = in_threads(look, spans, workers, progress, "scan")
+        sums = [value for _, found, _ in parts for value in found]
+        numbers = (number for span in spans for number in range(*span))
+        extent = Extent.merged([extent for extent, *_ in parts])
+        pieces = tuple(piece for *_, piece in parts)
+        return cls(extent, digest(sums), whole, pieces, dict(zip(numbers, sums, strict=True)))
+
+
+def scan(movie: Movie, spans: list[Span], workers: int, progress: Progress | None) -> Extent:
+    """The extent of a whole movie."""
+    return Extent.merged(
+        in_threads(
+            lambda start, stop: Extent.of(movie.frames(start, stop)), spans, workers, progress, "scan all"
+        )
+    )

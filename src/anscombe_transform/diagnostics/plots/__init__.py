@@ -1,0 +1,1 @@
+"""One plot a file, and the look that they share."""
