@@ -72,13 +72,13 @@ def test_every_page_is_in_the_menu() -> None:
     "name",
     [
         "",
-        ".batch",
+        ".compression.batch",
         ".calibration",
         ".compression",
-        ".decompression",
-        ".simulated_camera",
-        ".simulation",
-        ".speed",
+        ".compression.decompression",
+        ".simulation.camera",
+        ".simulation.movie",
+        ".diagnostics.speed",
     ],
 )
 def test_every_public_class_has_an_example(name: str) -> None:
