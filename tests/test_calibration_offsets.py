@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from anscombe_transform.calibration import compute_sensitivity
-from anscombe_transform.simulated_camera import Camera
 from anscombe_transform.simulation import simulate_movie
+from anscombe_transform.simulation.camera import Camera
 
 SCMOS = {"conversion_gain": 2.2, "zero_level": 100, "read_noise": 3.5, "dtype": "uint16"}
 
