@@ -32,7 +32,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("node") is None:
         pytest.skip("node is not on this machine")
     folder = tmp_path_factory.mktemp("browser")
-    for file in ("anscombe.js", "frames.js", "read.js", "package.json"):
+    for file in ("anscombe.js", "frames.js", "frames.wasm", "read.js", "package.json"):
         shutil.copy(EXAMPLE / file, folder)
     installed = Path(os.environ.get("ANSCOMBE_NODE_MODULES", EXAMPLE / "node_modules"))
     if (installed / "zarrita").is_dir():
@@ -365,6 +365,31 @@ def test_a_damaged_code_is_an_error(example: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not V3, reason="zarr-python 2 has no Zarr V3")
+def test_the_module_is_built_from_the_core(example: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    """The script makes a module from libanscombe that reads what the one in the repository reads."""
+    for name in ("clang", "wasm-ld"):
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not on this machine")
+    from anscombe_transform import FrameCoderV3
+
+    folder = tmp_path / "example"
+    shutil.copytree(example, folder, symlinks=True)
+    module = folder / "frames.wasm"
+    module.unlink()
+    subprocess.run(["sh", str(EXAMPLE / "wasm" / "build.sh"), str(module)], check=True, capture_output=True)
+    assert module.stat().st_size < 200_000
+    paths = {}
+    for dtype in ("uint8", "uint16"):
+        for preset in ("fast", "compact"):
+            codes = codes_of(rng, dtype, (40, 24, 70), "bright", 0)
+            path = tmp_path / f"{dtype}-{preset}.zarr"
+            coder = FrameCoderV3(preset)  # type: ignore[arg-type]
+            zarr.create_array(str(path), data=codes, chunks=(20, 24, 70), serializer=coder, compressors=None)
+            paths[path.stem] = path
+    assert_equal_in_node(folder, paths, tmp_path)
+
+
+@pytest.mark.skipif(not V3, reason="zarr-python 2 has no Zarr V3")
 def test_damaged_frames_are_an_error(example: Path, tmp_path: Path, rng: np.random.Generator) -> None:
     """A flipped byte in a chunk of the frame coder, or an unknown key, is refused."""
     from anscombe_transform import FrameCoderV3
@@ -397,7 +422,7 @@ def test_every_module_of_the_page_is_there(example: Path) -> None:
     imports = json.loads(text.split('<script type="importmap">')[1].split("</script>")[0])["imports"]
     assert "zarrita" in imports
     assert all((example / path).is_file() for path in imports.values())
-    assert all((EXAMPLE / name).is_file() for name in ("page.js", "anscombe.js", "frames.js"))
+    assert all((EXAMPLE / name).is_file() for name in ("page.js", "anscombe.js", "frames.js", "frames.wasm"))
 
 
 @pytest.mark.skipif(not V3, reason="the script writes Zarr V3")

@@ -1,0 +1,1 @@
+/* dispatch.h asks which C library there is: none. */
