@@ -2,8 +2,8 @@
 
     python tests/benchmarks/browser.py [--before FRAMES.js]
 
-Needs node. `--before` names another `frames.js` that registers the same codec, such as an earlier commit's, to be
-measured in the same run. Prints megabytes of codes a second and ratios.
+Needs node. `--before` names another `frames.js` that registers the same codec, such as an earlier commit's, to
+be measured in the same run. Prints megabytes of codes a second and ratios.
 """
 
 from __future__ import annotations
