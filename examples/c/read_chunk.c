@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static unsigned char *read_file(const char *name, size_t *bytes) {
     FILE *file = fopen(name, "rb");
@@ -40,9 +41,11 @@ int main(int count, char **words) {
         return fputs("the chunk is damaged\n", stderr), 1;
 
     uint32_t largest = 0;
-    anscombe_array from = {codes, pixels, ANSCOMBE_UINT8}, by = {table, table_bytes / 2, ANSCOMBE_INT16},
+    int16_t all[256] = {0}; /* the core looks codes up in a table of all that a byte can be */
+    memcpy(all, table, table_bytes < sizeof all ? table_bytes : sizeof all);
+    anscombe_array from = {codes, pixels, ANSCOMBE_UINT8}, by = {all, 256, ANSCOMBE_INT16},
                    to = {values, pixels, ANSCOMBE_INT16};
-    if (anscombe_decode_table(from, by, to, &largest) != ANSCOMBE_OK || (pixels && largest >= by.size))
+    if (anscombe_decode_table(from, by, to, &largest) != ANSCOMBE_OK || (pixels && largest >= table_bytes / 2))
         return fputs("a code has no value\n", stderr), 1;
     return fwrite(values, 2, pixels, stdout) == pixels ? 0 : 1;
 }

@@ -69,8 +69,8 @@ int anscombe_encode_edges(anscombe_array signal, anscombe_array edges, const ans
  * in the arithmetic of the type of `edges`. The result of encoding does not depend on it, only its speed. */
 int anscombe_guess_codes(anscombe_array edges, const anscombe_cells *cells, anscombe_array guess);
 
-/* Values of codes (uint8 or uint16) by look-up in a table of the type of `values`; a code beyond the table gets its
- * last value. `largest` receives the largest code. */
+/* Values of codes (uint8 or uint16) by look-up in a table of the type of `values`, which has a value for each of the
+ * 256 or 65536 codes. `largest` receives the largest code. */
 int anscombe_decode_table(anscombe_array codes, anscombe_array table, anscombe_array values, uint32_t *largest);
 
 /* Largest error |original - stored| of integers of at most 16 bits, and largest product of an error with

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/browser.py [--before FRAMES.js]
 
-Needs node. `--before` names another `frames.js` that registers the same codec, such as an earlier commit's, to
+Needs node. `--before` names another `frames.js` that registers the same codec (of an earlier commit), to
 be measured in the same run. Prints megabytes of codes a second and ratios.
 """
 
