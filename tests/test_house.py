@@ -23,6 +23,7 @@ WITHOUT_CIRCLES = ("codec", "movies")
 SMALL = (
     "codec",
     "codec/frames",
+    "codec/hdf5",
     "codec/transform",
     "compression",
     "compression/blocks",

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "simulation": set(),
     "codec": {"calibration"},
     "transform": {"codec"},
+    "hdf5": {"codec"},
     "_parts_of_kernels": set(),
     "_statistics_kernels": {"_parts_of_kernels"},
     "calibration": {"transform", "_statistics_kernels", "codec", "movies"},

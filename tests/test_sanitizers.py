@@ -166,3 +166,23 @@ def test_all_levels_read_the_frozen_chunks(cores: dict[int, Core]) -> None:
         for level, core in cores.items():
             data = (FROZEN / entry["chunk"]).read_bytes()
             assert np.array_equal(core.decode_chunk(data, frames), frames), (entry["name"], level)
+
+
+def test_the_hdf5_filter_leaves_memory_alone(tmp_path: Path) -> None:
+    """Changed parameters and chunks are refused or read, and no memory but the filter's is touched."""
+    compiler = shutil.which(os.environ.get("CC", "gcc"))
+    if compiler is None:
+        pytest.skip("no C compiler is installed")
+    sources = [str(path) for path in sorted(CORE.glob("*.c")) if path.stem != "hdf5_filter"]
+    options = ["-std=c11", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{CORE}"]
+    harness = str(ROOT / "tests" / "fuzz" / "filter_hdf5.c")
+    built = subprocess.run(
+        [compiler, *options, harness, *sources, "-lm", "-o", str(tmp_path / "filter")],
+        capture_output=True,
+        text=True,
+    )
+    if built.returncode and "sanitize" in built.stderr:
+        pytest.skip("the compiler has no sanitizers")
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([str(tmp_path / "filter"), "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

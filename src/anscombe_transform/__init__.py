@@ -9,9 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from anscombe_transform.codec.hdf5.plugin import announce as _announce
+
 if TYPE_CHECKING:
     from anscombe_transform import codec as codec
     from anscombe_transform import diagnostics as diagnostics
+    from anscombe_transform import hdf5 as hdf5
     from anscombe_transform.calibration import (
         Agreement,
         ConstantsMismatch,
@@ -80,7 +83,7 @@ _HOME = {
     "write_ome_zarr": "anscombe_transform.compression.ome_zarr",
     "write_report": "anscombe_transform.diagnostics.report",
 }
-_MODULES = ("codec", "diagnostics")
+_MODULES = ("codec", "diagnostics", "hdf5")
 
 __all__ = [
     "Agreement",
@@ -110,6 +113,7 @@ __all__ = [
     "diagnostics",
     "encode",
     "find_recordings",
+    "hdf5",
     "measure_speed",
     "open_movie",
     "simulate_movie",
@@ -139,3 +143,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
+
+
+_announce()
