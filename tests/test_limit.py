@@ -36,6 +36,17 @@ def test_the_entropy_is_that_of_drawn_codes(rng, photons, read_noise):
     assert abs(drawn - float(code_entropy(curve, photons))) < 5 * deviation + 3 * bias + 1e-9
 
 
+def test_the_entropy_follows_given_edges(rng):
+    """With bins of other widths than the curve's, it is that of the codes of those bins."""
+    curve = Curve(conversion_gain=60.0, zero_level=100.0, read_noise=10.0, offset=16)
+    edges = np.cumsum(rng.choice([15, 17, 41], 60)) - 20.5
+    signal = np.rint(100 + 60 * rng.poisson(4.0, 400_000) + 10 * rng.standard_normal(400_000))
+    seen = np.unique(np.searchsorted(edges, signal, "right"), return_counts=True)[1] / signal.size
+    drawn = -(seen * np.log2(seen)).sum()
+    assert abs(drawn - float(code_entropy(curve, 4.0, edges=edges))) < 0.015
+    assert abs(drawn - float(code_entropy(curve, 4.0))) > 0.1
+
+
 def test_rates_of_any_shape_are_interpolated(rng):
     """The entropy of an image is that of its pixels one by one."""
     curve = Curve(conversion_gain=2.1, zero_level=100.0, read_noise=2.0, offset=20)

@@ -6,9 +6,6 @@
 #include "choose.h"
 #include "dispatch.h"
 
-#ifdef DEBUGF
-#include <stdio.h>
-#endif
 #include <math.h>
 #include <string.h>
 
@@ -355,9 +352,6 @@ void observe_strip(coder *c, const states *s, const prediction *p, const lines *
 void learn_from_frame(channel *c, const coder *k, bool first) {
     const sums *s = &k->sums;
     c->frames++;
-#ifdef DEBUGF
-    fprintf(stderr,"%d e %.3f again %.3f gain %.3f row %.3f odd %.3f\n",c->frames,s->error/s->errors/256,s->before>0?s->again/s->before:0,c->gain,c->row,c->odd);
-#endif
     if (first) {
         c->row = 0;
         c->odd = 0;
@@ -674,9 +668,5 @@ void choose_next(channel *c, coder *k, const states *s, const frame_codes *f, li
             c->steady = squares_left(&e, fields, without) < 1.001 * least ? c->steady + 1 : 0;
         }
     }
-#ifdef DEBUGF
-    weights_from(&p,h->fraction,now);
-    fprintf(stderr,"   fit now %.3f ch %d [%.2f %.2f %.2f] w %.2f %.2f %.2f %.2f %.2f %.2f %.2f %.2f lev %.3f b %.3f\n",squares_left(&e,fields,now)/e.pixels/256,change,now[10],now[11],now[12],now[0],now[1],now[2],now[3],now[4],now[5],now[6],now[7],now[8],now[9]);
-#endif
     c->prediction = p;
 }

@@ -445,14 +445,72 @@ static void store_codes(walk *w, const frame_codes *f, size_t at, size_t count) 
     }
 }
 
+static size_t strip_rows(size_t width) { return STRIP_PIXELS / width > 1 ? STRIP_PIXELS / width : 1; }
+
+/* A strip of a frame that only earlier ones predict, by their levels alone; codes have one byte and no low bits. */
+static void encode_strip(walk *w, const states *s, const prediction *p, size_t y, size_t rows, const frame_codes *f) {
+    lines *l = &w->lines;
+    coder *c = w->coder;
+    size_t width = s->width;
+    predict_strip(s, p, y, rows, l, w->model, w->head->fraction, c->contexts + c->count);
+    for (size_t i = 0; i < rows; i++) {
+        const uint8_t *codes = (const uint8_t *)f->codes + (y + i) * width;
+        const int16_t *predicted = l->predicted + i * width;
+        uint8_t *symbol = c->symbols + c->count;
+        if (encode_row(s, p, w->head, y + i, codes, predicted, symbol, l->error + i * width)) {
+            for (size_t x = 0; (x = next_escape(symbol, x, width)) < width; x++) {
+                int code = (uint8_t)(codes[x] - w->head->lowest);
+                keep_escape(c, c->count + x, fold_sign((int16_t)(code - (predicted[x] >> w->head->fraction))));
+            }
+        }
+        c->count += width;
+    }
+    observe_strip(c, s, p, l, y, rows, false);
+}
+
+static void decode_strip(walk *w, const states *s, const prediction *p, size_t y, size_t rows, const frame_codes *f) {
+    lines *l = &w->lines;
+    size_t width = s->width;
+    predict_strip(s, p, y, rows, l, w->model, w->head->fraction, l->context);
+    rans_decode(w->source, &w->head->coding, w->model, w->lookup, l->context, l->symbol, rows, width);
+    for (size_t i = 0; i < rows; i++) {
+        uint8_t *codes = (uint8_t *)f->codes + (y + i) * width;
+        const int16_t *predicted = l->predicted + i * width;
+        const uint8_t *symbol = l->symbol + i * width;
+        if (decode_row(s, p, w->head, y + i, symbol, predicted, codes)) {
+            for (size_t x = 0; (x = next_escape(symbol, x, width)) < width; x++) {
+                if (w->escape == w->escape_end) {
+                    w->broken = true;
+                    return;
+                }
+                uint16_t code = (uint16_t)((predicted[x] >> w->head->fraction) + unfold_sign(*w->escape++));
+                settle_escape(s, p, w->head, y + i, x, code, predicted[x], codes + x);
+            }
+        }
+    }
+}
+
 static void code_frame(walk *w, const states *s, const prediction *p, bool first, bool keep, const frame_codes *f) {
     lines *l = &w->lines;
+    if (!follows_rows(p, first) && !has_change(p) && f->itemsize == 1 && w->head->low_bits == 0) {
+        size_t strip = strip_rows(s->width);
+        for (size_t y = 0; y < s->height && !w->broken; y += strip) {
+            size_t rows = strip < s->height - y ? strip : s->height - y;
+            l->strip_start = y;
+            if (w->coder) {
+                encode_strip(w, s, p, y, rows, f);
+            } else {
+                decode_strip(w, s, p, y, rows, f);
+            }
+        }
+        return;
+    }
     size_t width = s->width, strip = 1;
     bool rows = follows_rows(p, first), change = has_change(p) && !first;
     if (rows) {
         memset(l->row, 0, (width + 2 * EDGE) * sizeof *l->row);
     } else {
-        strip = STRIP_PIXELS / width > 1 ? STRIP_PIXELS / width : 1;
+        strip = strip_rows(width);
     }
     int16_t *past = change ? l->past : l->predicted;
     for (size_t y = 0; y < s->height; y += strip) {
@@ -720,6 +778,7 @@ static bool decode_groups(const uint8_t *chunk, size_t bytes, const anscombe_fra
             return false;
         }
         rans_tables(&tables, m->lookup);
+        prepare_few(&tables, &h->coding, &source);
         read_escapes(&source, h, m->lookup, tables_of(&tables), q, g.escapes, m->lines.context, m->lines.symbol, room,
                      m->escapes);
         if (source.broken || q->at != q->end) {

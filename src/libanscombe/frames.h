@@ -136,18 +136,31 @@ static inline int tables_of(const model *m) { return m->bands << m->phase_bits; 
 
 void find_contexts(const model *m, size_t count, int fraction, const int16_t *restrict predicted,
                    uint8_t *restrict context);
+void predict_strip(const states *s, const prediction *p, size_t y, size_t rows, const lines *l, const model *m,
+                   int fraction, uint8_t *context);
+bool encode_row(const states *s, const prediction *p, const header *h, size_t y, const uint8_t *codes,
+                const int16_t *predicted, uint8_t *symbol, int16_t *error);
+bool decode_row(const states *s, const prediction *p, const header *h, size_t y, const uint8_t *symbol,
+                const int16_t *predicted, uint8_t *codes);
+void settle_escape(const states *s, const prediction *p, const header *h, size_t y, size_t x, uint16_t code,
+                   int16_t predicted, uint8_t *to);
+
+
+/* Tables of few contexts, which fit into registers. */
+enum { FEW_TABLES = 4 };
 
 typedef struct {
     uint32_t state[MOST_LANES / 2]; /* or twice as many of 16 bits */
     const uint8_t *next, *end;
     bool broken;
+    /* Of few narrow tables: a symbol with its table above it, by table and slot; and its range. */
+    uint8_t index[FEW_TABLES][256], start[FEW_TABLES * SYMBOLS], frequency[FEW_TABLES * SYMBOLS];
 } decoder;
 
 void find_ranges(const model *m, slot_range *ranges); /* (tables + 1) * SYMBOLS */
 void rans_tables(const model *m, uint32_t *lookup); /* of each table as many entries as its frequencies' sum */
 
-/* Tables of few contexts, which fit into registers. */
-enum { FEW_TABLES = 4 };
+void prepare_few(const model *m, const coding *c, decoder *d);
 bool rans_begin(decoder *d, const coding *c, const uint8_t *words, size_t bytes);
 uint8_t rans_decode_one(decoder *d, const coding *c, const uint32_t *lookup, uint8_t context, size_t item);
 void rans_decode(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,

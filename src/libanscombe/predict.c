@@ -258,6 +258,111 @@ void find_contexts(const model *m, size_t count, int fraction, const int16_t *re
     }
 }
 
+/* --- the whole of a row in one pass --- */
+
+/* Levels that are not negative, and the contexts of one band, in one pass over both. */
+ANSCOMBE_LEVELS static void finish_one_band(size_t count, int drop, int mask, int16_t *restrict predicted,
+                                            uint8_t *restrict context) {
+    for (size_t x = 0; x < count; x++) {
+        int16_t level = not_negative(predicted[x]);
+        predicted[x] = level;
+        context[x] = (uint8_t)(level >> drop & mask);
+    }
+}
+
+ANSCOMBE_LEVELS static void predict_one_band(size_t count, int16_t bias, int drop, int mask, const int16_t *restrict mid,
+                                             int16_t *restrict predicted, uint8_t *restrict context) {
+    for (size_t x = 0; x < count; x++) {
+        int16_t level = not_negative((int16_t)(mid[x] + bias));
+        predicted[x] = level;
+        context[x] = (uint8_t)(level >> drop & mask);
+    }
+}
+
+/* Predictions from earlier frames and their contexts, for rows y … y + rows - 1 of a frame without change. */
+void predict_strip(const states *s, const prediction *p, size_t y, size_t rows, const lines *l, const model *m,
+                   int fraction, uint8_t *context) {
+    size_t width = s->width;
+    int drop = fraction - m->phase_bits, mask = (1 << m->phase_bits) - 1;
+    bool plain = m->bands == 1 && !has_weights(p);
+    for (size_t i = 0; i < rows; i++) {
+        if (plain) {
+            predict_one_band(width, p->bias, drop, mask, row_of(s, s->level, y + i), l->predicted + i * width,
+                             context + i * width);
+        } else {
+            predict_past(s, p, y + i, l, l->predicted + i * width, l->predicted + i * width);
+        }
+    }
+    if (!plain && m->bands == 1) {
+        finish_one_band(rows * width, drop, mask, l->predicted, context);
+    } else if (!plain) {
+        cut_negative(rows * width, l->predicted);
+        find_contexts(m, rows * width, fraction, l->predicted, context);
+    }
+    if (has_weights(p)) {
+        save_row(s, p, y + rows - 1, l);
+    }
+}
+
+/* Symbols, errors and new levels of a row of codes of one byte without low bits; the largest symbol. */
+ANSCOMBE_LEVELS static uint8_t encode_pixels(size_t width, int fraction, int16_t gain, uint8_t lowest,
+                                             const uint8_t *restrict codes, const int16_t *restrict predicted,
+                                             uint8_t *restrict symbol, int16_t *restrict error,
+                                             int16_t *restrict level) {
+    uint8_t most = 0;
+    for (size_t x = 0; x < width; x++) {
+        int16_t code = (uint8_t)(codes[x] - lowest), before = predicted[x];
+        uint16_t distance = (uint16_t)(code - (before >> fraction) + CENTRE);
+        uint8_t found = (uint8_t)(distance > ESCAPE ? ESCAPE : distance);
+        int16_t wrong = (int16_t)((code << fraction) - before);
+        symbol[x] = found;
+        error[x] = wrong;
+        level[x] = not_negative((int16_t)(before + times(wrong, gain)));
+        most = found > most ? found : most;
+    }
+    return most;
+}
+
+/* The reverse, as if there were no escapes; the largest symbol. */
+ANSCOMBE_LEVELS static uint8_t decode_pixels(size_t width, int fraction, int16_t gain, uint8_t lowest,
+                                             const uint8_t *restrict symbol, const int16_t *restrict predicted,
+                                             int16_t *restrict level, uint8_t *restrict codes) {
+    uint8_t most = 0;
+    for (size_t x = 0; x < width; x++) {
+        int16_t before = predicted[x];
+        int16_t code = (int16_t)((before >> fraction) + symbol[x] - CENTRE);
+        codes[x] = (uint8_t)(code + lowest);
+        level[x] = not_negative((int16_t)(before + times((int16_t)(((uint16_t)code << fraction) - before), gain)));
+        most = symbol[x] > most ? symbol[x] : most;
+    }
+    return most;
+}
+
+bool encode_row(const states *s, const prediction *p, const header *h, size_t y, const uint8_t *codes,
+                const int16_t *predicted, uint8_t *symbol, int16_t *error) {
+    int16_t *level = row_of(s, s->level, y);
+    uint8_t most = encode_pixels(s->width, h->fraction, p->gain, (uint8_t)h->lowest, codes, predicted, symbol, error, level);
+    repeat_edges(s->width, level);
+    return most == ESCAPE;
+}
+
+bool decode_row(const states *s, const prediction *p, const header *h, size_t y, const uint8_t *symbol,
+                const int16_t *predicted, uint8_t *codes) {
+    int16_t *level = row_of(s, s->level, y);
+    uint8_t most = decode_pixels(s->width, h->fraction, p->gain, (uint8_t)h->lowest, symbol, predicted, level, codes);
+    repeat_edges(s->width, level);
+    return most == ESCAPE;
+}
+
+/* The right code and level of a pixel that was an escape. */
+void settle_escape(const states *s, const prediction *p, const header *h, size_t y, size_t x, uint16_t code,
+                   int16_t predicted, uint8_t *to) {
+    int16_t *level = row_of(s, s->level, y);
+    *to = (uint8_t)(code + h->lowest);
+    level[x] = not_negative((int16_t)(predicted + times((int16_t)((code << h->fraction) - predicted), p->gain)));
+    repeat_edges(s->width, level);
+}
+
 /* Codes of the array as they are predicted: less the lowest, without their low bits. */
 ANSCOMBE_LEVELS static void load_high_bits(const frame_codes *f, const header *h, size_t at, size_t count,
                                            uint16_t *restrict code) {

@@ -41,6 +41,26 @@ void rans_tables(const model *m, uint32_t *lookup) {
     }
 }
 
+/* The tables of few contexts, as a decoder keeps them in registers. */
+void prepare_few(const model *m, const coding *c, decoder *d) {
+    if (c->wide || tables_of(m) > FEW_TABLES) {
+        return;
+    }
+    memset(d->start, 0, sizeof d->start);
+    memset(d->frequency, 0, sizeof d->frequency);
+    memset(d->index, 0, sizeof d->index);
+    for (int table = 0; table < tables_of(m); table++) {
+        int sum = 0;
+        for (int symbol = 0; symbol < SYMBOLS; symbol++) {
+            int i = table * SYMBOLS + symbol, frequency = m->frequency[table][symbol];
+            d->frequency[i] = (uint8_t)frequency;
+            d->start[i] = (uint8_t)sum;
+            memset(d->index[table] + sum, i, (size_t)frequency);
+            sum += frequency;
+        }
+    }
+}
+
 /* --- decoding --- */
 
 bool rans_begin(decoder *d, const coding *c, const uint8_t *bytes, size_t count) {

@@ -82,38 +82,49 @@ AVX512 static void decode_narrow(decoder *d, const coding *c, const uint32_t *lo
     decode_plain(d, c, lookup, context, symbol, rows - row, width);
 }
 
-/* Start and frequency of every symbol of four tables at most, each in a register. */
+/* Four tables at most in registers. An index is a symbol with its table above it; `index` has that of each slot, and
+ * `start` and `frequency` are by index. */
 typedef struct {
+    __m512i index[FEW_TABLES][4];
     __m512i start, frequency;
 } few_tables;
 
-AVX512 static few_tables load_few(const model *m) {
-    uint8_t start[FEW_TABLES * SYMBOLS] = {0}, frequency[FEW_TABLES * SYMBOLS] = {0};
-    for (int table = 0; table < tables_of(m); table++) {
-        uint8_t sum = 0;
-        for (int symbol = 0; symbol < SYMBOLS; symbol++) {
-            int i = table * SYMBOLS + symbol;
-            frequency[i] = (uint8_t)m->frequency[table][symbol];
-            start[i] = sum;
-            sum = (uint8_t)(sum + frequency[i]);
+AVX512 INLINE few_tables load_few(const decoder *d) {
+    few_tables t;
+    for (int table = 0; table < FEW_TABLES; table++) {
+        for (int quarter = 0; quarter < 4; quarter++) {
+            t.index[table][quarter] = _mm512_loadu_si512(d->index[table] + 64 * quarter);
         }
     }
-    return (few_tables){_mm512_loadu_si512(start), _mm512_loadu_si512(frequency)};
+    t.start = _mm512_loadu_si512(d->start);
+    t.frequency = _mm512_loadu_si512(d->frequency);
+    return t;
 }
 
-/* The symbols of 64 states: the last one that starts at the slot or before it. */
-AVX512 INLINE void decode_few(__m512i *a, __m512i *b, few_tables t, __mmask64 active, const uint8_t *context,
-                              uint8_t *symbol, const uint8_t **next) {
+/* The indices of 64 slots in one table. */
+AVX512 INLINE __m512i find_index(const __m512i *index, __m512i slot, __mmask64 upper) {
+    return _mm512_mask_mov_epi8(_mm512_permutex2var_epi8(index[0], slot, index[1]), upper,
+                                _mm512_permutex2var_epi8(index[2], slot, index[3]));
+}
+
+/* The symbols of 64 states. */
+AVX512 INLINE void decode_few(__m512i *a, __m512i *b, const few_tables *t, int tables, __mmask64 active,
+                              const uint8_t *context, uint8_t *symbol, const uint8_t **next) {
     __m512i slot = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(*a)), _mm512_cvtepi16_epi8(*b), 1);
-    __m512i found = FULL(active) ? _mm512_loadu_si512(context) : _mm512_maskz_loadu_epi8(active, context);
-    found = _mm512_slli_epi16(found, 4);
-    for (int bit = SYMBOLS / 2; bit; bit >>= 1) {
-        __m512i later = _mm512_or_si512(found, _mm512_set1_epi8((char)bit));
-        __mmask64 reached = _mm512_cmple_epu8_mask(_mm512_permutexvar_epi8(later, t.start), slot);
-        found = _mm512_mask_mov_epi8(found, reached, later);
+    __mmask64 upper = _mm512_movepi8_mask(slot);
+    __m512i found = find_index(t->index[0], slot, upper);
+    if (tables > 1) {
+        __m512i contexts = FULL(active) ? _mm512_loadu_si512(context) : _mm512_maskz_loadu_epi8(active, context);
+        __mmask64 odd = _mm512_test_epi8_mask(contexts, _mm512_set1_epi8(1));
+        found = _mm512_mask_mov_epi8(found, odd, find_index(t->index[1], slot, upper));
+        if (tables > 2) {
+            __m512i high = _mm512_mask_mov_epi8(find_index(t->index[2], slot, upper), odd,
+                                                find_index(t->index[3], slot, upper));
+            found = _mm512_mask_mov_epi8(found, _mm512_test_epi8_mask(contexts, _mm512_set1_epi8(2)), high);
+        }
     }
-    __m512i frequency = _mm512_permutexvar_epi8(found, t.frequency);
-    __m512i rest = _mm512_sub_epi8(slot, _mm512_permutexvar_epi8(found, t.start));
+    __m512i frequency = _mm512_permutexvar_epi8(found, t->frequency);
+    __m512i rest = _mm512_sub_epi8(slot, _mm512_permutexvar_epi8(found, t->start));
     __m512i symbols = _mm512_and_si512(found, _mm512_set1_epi8(SYMBOLS - 1));
     if (FULL(active)) {
         _mm512_storeu_si512(symbol, symbols);
@@ -130,10 +141,10 @@ AVX512 INLINE void decode_few(__m512i *a, __m512i *b, few_tables t, __mmask64 ac
     *b = refill_narrow(_mm512_mask_mov_epi16(*b, (__mmask32)(active >> 32), second), (__mmask32)(active >> 32), next);
 }
 
-/* With 128 lanes. */
-AVX512 static void decode_few_tables(decoder *d, const coding *k, const model *m, const uint32_t *lookup, const uint8_t *context,
-                                  uint8_t *symbol, size_t rows, size_t width) {
-    const few_tables t = load_few(m);
+/* With 128 lanes; `tables` is 1 or 4, and a constant where this is called. */
+AVX512 INLINE void decode_few_tables(decoder *d, const coding *k, int tables, const uint32_t *lookup, const uint8_t *context,
+                                     uint8_t *symbol, size_t rows, size_t width) {
+    const few_tables t = load_few(d);
     uint16_t *narrow = (uint16_t *)d->state;
     __m512i a = _mm512_loadu_si512(narrow), b = _mm512_loadu_si512(narrow + 32);
     __m512i c = _mm512_loadu_si512(narrow + 64), e = _mm512_loadu_si512(narrow + 96);
@@ -142,14 +153,15 @@ AVX512 static void decode_few_tables(decoder *d, const coding *k, const model *m
     for (; row < rows && (size_t)(d->end - next) >= width + 32; row++, context += width, symbol += width) {
         size_t x = 0;
         for (; x + 128 <= width; x += 128) {
-            decode_few(&a, &b, t, (__mmask64)-1, context + x, symbol + x, &next);
-            decode_few(&c, &e, t, (__mmask64)-1, context + x + 64, symbol + x + 64, &next);
+            decode_few(&a, &b, &t, tables, (__mmask64)-1, context + x, symbol + x, &next);
+            decode_few(&c, &e, &t, tables, (__mmask64)-1, context + x + 64, symbol + x + 64, &next);
         }
         if (x < width) {
             size_t left = width - x;
-            decode_few(&a, &b, t, left < 64 ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0, context + x, symbol + x, &next);
+            __mmask64 low = left < 64 ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
+            decode_few(&a, &b, &t, tables, low, context + x, symbol + x, &next);
             if (left > 64) {
-                decode_few(&c, &e, t, ((__mmask64)1 << (left - 64)) - 1, context + x + 64, symbol + x + 64, &next);
+                decode_few(&c, &e, &t, tables, ((__mmask64)1 << (left - 64)) - 1, context + x + 64, symbol + x + 64, &next);
             }
         }
     }
@@ -159,6 +171,16 @@ AVX512 static void decode_few_tables(decoder *d, const coding *k, const model *m
     _mm512_storeu_si512(narrow + 96, e);
     d->next = next;
     decode_plain(d, k, lookup, context, symbol, rows - row, width);
+}
+
+AVX512 static void decode_one_table(decoder *d, const coding *k, const uint32_t *lookup,
+                                    const uint8_t *context, uint8_t *symbol, size_t rows, size_t width) {
+    decode_few_tables(d, k, 1, lookup, context, symbol, rows, width);
+}
+
+AVX512 static void decode_four_tables(decoder *d, const coding *k, const uint32_t *lookup,
+                                      const uint8_t *context, uint8_t *symbol, size_t rows, size_t width) {
+    decode_few_tables(d, k, 4, lookup, context, symbol, rows, width);
 }
 
 /* 2^16 through a frequency. */
@@ -411,8 +433,10 @@ void decode_512(decoder *d, const coding *c, const model *m, const uint32_t *loo
                 uint8_t *symbol, size_t rows, size_t width) {
     if (c->wide) {
         decode_wide(d, c, lookup, context, symbol, rows, width);
+    } else if (m && c->lanes == 128 && tables_of(m) == 1) {
+        decode_one_table(d, c, lookup, context, symbol, rows, width);
     } else if (m && c->lanes == 128 && tables_of(m) <= FEW_TABLES) {
-        decode_few_tables(d, c, m, lookup, context, symbol, rows, width);
+        decode_four_tables(d, c, lookup, context, symbol, rows, width);
     } else {
         decode_narrow(d, c, lookup, context, symbol, rows, width);
     }

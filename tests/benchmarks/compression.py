@@ -96,9 +96,9 @@ def simulated(name: str, shape: tuple[int, int, int], seed: int) -> Movie:
     options = DETECTOR | SIMULATED[name] | {"rng": seed}
     raw, _ = simulate_movie(shape, **options)
     codec = transform(raw, **{key: options[key] for key in DETECTOR})
-    curve = codec.plan.configuration.curve
+    curve, edges = codec.plan.configuration.curve, codec.plan.configuration.bins.edges
     bits = [
-        code_entropy(curve, frame, read_noise=options["read_noise"]).mean()
+        code_entropy(curve, frame, read_noise=options["read_noise"], edges=edges).mean()
         for frame in _rates(shape, options)
     ]
     constants = (options["conversion_gain"], options["zero_level"], options["read_noise"])

@@ -23,7 +23,7 @@ References
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,7 +50,12 @@ def bright_entropy(beta: float) -> float:
 
 
 def code_entropy(
-    curve: Curve, photons: npt.ArrayLike, *, read_noise: float | None = None, integers: bool = True
+    curve: Curve,
+    photons: npt.ArrayLike,
+    *,
+    read_noise: float | None = None,
+    integers: bool = True,
+    edges: npt.ArrayLike | None = None,
 ) -> FloatArray:
     """Entropy of the code of a pixel, in bits, given its true mean number of photons.
 
@@ -64,6 +69,9 @@ def code_entropy(
         Standard deviation of the signal at a given count, signal units; by default the curve's.
     integers : bool
         Whether the signals are rounded to integers before they are coded.
+    edges : array_like, optional
+        Signals between neighbouring codes, increasing, where they are not those of the curve: the format
+        `anscombe` has bins of odd widths.
 
     Returns
     -------
@@ -88,27 +96,31 @@ def code_entropy(
     if not rates.size:
         return np.zeros(rates.shape)
     noise = curve.read_noise if read_noise is None else read_noise
+    borders = None if edges is None else np.asarray(edges, np.float64)
     low, high = (float(f(np.sqrt(rates))) for f in (np.min, np.max))
     roots = np.linspace(low, high, max(2, math.ceil((high - low) / _STEP) + 1))
     # Each rate sees the counts and codes within ten standard deviations of it only.
-    bits = np.array([_entropy_at(curve, float(root) ** 2, noise, integers=integers) for root in roots])
+    bits = np.array([_entropy_at(curve, float(root) ** 2, noise, integers, borders) for root in roots])
     result: FloatArray = (
         np.interp(np.sqrt(rates), roots, bits) if high > low else np.full(rates.shape, bits[0])
     )
     return result
 
 
-def _entropy_at(curve: Curve, rate: float, noise: float, *, integers: bool) -> float:
+def _entropy_at(curve: Curve, rate: float, noise: float, integers: bool, edges: FloatArray | None) -> float:
     from scipy.special import gammaln, xlogy
 
     reach = 10 * math.sqrt(rate) + 15
     counts = np.arange(max(0, math.floor(rate - reach)), math.ceil(rate + reach))
     count_given_rate = np.exp(xlogy(counts, rate) - rate - gammaln(counts + 1))
     signals = curve.zero_level + curve.conversion_gain * counts[[0, -1]]
-    first, last = curve.code([signals[0] - 9 * noise - 1, signals[1] + 9 * noise + 1]).tolist()
-    codes = np.arange(first, last + 2)
-    edges = curve.first_integers(codes) - 0.5 if integers else curve.invert(codes - 0.5)
+    if edges is not None:
+        borders: Any = edges
+    else:
+        first, last = curve.code([signals[0] - 9 * noise - 1, signals[1] + 9 * noise + 1]).tolist()
+        codes = np.arange(first, last + 2)
+        borders = curve.first_integers(codes) - 0.5 if integers else curve.invert(codes - 0.5)
     gain = curve.conversion_gain
-    given_count = code_given_count(edges - curve.zero_level, gain * counts, gain, counts, noise, 1.0)
+    given_count = code_given_count(borders - curve.zero_level, gain * counts, gain, counts, noise, 1.0)
     probability = count_given_rate @ given_count / count_given_rate.sum()
     return float(-(xlogy(probability, probability)).sum() / math.log(2))
