@@ -1,4 +1,4 @@
-"""Recordings that are being made: stored while they grow, finished after a crash, taken over from others.
+"""Where other programs meet ours: cameras that record, writers of arrays, folders that fill, and xarray.
 
 `StreamWriter` compresses, verifies and records frames as a camera delivers them. `finish` completes what a
 crash
