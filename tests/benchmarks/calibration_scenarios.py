@@ -796,6 +796,12 @@ UNUSABLE: dict[str, Scenario] = {
     "gamma of 0.8": _UNUSABLE(change=nearly_linear),
     "one frame": _UNUSABLE((1, 160, 160)),
     "single pixel of constant light": _UNUSABLE((20_000, 1, 1), **SCMOS, scene="uniform", mean_photons=20),
+    "square root stored, 16 x 16": _UNUSABLE((3000, 16, 16), **SCMOS, mean_photons=8, change=square_root),
+    "gamma corrected, 16 x 16": _UNUSABLE((3000, 16, 16), **SCMOS, mean_photons=8, change=gamma_corrected),
+    "gamma of 0.8, 16 x 16": _UNUSABLE((3000, 16, 16), **SCMOS, mean_photons=8, change=nearly_linear),
+    "logarithm stored, 16 x 16": _UNUSABLE((3000, 16, 16), **SCMOS, mean_photons=8, change=logarithm),
+    "square root stored, line": _UNUSABLE((5000, 1, 64), **SCMOS, scene=traces, change=square_root),
+    "smoothed in time, 16 x 16": _UNUSABLE((3000, 16, 16), **SCMOS, mean_photons=8, change=slightly_filtered),
     "line of constant light": _UNUSABLE((5000, 1, 64), **SCMOS, scene="uniform", mean_photons=20),
 }
 SCENARIOS = USABLE | UNUSABLE
