@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anscombe_transform as at
-from anscombe_transform.calibration.small import is_small
+from anscombe_transform.calibration.small.estimate import is_small
 
 SCMOS = at.Camera(conversion_gain=2.2, zero_level=100, read_noise=3.5, dtype="uint16")
 
@@ -214,3 +214,12 @@ def test_fixed_offsets_of_a_still_field_stay_within_the_interval(seed):
     found = calibrate(movie)
     assert abs(error_in_intervals(found, truth)) < 5
     assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.15
+
+
+@pytest.mark.parametrize("power", [0.5, 0.45])
+def test_compressed_values_of_a_small_field_get_a_caution(seed, power):
+    """A square root or gamma curve of 16 × 16 pixels looks linear; its bend and its skewness show it."""
+    movie, _ = at.simulate_movie((3000, 16, 16), camera=SCMOS, mean_photons=20, rng=seed)
+    stored = np.rint(500 * movie.astype(np.float64) ** power).astype(np.uint16)
+    assert calibrate(stored).verdict != "trustworthy"
+    assert "compressed_signal" not in codes(calibrate(movie))

@@ -10,7 +10,7 @@ import pytest
 from anscombe_transform.calibration.line.checks import Whiteness
 from anscombe_transform.calibration.line.verdict import _judge_correlation
 from anscombe_transform.calibration.shared import Excess, normal_deviate
-from anscombe_transform.calibration.thresholds import THRESHOLDS, as_markdown
+from anscombe_transform.calibration.thresholds import FEW_PIXELS, THRESHOLDS, as_markdown
 
 # Code, a value on the good side and one on the bad side of the caution and of the refusal, a percent apart.
 LEVELS = [
@@ -18,6 +18,7 @@ LEVELS = [
     ("imprecise_gain", None, (0.0597, 0.0603)),
     ("no_contrast", None, (0.0804, 0.0796)),
     ("curved", (0.0597, 0.0603), (0.149, 0.151)),
+    ("compressed_signal", (3.48, 3.52), None),
     ("scattered", (0.0696, 0.0704), (0.298, 0.302)),
     ("uneven_gain", (0.119, 0.121), None),
     ("unsteady_gain", (0.0497, 0.0503), None),
@@ -33,6 +34,14 @@ LEVELS = [
     ("sharper_filters", (0.0398, 0.0402), None),
     ("zero_undetermined", (11.9, 12.1), None),
 ]
+LEVELS_OF_FEW_PIXELS = [
+    ("imprecise_gain", (0.0199, 0.0201), (0.119, 0.121)),
+    ("lag_in_time", (0.952, 0.948), (0.852, 0.848)),
+    ("dependent_frames", (0.503, 0.497), (0.151, 0.149)),
+    ("correlated_in_space", None, (0.149, 0.151)),
+    ("correlated_along", (0.0497, 0.0503), None),
+    ("sharpened", (0.0497, 0.0503), None),
+]
 # Standard errors just short of and just beyond those that a rule asks for.
 ERRORS = {
     "curved": (4.97, 5.03),
@@ -46,18 +55,29 @@ ERRORS = {
     "sharpened": (4.97, 5.03),
     "sharper_filters": (4.97, 5.03),
 }
+ERRORS_OF_FEW_PIXELS = dict.fromkeys(
+    ("lag_in_time", "correlated_in_space", "correlated_along", "sharpened"), (4.97, 5.03)
+)
+RULES = [(THRESHOLDS, *level) for level in LEVELS] + [(FEW_PIXELS, *level) for level in LEVELS_OF_FEW_PIXELS]
+CHANCES = [(THRESHOLDS[code], *errors) for code, errors in ERRORS.items()] + [
+    (FEW_PIXELS[code], *errors) for code, errors in ERRORS_OF_FEW_PIXELS.items()
+]
 
 
 def test_every_rule_is_tested():
     """No rule lacks its levels here, and none is left over."""
-    assert [code for code, *_ in LEVELS] == list(THRESHOLDS)
-    assert set(ERRORS) == {code for code, row in THRESHOLDS.items() if row.errors}
+    for rules, levels, errors in (
+        (THRESHOLDS, LEVELS, ERRORS),
+        (FEW_PIXELS, LEVELS_OF_FEW_PIXELS, ERRORS_OF_FEW_PIXELS),
+    ):
+        assert [code for code, *_ in levels] == list(rules)
+        assert set(errors) == {code for code, row in rules.items() if row.errors}
 
 
-@pytest.mark.parametrize(("code", "caution", "refusal"), LEVELS)
-def test_a_level_parts_what_passes_from_what_does_not(code, caution, refusal):
+@pytest.mark.parametrize(("rules", "code", "caution", "refusal"), RULES)
+def test_a_level_parts_what_passes_from_what_does_not(rules, code, caution, refusal):
     """A percent on the good side of a level the rule says less than a percent on its bad side."""
-    row = THRESHOLDS[code]
+    row = rules[code]
     assert (row.caution is None, row.refusal is None) == (caution is None, refusal is None)
     if caution is not None:
         assert row.severity(caution[0]) is None
@@ -67,11 +87,9 @@ def test_a_level_parts_what_passes_from_what_does_not(code, caution, refusal):
         assert row.severity(refusal[1]) == "refusal"
 
 
-@pytest.mark.parametrize("code", ERRORS)
-def test_chance_is_not_held_against_a_movie(code):
+@pytest.mark.parametrize(("row", "short", "beyond"), CHANCES)
+def test_chance_is_not_held_against_a_movie(row, short, beyond):
     """A value far beyond its levels says nothing while chance explains it."""
-    short, beyond = ERRORS[code]
-    row = THRESHOLDS[code]
     value = -10.0 if row.below else 10.0
     assert row.severity(value, short) is None
     assert row.severity(value, -short) is None

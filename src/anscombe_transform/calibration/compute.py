@@ -30,7 +30,7 @@ from anscombe_transform.calibration.sensitivity import (
     UntrustworthyCalibration,
     verdict_of,
 )
-from anscombe_transform.calibration.small import is_small, sensitivity_of_small
+from anscombe_transform.calibration.small.estimate import is_small, sensitivity_of_small
 from anscombe_transform.calibration.statistics import Bools, MovieLike
 from anscombe_transform.calibration.views import check_axes, check_mask, check_movie, is_number, view_movie
 from anscombe_transform.movies.arrays import order_axes

@@ -10,7 +10,7 @@ Where a level is empirical, its source names scenarios of tests/benchmarks/calib
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Severity = Literal["caution", "refusal"]
@@ -34,6 +34,8 @@ class Threshold:
         Standard errors by which the value must also differ from that of an undisturbed movie; 0: none.
     source : str
         Where the levels come from.
+    few_pixels : bool
+        Whether the rule is that of fields of few pixels, line scans and single pixels.
     """
 
     code: str
@@ -44,6 +46,7 @@ class Threshold:
     source: str
     below: bool = False
     errors: float = 0.0
+    few_pixels: bool = False
 
     def severity(self, value: float, deviate: float = math.inf) -> Severity | None:
         """What the rule says to a value.
@@ -93,6 +96,15 @@ _ROWS = (
         0.15,
         "scenarios 'gamma of 0.8', 'square root stored': the gain below the bend is within its interval",
         errors=5.0,
+    ),
+    Threshold(
+        "compressed_signal",
+        "downward bend of the curve and skewness missing from the noise, together",
+        "standard errors",
+        3.5,
+        None,
+        "theory: both are 0 for a linear detector, so χ² of 2 degrees at 1 in 450; scenarios 'square root "
+        "stored, 16 x 16', 'gamma of 0.8, 16 x 16'",
     ),
     Threshold(
         "scattered",
@@ -222,7 +234,66 @@ _ROWS = (
     ),
 )
 
+_ROWS_OF_FEW_PIXELS = (
+    Threshold(
+        "imprecise_gain",
+        "standard error of the gain, systematic errors included",
+        "part of the gain",
+        0.02,
+        0.12,
+        "judgement: few pixels tell little of their own systematic errors, so that half of a large field's "
+        "precision is not taken for granted",
+    ),
+    Threshold(
+        "lag_in_time",
+        "variance of differences at lag 1 over that at lag 2 in time",
+        "1",
+        0.95,
+        0.85,
+        "white noise gives 1, light that changes a little less; scenario 'smoothed in time, 16 x 16'",
+        below=True,
+        errors=5.0,
+    ),
+    Threshold(
+        "dependent_frames",
+        "least eigenvalue of the pixels' correlation over the Marchenko-Pastur edge",
+        "1",
+        0.5,
+        0.15,
+        "theory: white noise gives 1 or more; neighbours that share noise to a tenth give 0.6",
+        below=True,
+    ),
+    Threshold(
+        "correlated_in_space",
+        "correlation of noise with that of the next pixel, along both axes",
+        "1",
+        None,
+        0.15,
+        "a blur of half a pixel makes 0.25; detectors share up to 0.1 along one axis",
+        errors=5.0,
+    ),
+    Threshold(
+        "correlated_along",
+        "correlation of noise with that of the next pixel, along one axis",
+        "1",
+        0.05,
+        None,
+        "judgement: the gain is then 10 % low at most",
+        errors=5.0,
+    ),
+    Threshold(
+        "sharpened",
+        "the same where it is negative, less its sign",
+        "1",
+        0.05,
+        None,
+        "no optics makes it",
+        errors=5.0,
+    ),
+)
+
 THRESHOLDS = {row.code: row for row in _ROWS}
+FEW_PIXELS = {row.code: replace(row, few_pixels=True) for row in _ROWS_OF_FEW_PIXELS}
 
 
 def as_markdown() -> str:
@@ -231,14 +302,15 @@ def as_markdown() -> str:
         "| rule | measured | unit | caution | refusal | errors | levels from |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in _ROWS:
+    for row in (*THRESHOLDS.values(), *FEW_PIXELS.values()):
         sign = "<" if row.below else ">"
         caution, refusal = (
             "" if level is None else f"{sign} {level:g}".replace("-", "−")
             for level in (row.caution, row.refusal)
         )
+        where = ", few pixels" if row.few_pixels else ""
         lines.append(
-            f"| `{row.code}` | {row.measures} | {row.unit} | {caution} | {refusal} | "
+            f"| `{row.code}`{where} | {row.measures} | {row.unit} | {caution} | {refusal} | "
             f"{f'{row.errors:g}' if row.errors else ''} | {row.source} |"
         )
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from anscombe_transform.calibration.line.checks import (
 )
 from anscombe_transform.calibration.line.stages import offsets_against_light
 from anscombe_transform.calibration.line.transfer import T_QUANTILE, Line, Samples, jackknife_error
-from anscombe_transform.calibration.line.zero import ZeroLevel
+from anscombe_transform.calibration.line.zero import CAUTION, ZeroLevel
 from anscombe_transform.calibration.sensitivity import Reason
 from anscombe_transform.calibration.shared import Excess, SharedNoise, normal_deviate
 from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
@@ -34,6 +34,9 @@ _SHARPER_APART = 0.5
 # Part of a limit on noise shared with eight neighbours that each axis must hold: a blur shares a quarter and
 # more along either axis; noise along one axis, of cells that move a little along the other, does not.
 _EITHER_AXIS = 0.25
+# Departure from the line, as a part of the variance, below which a bend changes no figure that anybody uses,
+# and standard errors that the bend and the missing skewness must each have.
+_LEAST_BEND, _EITHER = 0.01, 1.5
 # Standard errors by which frames brought to one noise must bear out that neighbours share it.
 _BORNE_OUT = 2.0
 
@@ -87,6 +90,7 @@ def judge(
             "or something other than noise adds variance to the bright parts.",
             severity,
         )
+    yield from judge_compression(departure, significance, zero)
     scatter = tile_scatter(samples, line)
     if severity := limits["scattered"].severity(scatter):
         yield Reason(
@@ -145,7 +149,29 @@ def judge(
             "the rest moves or changes.",
             severity,
         )
-    yield from _judge_zero(zero, gain, float(high - low))
+    yield from judge_zero(zero, gain, float(high - low))
+
+
+def judge_compression(departure: float, significance: float, zero: ZeroLevel) -> Iterator[Reason]:
+    """Yield that values were compressed: a square root, a gamma curve, a logarithm.
+
+    Such a curve flattens where it is bright, which bends variance against mean downwards, and takes skewness
+    from the noise, of which no detector has less than photons (ρ₃ = 1). Motion does neither.
+    """
+    excess, error = zero.excess
+    missing = (1 - excess) / (CAUTION * error) if error > 0 else 0.0
+    bent = -significance if departure > _LEAST_BEND else 0.0
+    # Either alone has rules of its own.
+    if not (missing > _EITHER and bent > _EITHER):
+        return
+    if THRESHOLDS["compressed_signal"].severity(math.hypot(missing, bent)):
+        yield Reason(
+            "compressed_signal",
+            f"the noise is less skewed than that of photons (ρ₃ = {excess:.2f} ± {error:.2f}, 1 or more "
+            "expected) and its variance rises less than in proportion to the signal: the values went through "
+            "a square root, a gamma curve or the like, or the detector is not linear. Use the raw recording.",
+            "caution",
+        )
 
 
 def _judge_correlation(
@@ -265,7 +291,8 @@ def _slightly_smoothed(white: Whiteness) -> bool:
     return shown or (either < 1 and median < _WHITE_MEDIAN)
 
 
-def _judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:
+def judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:
+    """Yield what speaks against the zero level; `spread` is the range of brightness."""
     excess, error = zero.excess
     if not zero.photon_like:
         yield Reason(

@@ -34,7 +34,7 @@ _LEAST_EXCESS, _MOST_EXCESS = 0.7, 1.75
 # the error of third moments is itself uncertain.
 _MULTIPLIED, _DOUBTFUL = 4.0, (2.0, 6.0)
 # Jackknife errors of third moments come out small: most of the information is in few rows.
-_CAUTION = 1.25
+CAUTION = 1.25
 # Weight of the variance in that shrinking.
 _SHRINKING = 0.5
 
@@ -122,7 +122,7 @@ def find_zero_level(
     shown = (excess - 1) / max(excess_error, 1e-30)
     multiplied = correlated or (shown > _MULTIPLIED and excess - 1 > (0.15 if structured else 0.0))
     value, error = (free, jackknife_error(frees)) if multiplied else (pure, pure_error)
-    error = _CAUTION * max(error, 1 / (line.gain**2 * float(np.sqrt(weight.sum()))))
+    error = CAUTION * max(error, 1 / (line.gain**2 * float(np.sqrt(weight.sum()))))
     error = float(np.hypot(error, 2 * tilt))
     if not (np.isfinite(value) and error < 3 * max(high - low, 1e-30)):
         return ZeroLevel(line.x0, (low, high), "variance intercept", (excess, excess_error), multiplied)
