@@ -18,9 +18,7 @@ enum {
     COUNTED = 8,           /* of so many rows the symbols of one are counted */
     FOLD_PIXELS = 256,     /* frames of fewer pixels are the rows of one frame */
     MANY_PIXELS = 1 << 17, /* chunks from here on use many states */
-    TRIED_PIXELS = 1024,   /* of a first frame with little effort, in twelve rows or more */
-    SMALL_FRAME = 1 << 14,
-    TRIED_ROWS = 64,       /* of a first frame, for its parameters */
+    TRIED_ROWS = 64,       /* of a first frame, for its parameters; with little effort, an eighth of its rows */
 };
 /* The noise that 15 symbols hold well, in standard deviations of codes. */
 static const double MOST_NOISE = 3.8;
@@ -155,7 +153,7 @@ void choose_header(const anscombe_frames_shape *s, const void *codes, int effort
 void choose_contexts(const anscombe_frames_shape *s, const void *codes, int effort, const header *h, model *m) {
     enum { BINS = 1 << 13 };
     uint32_t counts[BINS] = {0};
-    uint64_t pixels = s->frames * s->height * s->width, step = pixels / (1 << 16) + 1, total = 0;
+    uint64_t pixels = s->frames * s->height * s->width, step = pixels / (effort > 0 ? 1 << 16 : 1 << 13) + 1, total = 0;
     for (uint64_t at = step / 2; at < pixels; at += step | 1) {
         counts[(code_at(s, codes, at) - h->lowest) >> h->low_bits & (BINS - 1)]++;
         total++;
@@ -379,20 +377,36 @@ void learn_from_frame(channel *c, const coder *k, bool first) {
 
 /* --- first frames --- */
 
-/* Gains and weights of rows, from dim to bright; by columns of odd number, or from the left. */
+/* Gains and weights of rows, from dim to bright; by columns of odd number, then from the left. */
 static const struct { double gain, near, far, odd, left, kept; } FIRST[] = {
-    {0.35, 0.2, 0.05, 0.25, 0, 0},    {0.7, 0.15, 0, 0.42, 0, 0},      {0.5, 0.2, 0.08, 0, 0.45, 0.7},
-    {0.6, 0.2, 0.08, 0, 0.3, 0.999},  {0.2, 0.2, 0.1, 0.1, 0, 0},      {0.5, 0.2, 0.05, 0.35, 0, 0},
-    {0.9, 0.05, 0, 0.45, 0, 0},       {0.2, 0.2, 0.08, 0, 0.15, 0.5},
-    {0.7, 0.2, 0.08, 0, 0.45, 0.7},   {0.9, 0.2, 0.06, 0, 0.8, 0.7},
-    {0.45, 0.05, 0, 0, 0.15, 0.999},  {0.9, 0.2, 0.08, 0, 0.8, 0.999},
+    {0.35, 0.2, 0.05, 0.25, 0, 0},    {0.7, 0.15, 0, 0.42, 0, 0},       {0.5, 0.2, 0.05, 0.35, 0, 0},
+    {0.2, 0.2, 0.1, 0.1, 0, 0},       {0.9, 0.05, 0, 0.45, 0, 0},       {0.5, 0.2, 0.08, 0, 0.45, 0.7},
+    {0.6, 0.2, 0.08, 0, 0.3, 0.999},  {0.2, 0.2, 0.08, 0, 0.15, 0.5},   {0.7, 0.2, 0.08, 0, 0.45, 0.7},
+    {0.9, 0.2, 0.06, 0, 0.8, 0.7},    {0.45, 0.05, 0, 0, 0.15, 0.999},  {0.9, 0.2, 0.08, 0, 0.8, 0.999},
 };
-/* With little effort the first few are tried. */
-enum { FIRST_SETS = sizeof FIRST / sizeof *FIRST, FEW_SETS = 4, FEW_FRAMES = 8 };
+/* With little effort the first few are tried: codes that are predicted from the left are slow to read. */
+enum { FIRST_SETS = sizeof FIRST / sizeof *FIRST, FEW_SETS = 5, FEW_FRAMES = 8 };
+
+/* Squares of errors in columns of even and of odd number, each cut to 48 codes, in units of 1/16 code. */
+ANSCOMBE_LEVELS static void sum_squares(size_t width, int drop, const int16_t *error, uint64_t *even, uint64_t *odd) {
+    for (size_t x = 0; x < width;) {
+        size_t end = x + FIT_WIDTH < width ? x + FIT_WIDTH : width;
+        uint32_t all = 0, other = 0;
+        for (; x < end; x++) {
+            int32_t e = error[x] >> drop;
+            e = e < -768 ? -768 : e > 768 ? 768 : e;
+            all += (uint32_t)(e * e);
+            other += x & 1 ? (uint32_t)(e * e) : 0;
+        }
+        *even += all - other;
+        *odd += other;
+    }
+}
 
 static double try_first(const prediction *p, const header *h, const frame_codes *f, size_t height, size_t width,
                         lines *l) {
-    double even = 1, odd = 1;
+    uint64_t even = 1, odd = 1;
+    int drop = h->fraction > 4 ? h->fraction - 4 : 0;
     int16_t *row = l->row + EDGE;
     for (size_t y = 0; y < height && y < TRIED_ROWS; y++) {
         take_codes(f, h, y * width, width, l->code);
@@ -421,23 +435,22 @@ static double try_first(const prediction *p, const header *h, const frame_codes 
                 l->error[2 * i + 1] = (int16_t)((l->code[2 * i + 1] << h->fraction) - l->half[i]);
             }
         }
-        for (size_t x = 0; y > 0 && x < width; x++) {
-            double e = clip((double)l->error[x] / (1 << h->fraction), -48, 48);
-            *(x % 2 ? &odd : &even) += e * e;
+        if (y > 0) {
+            sum_squares(width, drop, l->error, &even, &odd);
         }
         update_row(width, p, l, l->error);
     }
     double rows = (double)(height < TRIED_ROWS ? height : TRIED_ROWS) - 1;
-    return sqrt(even * odd) / (rows * (double)width / 2 + 1);
+    double unit = ldexp(1, 2 * (h->fraction - drop));
+    return sqrt((double)even * (double)odd) / unit / (rows * (double)width / 2 + 1);
 }
 
 void choose_first(channel *c, const header *h, const frame_codes *f, const frame_codes *next, size_t height,
                   size_t width, lines *l) {
     prediction best = {0};
     double least = 0;
-    /* Of many frames the first one matters little, and a small one is over before much is tried. */
-    bool few = !h->coding.wide && (h->group > FEW_FRAMES || height * width <= SMALL_FRAME);
-    size_t rows = !few ? TRIED_ROWS : TRIED_PIXELS / width > 12 ? TRIED_PIXELS / width : 12;
+    bool few = !h->coding.wide;
+    size_t rows = !few ? TRIED_ROWS : height / 8 > 24 ? height / 8 : 24;
     rows = rows < height ? rows : height;
     for (int i = 0; i < (few ? FEW_SETS : FIRST_SETS); i++) {
         prediction p = {.row_gain = gain_of(FIRST[i].gain), .row_near = coarse_weight(FIRST[i].near),
@@ -446,9 +459,7 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
             p.left_gain = gain_of(FIRST[i].left);
             p.left_level = weight_of(FIRST[i].kept - 1);
         }
-        /* Codes from the left are slow to read: with little effort they have to gain a tenth of a bit. */
-        double handicap = h->coding.wide || !p.left_gain ? 1 : 1.15;
-        double error = handicap * try_first(&p, h, f, rows, width, l);
+        double error = try_first(&p, h, f, rows, width, l);
         if (i == 0 || error < least) {
             least = error;
             best = p;
@@ -630,6 +641,7 @@ void choose_next(channel *c, coder *k, const states *s, const frame_codes *f, li
     }
     size_t pixels = s->height * s->width, wanted = k->effort > 0 ? FIT_PIXELS : FIT_PIXELS / 2;
     /* The first frames of a movie gain most by their neighbours. */
+    wanted = k->effort == 0 && wanted > pixels / 4 ? pixels / 4 + 1 : wanted;
     wanted *= (k->effort > 0 || h->group <= FEW_FRAMES) && c->frames < 8 ? 4 : 1;
     size_t stride = pixels / wanted > 1 ? pixels / wanted : 1;
     fit e = {0};

@@ -1023,7 +1023,7 @@ static bool encode_group(writer *out, const anscombe_frames_shape *s, const head
 
     /* Bytes of states are written at the end of the room, and moved once the size of what stands before them is known. */
     encoder e;
-    rans_start(&e, &h->coding, out->at, out->end, m->missed, m->escape_room);
+    rans_start(&e, &h->coding, m->ranges, out->at, out->end, m->missed, m->escape_room);
     size_t at = c.count;
     for (uint32_t i = frames; i-- > 0 && !e.full; at -= frame_pixels) {
         encode_frame(&e, h, tables_of(tables), m->ranges, m, at, &m->images[0], &m->predictions[i], start + i < h->lag);

@@ -176,9 +176,12 @@ typedef struct {
     missed *missed;      /* the last one first */
     size_t missed_count, missed_room;
     bool full;
+    /* Of few narrow tables, by table and symbol: frequency and start in a byte each, and 2^16 through the frequency. */
+    uint16_t range[FEW_TABLES * SYMBOLS], reciprocal[FEW_TABLES * SYMBOLS];
 } encoder;
 
-void rans_start(encoder *e, const coding *c, uint8_t *low, uint8_t *high, missed *room, size_t count);
+void rans_start(encoder *e, const coding *c, const slot_range *ranges, uint8_t *low, uint8_t *high, missed *room,
+                size_t count);
 void rans_encode(encoder *e, const coding *c, int tables, const slot_range *ranges, const uint8_t *contexts,
                  const uint8_t *symbols, size_t at, size_t rows, size_t width);
 bool rans_finish(encoder *e, const coding *c);

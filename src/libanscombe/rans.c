@@ -124,7 +124,12 @@ void decode_plain(decoder *d, const coding *c, const uint32_t *lookup, const uin
 
 /* --- encoding --- */
 
-void rans_start(encoder *e, const coding *c, uint8_t *low, uint8_t *high, missed *room, size_t count) {
+void rans_start(encoder *e, const coding *c, const slot_range *ranges, uint8_t *low, uint8_t *high, missed *room,
+                size_t count) {
+    for (int i = 0; i < FEW_TABLES * SYMBOLS; i++) {
+        e->range[i] = (uint16_t)(ranges[i].frequency | ranges[i].start << 8);
+        e->reciprocal[i] = reciprocal_of(ranges[i].frequency);
+    }
     for (int lane = 0; lane < c->lanes; lane++) {
         set_state(e->state, c, lane, low_of(c));
     }

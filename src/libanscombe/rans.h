@@ -11,6 +11,11 @@ enum { LOOKUP_REST = 10, LOOKUP_SYMBOL = 20, LOOKUP_MASK = (1 << LOOKUP_REST) - 
 static inline int bits_of(const coding *c) { return c->wide ? 10 : 8; }
 static inline uint32_t low_of(const coding *c) { return c->wide ? 1 << 16 : 1 << 8; }
 
+/* 2^16 through a frequency. */
+static inline uint16_t reciprocal_of(unsigned frequency) {
+    return (uint16_t)(frequency > 1 ? 65536 / frequency : 65535);
+}
+
 static inline uint32_t get_state(const void *states, const coding *c, int lane) {
     return c->wide ? ((const uint32_t *)states)[lane] : ((const uint16_t *)states)[lane];
 }

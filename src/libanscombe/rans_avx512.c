@@ -183,9 +183,6 @@ AVX512 static void decode_four_tables(decoder *d, const coding *k, const uint32_
     decode_few_tables(d, k, 4, lookup, context, symbol, rows, width);
 }
 
-/* 2^16 through a frequency. */
-static uint16_t reciprocal_of(unsigned frequency) { return (uint16_t)(frequency > 1 ? 65536 / frequency : 65535); }
-
 /* Range and reciprocal of 64 symbols of few tables, in registers. */
 typedef struct {
     __m512i range[2], reciprocal[2];
@@ -294,13 +291,8 @@ AVX512 static void encode_many_tables(encoder *e, const coding *c, const slot_ra
 
 AVX512 static void encode_few_tables(encoder *e, const coding *c, const slot_range *ranges, const uint8_t *contexts,
                                      const uint8_t *symbols, size_t at, size_t rows, size_t width) {
-    uint16_t range[FEW_TABLES * SYMBOLS], reciprocal[FEW_TABLES * SYMBOLS];
-    for (int i = 0; i < FEW_TABLES * SYMBOLS; i++) {
-        range[i] = (uint16_t)(ranges[i].frequency | ranges[i].start << 8);
-        reciprocal[i] = reciprocal_of(ranges[i].frequency);
-    }
-    const few_ranges few = {{_mm512_loadu_si512(range), _mm512_loadu_si512(range + 32)},
-                            {_mm512_loadu_si512(reciprocal), _mm512_loadu_si512(reciprocal + 32)}};
+    const few_ranges few = {{_mm512_loadu_si512(e->range), _mm512_loadu_si512(e->range + 32)},
+                            {_mm512_loadu_si512(e->reciprocal), _mm512_loadu_si512(e->reciprocal + 32)}};
     encode_narrow(e, c, &few, ranges, contexts, symbols, at, rows, width);
 }
 
