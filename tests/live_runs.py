@@ -1,7 +1,7 @@
 """Long runs against accidents, by hand: kills of live recordings, and a watched folder in a bad night.
 
     python tests/live_runs.py kills [COUNT]     SIGKILL at random moments of a live recording
-    python tests/live_runs.py watch [COUNT]     recordings that grow while the watch is killed again and again
+    python tests/live_runs.py watch [COUNT]     recordings that grow while their watch is killed
 
 The suite runs a few of each (`test_live.py`, `test_watch.py`). Exits with 1 if a frame or a recording was lost.
 """
@@ -66,17 +66,17 @@ def kill_recordings(count: int) -> int:
 
 
 def watch_badly(count: int) -> int:
-    """Write recordings slowly into a folder whose watch is killed; how many are missing, wrong or written twice."""
+    """Write recordings slowly into a folder whose watch is killed; count those that are missing or wrong."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         incoming, archive = folder / "in", folder / "out"
         incoming.mkdir()
         rng = np.random.default_rng(0)
+        lengths = rng.integers(16, 60, count)
+        scenes = rng.uniform(1, 12, (count, 1, 32, 32))
         movies = [
-            (50 + 90 * rng.poisson(rng.uniform(1, 12, (1, 32, 32)), (int(rng.integers(16, 60)), 32, 32))).astype(
-                "int16"
-            )
-            for _ in range(count)
+            (50 + 90 * rng.poisson(scene, (length, 32, 32))).astype("int16")
+            for scene, length in zip(scenes, lengths, strict=True)
         ]
 
         def record() -> None:
@@ -90,8 +90,8 @@ def watch_badly(count: int) -> int:
 
         recording = threading.Thread(target=record)
         recording.start()
-        command = [sys.executable, "-m", "anscombe_transform.cli", "watch", str(incoming), str(archive)]
-        command = [sys.executable, "-c", "from anscombe_transform.cli import main; main()", *command[3:]]
+        program = "from anscombe_transform.cli import main; main()"
+        command = [sys.executable, "-c", program, "watch", str(incoming), str(archive)]
         command += ["--settle", "0.5", "--interval", "0.1", "--gain", "90", "--zero-level", "50"]
         kills = 0
         while recording.is_alive():
@@ -108,7 +108,7 @@ def watch_badly(count: int) -> int:
             wrong += not whole
         left = [path.name for path in archive.iterdir() if path.suffix == ".partial"]
         extra = sum(path.suffix == ".zarr" for path in archive.iterdir()) - count
-        print(f"{count} recordings, {kills} kills: {wrong} missing or wrong, {extra} too many, left over: {left}")
+        print(f"{count} recordings, {kills} kills: {wrong} missing or wrong, {extra} too many, left: {left}")
         return wrong + abs(extra) + len(left)
 
 
