@@ -3,7 +3,7 @@
     python tests/live_runs.py kills [COUNT]     SIGKILL at random moments of a live recording
     python tests/live_runs.py watch [COUNT]     recordings that grow while their watch is killed
 
-The suite runs a few of each (`test_live.py`, `test_watch.py`). Exits with 1 if a frame or a recording was lost.
+The suite runs a few of each (`test_live.py`, `test_watch.py`). Exits with 1 if one is lost.
 """
 
 from __future__ import annotations

@@ -53,12 +53,15 @@ def test_codec_of_an_array_that_others_wrote_is_known() -> None:
     assert decoded.conversion_gain > 1.03 * source.conversion_gain
 
 
-def test_counts_that_bins_keep_lose_nothing(tmp_path) -> None:
-    """Of photon counts far apart, storing adds nothing where it is dark, and nothing is taken off there."""
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_counts_that_bins_keep_apart_have_their_gain(tmp_path, beta: float) -> None:
+    """Of counts far apart, storing adds nothing where it is dark; with coarse steps there is a caution."""
     movie, _ = at.simulate_movie((120, 128, 128), conversion_gain=90.0, zero_level=50.0, rng=3)
-    at.compress(movie, tmp_path / "m.zarr")
-    low, high = at.compute_sensitivity(tmp_path / "m.zarr").conversion_gain_interval
+    at.compress(movie, tmp_path / "m.zarr", beta=beta)
+    found = at.compute_sensitivity(tmp_path / "m.zarr")
+    low, high = found.conversion_gain_interval
     assert low <= 90 <= high
+    assert high - low < 0.05 * 90 if beta < 0.6 else found.verdict != "trustworthy"
 
 
 def test_coarsely_stored_counts_get_a_caution(tmp_path) -> None:
