@@ -27,6 +27,7 @@ SMALL = (
     "codec/transform",
     "compression",
     "compression/blocks",
+    "compression/files",
     "compression/stored",
     "diagnostics",
     "diagnostics/measurements",

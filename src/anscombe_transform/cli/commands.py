@@ -47,6 +47,7 @@ _SOURCES = (
     "array or OME-Zarr image; one channel of a TIFF: movie.tif::C=0; many files of one movie: 'run1/*.tif'"
 )
 
+_ARRAY_NAMES = (".zarr", ".h5", ".hdf5", ".hdf", ".nwb")
 _PAGES, _DRAWN, _ARRAYS = (".html", ".htm"), (".png", ".pdf", ".svg"), (".npz",)
 
 app = typer.Typer(
@@ -63,7 +64,10 @@ _Movie = Annotated[str, typer.Argument(metavar="FILE", help=f"The movie (time, y
 _Movies = Annotated[
     list[str], typer.Argument(metavar="FILE...", help=f"Movies (time, y, x): {_SOURCES}.", show_default=False)
 ]
-_StoredName = "A Zarr array or an OME-Zarr image; group.zarr::name for an array in a group."
+_StoredName = (
+    "A Zarr array or an OME-Zarr image, group.zarr::name for an array in a group; or an HDF5 or NWB file "
+    "with this package's filter."
+)
 _Stored = Annotated[str, typer.Argument(metavar="OUT.zarr", help=_StoredName)]
 _AllStored = Annotated[list[str], typer.Argument(metavar="OUT.zarr...", help=_StoredName, show_default=False)]
 _Against = Annotated[
@@ -318,7 +322,8 @@ def compress(
         typer.Argument(
             metavar="FILE... OUT",
             help=f"Movies (time, y, x), and where they go. {_SOURCES}. A folder stands for the recordings in "
-            "it, or for the one recording that its files are. OUT is the array to write, OUT.zarr; for "
+            "it, or for the one recording that its files are. OUT is the array to write, OUT.zarr, or a file "
+            "of HDF5 or NWB with this package's filter, OUT.h5 or OUT.nwb; for "
             "several movies it is the folder to write to, as is any folder that exists.",
             show_default=False,
         ),
@@ -377,11 +382,20 @@ def compress(
         bool, typer.Option("--verify/--no-verify", help="Read back and compare every value.")
     ] = True,
     partial: _Partial = False,
+    nwb: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--nwb",
+            metavar="NAME=VALUE",
+            help="For OUT.nwb, what FILE does not tell: session_start_time and rate, which NWB requires, "
+            "indicator, location, device, experimenter, …; once for each.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Blocks in work at once.")] = None,
     scheduler: _Scheduler = None,
     as_json: _Json = False,
 ) -> None:
-    """Calibrate movies, write them as compressed Zarr arrays, and verify every value.
+    """Calibrate movies, write them as compressed Zarr arrays, HDF5 or NWB files, and verify every value.
 
     Any program that reads Zarr through zarr-python opens the arrays once this package is installed.
 
@@ -397,12 +411,16 @@ def compress(
     Example: anscombe compress /data/night /archive/night --resume
 
     Example: anscombe compress movie.tif movie.zarr --calibration camera.json
+
+    Example: anscombe compress movie.tif movie.h5
+
+    Example: anscombe compress movie.tif movie.nwb --nwb session_start_time=2026-01-31T14:05:00+01:00
     """
     *files, out = paths
     several = len(files) > 1 or out.endswith("/") or is_plain_folder(out)
     # A folder of one recording becomes the array OUT.zarr, or goes to the folder OUT by its own name.
     several = several or any(
-        is_folder_of_recordings(file) or (is_plain_folder(file) and not out.lower().endswith(".zarr"))
+        is_folder_of_recordings(file) or (is_plain_folder(file) and not out.lower().endswith(_ARRAY_NAMES))
         for file in files
     )
     with one_line_errors(), bar() as progress, _cluster(scheduler):
@@ -418,6 +436,7 @@ def compress(
             pyramid=pyramid or None,
             partial=partial,
             threads=threads,
+            nwb=_named_values("--nwb", nwb),
             accept_mismatch=accept_mismatch,
             sensitivity=_known(gain, zero_level, read_noise, excess_noise, dark, calibration),
         )
@@ -453,6 +472,19 @@ def _given(**options: Any) -> dict[str, Any]:
         for name, value in options.items()
         if value is not None and value is not False and value != {}
     }
+
+
+def _named_values(option: str, texts: list[str] | None) -> dict[str, str] | None:
+    """The values of an option that is given as NAME=VALUE, once or several times."""
+    if not texts:
+        return None
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"{option} must be NAME=VALUE, such as {option} rate=30, got {text!r}")
+        found[name.strip()] = value.strip()
+    return found
 
 
 def _lengths(option: str, text: str | None) -> tuple[int, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from numpy.typing import DTypeLike
@@ -56,6 +56,7 @@ class RecordingOptions(_Layouts, total=False):
     """What `compress_recording` hands on."""
 
     resume: bool
+    nwb: Mapping[str, Any] | None
 
 
 class BatchOptions(_Layouts, total=False):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.compression.stored.arrays import (
     codec_of,
+    hdf5_file,
     local_path,
     name_of,
     open_array,
@@ -247,7 +248,7 @@ class StoredMovie:
         lines = [
             self.path,
             f"  array         {' × '.join(map(str, self.shape))} {self.dtype}, "
-            f"chunks {' × '.join(map(str, self.chunks))}, Zarr format {self.zarr_format}",
+            f"chunks {' × '.join(map(str, self.chunks))}, {self._container}",
             f"  size          {size}",
         ]
         if not self.complete:
@@ -267,6 +268,11 @@ class StoredMovie:
         except (KeyError, TypeError, ValueError, AttributeError):
             # An edited record may hold anything.
             return "\n".join([*lines, "  record        can't be read: it was edited"])
+
+    @property
+    def _container(self) -> str:
+        """What the chunks lie in."""
+        return "HDF5" if hdf5_file(self.path) is not None else f"Zarr format {self.zarr_format}"
 
     def _record_lines(self, noted: dict[str, Any]) -> list[str]:
         """What `compress` noted, line by line."""

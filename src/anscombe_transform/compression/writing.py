@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +38,7 @@ from anscombe_transform.compression.blocks.source import (
 )
 from anscombe_transform.compression.blocks.threads import count_workers, finished
 from anscombe_transform.compression.checking import read_again
+from anscombe_transform.compression.files.hdf5 import HDF5File, hdf5_destination
 from anscombe_transform.compression.results import (
     CompressionResult,
     Verification,
@@ -78,6 +79,8 @@ _LEAST_ROOM = 0.8
 _FEW_FRAMES, _FEWEST_TO_FIT = "fitted_to_few_frames", 16
 """Name of the note that values are fitted to few frames, and from how many on there is none."""
 
+AnyDestination = Destination | HDF5File
+
 _log = logging.getLogger(__name__)
 
 
@@ -105,6 +108,7 @@ def compress(
     threads: int | None = None,
     client: Any = None,
     storage_options: dict[str, Any] | None = None,
+    nwb: Mapping[str, Any] | None = None,
 ) -> CompressionResult:
     """Calibrate a movie, store it compressed, and prove that every value is within the bound.
 
@@ -117,7 +121,9 @@ def compress(
     store : path, URL, or store of Zarr
         Where the array goes: a folder, which is written as ``<name>.partial`` and gets its name when it is
         finished; or anything else that ``zarr.create_array`` takes (a URL for fsspec, a store of obstore or
-        Icechunk), where the attribute says ``complete: false`` until then.
+        Icechunk), where the attribute says ``complete: false`` until then. A name that ends with ``.h5`` or
+        ``.hdf5`` (``.h5::/name`` names the dataset) is an HDF5 file with this package's filter, ``.nwb`` an
+        NWB file with a series of images.
     sensitivity : Sensitivity, optional
         Constants of the detector, from `compute_sensitivity` or ``Sensitivity.from_known``. By default they
         are read from the movie itself. Wherever they are from, they are compared with the noise of this movie
@@ -174,6 +180,9 @@ def compress(
         by comes to this process: up to 64 MB of frames, also of a dask array.
     storage_options : dict, optional
         For a URL: what fsspec takes.
+    nwb : mapping, optional
+        For an NWB file: what its source does not tell, such as ``session_start_time`` (with a time zone) and
+        ``rate``, which NWB requires, ``indicator``, ``location`` and others, see `files.nwb.NWB_FIELDS`.
 
     Returns
     -------
@@ -227,7 +236,11 @@ def compress(
     check_zarr_format(zarr_format)
     if shards is not None and zarr_format == 2:
         raise ValueError("shards are of Zarr format 3: leave shards out, or give zarr_format=3")
-    destination = destination_of(store, storage_options, resume=resume)
+    destination: AnyDestination | None = hdf5_destination(store, nwb)
+    if destination is None:
+        destination = destination_of(store, storage_options, resume=resume)
+    else:
+        _check_file_options(preset, zarr_format, shards, storage_options)
     destination.check(overwrite=overwrite, resume=resume)
     _check_sensitivity(sensitivity)
     with open_movie(source, partial=partial) as movie, reporting(progress) as report:
@@ -270,6 +283,25 @@ def compress(
         return _result(destination, array, notes, movie.nbytes, started)
 
 
+def _check_file_options(
+    preset: str, zarr_format: int, shards: Sequence[int] | None, storage_options: dict[str, Any] | None
+) -> None:
+    """Refuse what only a store of Zarr has."""
+    wrong = {
+        f"preset={preset!r} (--preset)": preset == "portable",
+        f"zarr_format={zarr_format} (--zarr-format)": zarr_format != 3,
+        f"shards={shards!r} (--shards)": shards is not None,
+        "storage_options": storage_options is not None,
+    }
+    for name in (name for name, is_wrong in wrong.items() if is_wrong):
+        remedy = (
+            "use plain=True (--plain) for a file that any program reads"
+            if "preset" in name
+            else "leave it out"
+        )
+        raise ValueError(f"{name} is for Zarr, and the file is HDF5: {remedy}")
+
+
 def _check_sensitivity(sensitivity: Any) -> None:
     if sensitivity is not None and not hasattr(sensitivity, "verdict"):
         raise TypeError(
@@ -284,7 +316,7 @@ class _Job:
 
     movie: Movie
     layout: Layout
-    destination: Destination
+    destination: AnyDestination
     dtype: np.dtype[Any]
     given: Sensitivity | None
     options: dict[str, Any]
@@ -395,6 +427,9 @@ class _Job:
     def _begin(self, sensitivity: Sensitivity, extent: Extent, known: bool, sample: Sample) -> Any:
         """A new array for the movie, whose notes say that it isn't complete."""
         codec = fitted_codec(self._codec(sensitivity, extent, known), sample.pieces)
+        filters_before: Sequence[Any] = ()
+        if isinstance(self.destination, HDF5File):
+            codec, filters_before = self.destination.adapted(codec), self.destination.filters_before
         agreement = self._agreement(sensitivity)
         sensitivity = sensitivity_with_agreement(sensitivity, agreement)
         sensitivity = _with_few_frames(sensitivity, self.movie.shape[0])
@@ -424,8 +459,9 @@ class _Job:
             fill_value=fill_value(codec.plan, extent),
             attributes={**packing(self.movie.metadata), ATTRIBUTE: notes},
             # What may be replaced is gone, but for the contents of a transaction.
-            overwrite=not self.destination.resumable,
+            overwrite=not self.destination.resumable and not isinstance(self.destination, HDF5File),
             storage_options=self.storage_options,
+            filters_before=filters_before,
         )
         sync_metadata(array)
         return array
@@ -669,7 +705,7 @@ class _Job:
 
 
 def _result(
-    destination: Destination, array: Any, notes: dict[str, Any], raw_bytes: int, started: float
+    destination: AnyDestination, array: Any, notes: dict[str, Any], raw_bytes: int, started: float
 ) -> CompressionResult:
     codec: Any = codec_of(array)
     checked = notes["verification"]
@@ -733,6 +769,6 @@ def _array_dtype(given: DTypeLike | None, movie: np.dtype[Any]) -> np.dtype[Any]
     return dtype
 
 
-def _client(given: Any, destination: Destination) -> Any:
+def _client(given: Any, destination: AnyDestination) -> Any:
     """The cluster that the blocks go to, or None for this process."""
     return cluster_for(destination.place, destination.name, given, reachable=destination.resumable)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from itertools import product
 from typing import Any
 
@@ -51,6 +51,8 @@ class HDF5Store(Store):
     ----------
     checksums : dict of tuple to int
         CRC-32 of the chunks that were set, by their offsets in the dataset.
+    check : callable
+        Called after a chunk was written or read; it raises what HDF5 was not told of.
     """
 
     supports_writes = True
@@ -63,13 +65,14 @@ class HDF5Store(Store):
         super().__init__(read_only=read_only)
         self.file, self.name, self.transposed = file, name, transposed
         self.checksums: dict[tuple[int, ...], int] = {}
+        self.check: Callable[[], object] = _nothing
         self._lock = threading.Lock()
         self._is_open = True
 
     def with_read_only(self, read_only: bool = False) -> HDF5Store:
         """The same file, for reading alone or for writing too."""
         store = HDF5Store(self.file, self.name, transposed=self.transposed, read_only=read_only)
-        store.checksums = self.checksums
+        store.checksums, store.check = self.checksums, self.check
         return store
 
     @property
@@ -133,6 +136,7 @@ class HDF5Store(Store):
         if offset is None:
             return None
         mask, data = self._dataset.id.read_direct_chunk(offset)
+        self.check()
         if mask:
             raise ValueError(f"the chunk at {offset} of {self} was stored without the filter")
         return bytes(data)
@@ -205,6 +209,7 @@ class HDF5Store(Store):
         if offset is None:
             raise ValueError(f"{self} has no place for {key!r}")
         self._dataset.id.write_direct_chunk(offset, data)
+        self.check()
         self.checksums[offset] = crc32(data)
 
     def _set_metadata(self, document: Mapping[str, Any]) -> None:
@@ -261,7 +266,7 @@ class HDF5Store(Store):
         for name in sorted(names):
             yield name
 
-    def size(self) -> int:
+    async def getsize_prefix(self, prefix: str) -> int:
         """Bytes of the dataset's chunks."""
         return 0 if self._dataset is None else int(self._dataset.id.get_storage_size())
 
@@ -269,6 +274,10 @@ class HDF5Store(Store):
 def open_dataset(dataset: h5py.Dataset, *, transposed: bool = False) -> Any:
     """A dataset with the filter as a `zarr.Array`, to be read; the file has to stay open."""
     return zarr.open_array(HDF5Store(dataset.file, dataset.name, transposed=transposed), mode="r")
+
+
+def _nothing() -> None:
+    """Nothing is amiss."""
 
 
 def _reopened(filename: str, name: str, transposed: bool) -> HDF5Store:

@@ -57,6 +57,18 @@ def local_path(store: Any) -> Path | None:
     return None
 
 
+def hdf5_file(stored: Any) -> tuple[Path, str | None] | None:
+    """The HDF5 file that a path names, and the dataset behind ``::``; None for anything else."""
+    if not isinstance(stored, str | os.PathLike):
+        return None
+    outer, _, inner = os.fspath(stored).partition("::")
+    path = Path(outer)
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return (path, inner or None) if file.read(8) == b"\x89HDF\r\n\x1a\n" else None
+
+
 def local_root(array: Any) -> Path | None:
     """The folder of an array, whatever kind of store names it; None where it is not in a file system."""
     store, path = (
@@ -135,7 +147,9 @@ def sync_metadata(array: Any) -> None:
 
 def stored_bytes(array: Any, path: Path | None) -> int:
     """Bytes that an array takes where it lies, its metadata included."""
-    if path is not None:
+    if path is not None and path.is_file():
+        return path.stat().st_size
+    if path is not None and path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     stored = array.nbytes_stored
     return int(stored() if callable(stored) else stored)
@@ -191,8 +205,9 @@ def create_array(
     attributes: dict[str, Any],
     overwrite: bool,
     storage_options: dict[str, Any] | None = None,
+    filters_before: Sequence[Any] = (),
 ) -> Any:
-    """Make the array that a movie is written to.
+    """Make the array that a movie is written to; some filters may come before the codec.
 
     Raises
     ------
@@ -206,6 +221,7 @@ def create_array(
         "fill_value": fill_value,
     }
     options |= pipeline_for(codec, preset=preset, zarr_format=zarr_format, chunks=layout.chunks)
+    options["filters"] = [*filters_before, *options["filters"]]
     if zarr_format == 2:
         # The name that xarray looks for, since format 2 has no place for the names of axes.
         attributes = attributes | {"_ARRAY_DIMENSIONS": list(dimension_names)}
@@ -277,6 +293,10 @@ def _opened(stored: Any, storage_options: dict[str, Any] | None) -> Any:
     zarr = zarr_module()
     if isinstance(stored, zarr.Array):
         return stored
+    if (file := hdf5_file(stored)) is not None:
+        from anscombe_transform.movies.readers.hdf5 import open_zarr_array
+
+        return open_zarr_array(*file)
     path = local_path(stored)
     if path is None:
         options: dict[str, Any] = {"storage_options": storage_options} if storage_options else {}

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.movies.arrays import array_axes, chunk_frames
+from anscombe_transform.codec.hdf5.plugin import FILTER_ID, find_plugin, register
+from anscombe_transform.movies.arrays import array_axes, as_stored, chunk_frames
 from anscombe_transform.movies.errors import errors_named, missing
-from anscombe_transform.movies.metadata import dataset_facts
+from anscombe_transform.movies.metadata import ATTRIBUTE, dataset_facts
 from anscombe_transform.movies.movie import Movie, file_movie
 from anscombe_transform.movies.readers.nwb import NwbFile, choose_series
 from anscombe_transform.movies.selection import Choice, View, choose_entry, numbered, select
@@ -45,6 +46,7 @@ _FILTERS = {
     32019: "JPEG",
     32024: "SZ3",
     32026: "Blosc2",
+    FILTER_ID: "anscombe",
 }
 
 
@@ -101,12 +103,19 @@ def open_hdf5(path: Path, choice: Choice) -> Movie:
         view = select(axes, dataset.shape, choice, source)
         with errors_named(source):
             enable_filters(dataset, source)
+            array = as_zarr_array(dataset, transposed=axes == "txy")
         there = stored_frames(dataset, view, source, choice)
         view = view if there is None else view.with_frames(len(there))
-        whole = select(axes, dataset.shape, choice, source)
+        if array is None:
+            whole, values = select(axes, dataset.shape, choice, source), dataset
+        else:
+            whole, values = select("tyx" if axes == "txy" else axes, array.shape, choice, source), array
+        if is_nwb:
+            record = {name: value for name, value in dataset.attrs.items() if name == ATTRIBUTE}
+            metadata = dataset_facts("NWB", record) | metadata
 
         def read(box: Any) -> Any:
-            return np.asarray(whole.read(dataset, box))
+            return np.asarray(whole.read(values, box))
 
         movie = file_movie(
             read if there is None else numbered(read, there),
@@ -117,8 +126,69 @@ def open_hdf5(path: Path, choice: Choice) -> Movie:
             metadata=metadata,
             chunk_frames=chunk_frames(dataset, view),
         )
+        if array is not None and there is None:
+            movie._stored = as_stored(array, whole)
         cleanup.pop_all()
     return movie
+
+
+def as_zarr_array(dataset: Any, *, transposed: bool) -> Any | None:
+    """A dataset with this package's filter as a Zarr array, which is decoded in threads; None for others.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+    transposed : bool
+        Whether the axes of a dataset of three are (time, x, y); those of the array are (time, y, x).
+    """
+    plist = dataset.id.get_create_plist()
+    if dataset.chunks is None or FILTER_ID not in (
+        plist.get_filter(i)[0] for i in range(plist.get_nfilters())
+    ):
+        return None
+    try:
+        from anscombe_transform.codec.hdf5.store import has_filter, open_dataset
+    except ImportError:  # zarr-python before 3.1.1: HDF5 reads it, one chunk at a time
+        return None
+    return open_dataset(dataset, transposed=transposed) if has_filter(dataset) else None
+
+
+def open_zarr_array(path: Path, name: str | None = None) -> Any:
+    """The one dataset of a file that went through this package's filter, or a named one, as a Zarr array.
+
+    Raises
+    ------
+    ValueError
+        There is no such dataset, or there are several.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise missing("h5py", path) from error
+    with errors_named(str(path)):
+        file = h5py.File(path, "r")
+        names: list[str] = []
+
+        def note(inner: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset) and (name is None or inner.strip("/") == name.strip("/")):
+                names.append(inner)
+
+        file.visititems(note)
+        is_nwb = "nwb_version" in file.attrs
+        # Not within visititems, which keeps other threads out of HDF5.
+        arrays = {
+            f"/{inner}": as_zarr_array(file[inner], transposed=is_nwb and file[inner].ndim == 3)
+            for inner in names
+        }
+    found = {inner: array for inner, array in arrays.items() if array is not None}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    what = "dataset" if name is None else f"dataset {name}"
+    if not found:
+        raise ValueError(f"{path} has no {what} that this package compressed, so it tells nothing of a codec")
+    raise ValueError(
+        f'{path} has several such datasets, {", ".join(found)}: say which, "{path}::{next(iter(found))}"'
+    )
 
 
 def dead_links(file: Any, note: Callable[[str, Any], object]) -> dict[str, str]:
@@ -165,7 +235,9 @@ def enable_filters(dataset: Any, source: str) -> None:
 
     plist = dataset.id.get_create_plist()
     codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-    if all(h5py.h5z.filter_avail(code) for code in codes):
+    if all(h5py.h5z.filter_avail(code) or code == FILTER_ID for code in codes):
+        if FILTER_ID in codes and find_plugin() is not None:
+            register()
         return
     try:
         import hdf5plugin  # noqa: F401  # importing it registers its filters
