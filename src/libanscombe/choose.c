@@ -12,12 +12,14 @@
 enum {
     MOST_CYCLE = 8,        /* movies that may be interleaved in one */
     FIELDS = 13,           /* regressors of a fit: eight neighbours, level, constant, three of change */
-    FIT_PIXELS = 4096,     /* sampled for one fit, or half as many with little effort */
+    FIT_PIXELS = 8192,     /* sampled for one fit, or a quarter with little effort */
     FIT_WIDTH = 512,       /* values that are summed in 32 bits */
     FIELD_DROP = 5,        /* bits of a level that a fit does without: ten are left */
-    COUNTED = 8,           /* of so many rows the symbols of one are counted */
+    COUNTED = 8,           /* of so many rows the symbols of one are counted, or of half as many with more effort */
     FOLD_PIXELS = 256,     /* frames of fewer pixels are the rows of one frame */
     MANY_PIXELS = 1 << 17, /* chunks from here on use many states */
+    DISTANCES = 1 << 15,   /* sampled for the choice of bands, or an eighth with little effort */
+    MEANS = 256,
     TRIED_ROWS = 64,       /* of a first frame, for its parameters; with little effort, an eighth of its rows */
 };
 /* The noise that 15 symbols hold well, in standard deviations of codes. */
@@ -149,33 +151,131 @@ void choose_header(const anscombe_frames_shape *s, const void *codes, int effort
 
 /* --- contexts and frequencies --- */
 
-/* Bands that hold as many codes each; bands of one code where the signal is coarser than the codes. */
-void choose_contexts(const anscombe_frames_shape *s, const void *codes, int effort, const header *h, model *m) {
+/* Codes' distances from the mean of their neighbours, by that mean: what bands of predictions hold. Neighbours are the
+ * same pixel in four frames before and four behind, or in few frames those of the same frame around it. */
+static void count_distances(const anscombe_frames_shape *s, const void *codes, const header *h, uint64_t samples,
+                            uint32_t (*counts)[SYMBOLS]) {
+    int64_t row = (int64_t)s->width, frame = (int64_t)(s->height * s->width) * h->lag;
+    bool times = s->frames > 16 * (uint64_t)h->lag;
+    const int64_t around[8] = {-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1};
+    const int64_t along[8] = {-4 * frame, -3 * frame, -2 * frame, -frame, frame, 2 * frame, 3 * frame, 4 * frame};
+    const int64_t *offsets = times ? along : around;
+    uint64_t pixels = s->frames * s->height * s->width, margin = (uint64_t)offsets[7], step = pixels / samples + 1;
+    for (uint64_t at = margin + step / 2; at + margin < pixels; at += step | 1) {
+        int32_t sum = 0, code = (int32_t)((code_at(s, codes, at) - h->lowest) >> h->low_bits);
+        for (int i = 0; i < 8; i++) {
+            sum += (int32_t)((code_at(s, codes, at + (uint64_t)offsets[i]) - h->lowest) >> h->low_bits);
+        }
+        int32_t mean = sum / 8, distance = code - mean + CENTRE;
+        counts[mean < MEANS ? mean : MEANS - 1][distance < 0 || distance > ESCAPE ? ESCAPE : distance]++;
+    }
+}
+
+/* Bits that one table needs for what was counted. */
+static double bits_of_counts(const uint32_t *counts) {
+    double total = 0, bits = 0;
+    for (int i = 0; i < SYMBOLS; i++) {
+        total += counts[i];
+        bits -= counts[i] ? counts[i] * log2(counts[i]) : 0;
+    }
+    return total > 0 ? bits + total * log2(total) : 0;
+}
+
+/* Bands of means, at first one each, joined where that costs least until `wanted` are left; the bits they need. */
+static double join_bands(uint32_t (*counts)[SYMBOLS], int wanted, model *m) {
+    int start[MEANS], bands = MEANS;
+    double bits[MEANS], cost[MEANS], sum = 0;
+    for (int i = 0; i < MEANS; i++) {
+        start[i] = i;
+        bits[i] = bits_of_counts(counts[i]);
+        cost[i] = -1;
+    }
+    while (bands > wanted) {
+        int best = 0;
+        for (int i = 0; i + 1 < bands; i++) {
+            if (cost[i] < 0) {
+                uint32_t both[SYMBOLS];
+                for (int k = 0; k < SYMBOLS; k++) {
+                    both[k] = counts[i][k] + counts[i + 1][k];
+                }
+                double more = bits_of_counts(both) - bits[i] - bits[i + 1];
+                cost[i] = more > 0 ? more : 0;
+            }
+            best = cost[i] < cost[best] ? i : best;
+        }
+        for (int k = 0; k < SYMBOLS; k++) {
+            counts[best][k] += counts[best + 1][k];
+        }
+        bits[best] = bits_of_counts(counts[best]);
+        bands--;
+        for (int i = best + 1; i < bands; i++) {
+            memcpy(counts[i], counts[i + 1], sizeof counts[i]);
+            start[i] = start[i + 1];
+            bits[i] = bits[i + 1];
+            cost[i] = cost[i + 1];
+        }
+        cost[best] = -1;
+        if (best > 0) {
+            cost[best - 1] = -1;
+        }
+    }
+    m->bands = bands;
+    for (int i = 0; i < bands; i++) {
+        m->starts[i] = (uint8_t)start[i];
+        sum += bits[i];
+    }
+    return sum;
+}
+
+/* How many codes in a sample do not occur where the codes beside them do: the signal is coarser than the codes. */
+static bool has_gaps(const anscombe_frames_shape *s, const void *codes, const header *h) {
     enum { BINS = 1 << 13 };
     uint32_t counts[BINS] = {0};
-    uint64_t pixels = s->frames * s->height * s->width, step = pixels / (effort > 0 ? 1 << 16 : 1 << 13) + 1, total = 0;
+    uint64_t pixels = s->frames * s->height * s->width, step = pixels / (1 << 13) + 1, total = 0, gaps = 0;
     for (uint64_t at = step / 2; at < pixels; at += step | 1) {
         counts[(code_at(s, codes, at) - h->lowest) >> h->low_bits & (BINS - 1)]++;
         total++;
     }
-    /* Codes that do not occur between two that do. */
-    uint64_t gaps = 0;
     for (uint32_t code = 1; code + 1 < BINS; code++) {
         gaps += counts[code] == 0 ? counts[code - 1] + counts[code + 1] : 0;
     }
-    bool gapped = effort == 0 && gaps > total / 8;
-    uint64_t tables = pixels >> (effort > 0 || gapped ? 12 : 14);
+    return gaps > total / 8;
+}
+
+/* Tables by the place within a code, and by bands of predictions where effort or the codes call for them. */
+void choose_contexts(const anscombe_frames_shape *s, const void *codes, int effort, const header *h, model *m) {
+    bool many = effort > 0 || has_gaps(s, codes, h);
+    uint64_t pixels = s->frames * s->height * s->width, tables = pixels >> (many ? 12 : 14);
+    tables = tables < 1 ? 1 : tables < (many ? MOST_TABLES : FEW_TABLES) ? tables : many ? MOST_TABLES : FEW_TABLES;
     m->phase_bits = tables >= 4 ? 2 : tables >= 2 ? 1 : 0;
-    uint64_t most = effort > 0 || gapped ? MOST_TABLES >> m->phase_bits : 1;
-    uint64_t wanted = tables >> m->phase_bits, below = 0;
-    wanted = wanted < 1 ? 1 : wanted < most ? wanted : most;
     m->bands = 1;
-    for (uint32_t code = 0; code < 255 && (uint64_t)m->bands < wanted; code++) {
-        below += counts[code];
-        if (below * wanted >= total * (uint64_t)m->bands && below < total) {
-            m->starts[m->bands++] = (uint8_t)(code + 1);
+    if (!many && pixels < MANY_PIXELS) {
+        return;
+    }
+    uint32_t counts[MEANS][SYMBOLS] = {{0}};
+    count_distances(s, codes, h, many ? DISTANCES : DISTANCES / 8, counts);
+    if (many) {
+        join_bands(counts, (int)(tables >> m->phase_bits), m);
+        return;
+    }
+    /* Four tables are for places or bands: two bands, or four, are worth their time if they save a fiftieth. */
+    uint32_t joined[MEANS][SYMBOLS];
+    memcpy(joined, counts, sizeof joined);
+    double total = 0, least = join_bands(joined, 1, m);
+    for (int i = 0; i < SYMBOLS; i++) {
+        total += joined[0][i];
+    }
+    int best = 2;
+    for (int phase_bits = 1; phase_bits >= 0; phase_bits--) {
+        memcpy(joined, counts, sizeof joined);
+        double bits = join_bands(joined, 4 >> phase_bits, m) + total * (phase_bits ? 0.003 : 0.014);
+        if (bits < least - 0.06 * total) {
+            least = bits;
+            best = phase_bits;
         }
     }
+    m->phase_bits = best;
+    join_bands(counts, 4 >> best, m);
 }
 
 /* Frequencies that sum to `scale`, at least two, none 0 where there is a count. */
@@ -288,7 +388,11 @@ ANSCOMBE_LEVELS static void cut_row(size_t width, int fraction, const int16_t *r
 
 static size_t sample_stride(size_t height) { return (height + MOST_SAMPLES - 1) / MOST_SAMPLES; }
 
-size_t counted_rows(size_t height) { return (height + COUNTED - 1) / COUNTED; }
+static size_t counted_stride(int effort) { return effort > 0 ? COUNTED / 2 : COUNTED; }
+
+size_t counted_rows(int effort, size_t height) {
+    return (height + counted_stride(effort) - 1) / counted_stride(effort);
+}
 
 static void count_symbols(coder *c, size_t first, size_t count) {
     for (size_t i = first; i < first + count; i++) {
@@ -301,7 +405,7 @@ void observe_strip(coder *c, const states *s, const prediction *p, const lines *
     int16_t *now = l->sampled, *other = now + width;
     for (size_t i = 0; i < count; i++) {
         size_t row = y + i;
-        if (row % COUNTED == 0) {
+        if (row % counted_stride(c->effort) == 0) {
             count_symbols(c, c->count - (count - i) * width, width);
         }
         if (row % stride) {
@@ -639,7 +743,7 @@ void choose_next(channel *c, coder *k, const states *s, const frame_codes *f, li
     if (!change) {
         memset(p.change, 0, sizeof p.change);
     }
-    size_t pixels = s->height * s->width, wanted = k->effort > 0 ? FIT_PIXELS : FIT_PIXELS / 2;
+    size_t pixels = s->height * s->width, wanted = k->effort > 0 ? FIT_PIXELS : FIT_PIXELS / 4;
     /* The first frames of a movie gain most by their neighbours. */
     wanted = k->effort == 0 && wanted > pixels / 4 ? pixels / 4 + 1 : wanted;
     wanted *= (k->effort > 0 || h->group <= FEW_FRAMES) && c->frames < 8 ? 4 : 1;

@@ -44,7 +44,7 @@ typedef struct {
     const model *model;
 } coder;
 
-size_t counted_rows(size_t height);
+size_t counted_rows(int effort, size_t height);
 void keep_escape(coder *c, size_t place, uint16_t value);
 void observe_strip(coder *c, const states *s, const prediction *p, const lines *l, size_t y, size_t count, bool first);
 

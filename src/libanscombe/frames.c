@@ -1014,7 +1014,7 @@ static bool encode_group(writer *out, const anscombe_frames_shape *s, const head
     model fresh = *tables;
     choose_tables((const uint32_t (*)[SYMBOLS])m->counts, scale_of(&h->coding), &fresh);
     bool pays = start == 0 || tables_pay((const uint32_t (*)[SYMBOLS])m->counts, &fresh, tables,
-                                         (double)s->height / (double)counted_rows(s->height));
+                                         (double)s->height / (double)counted_rows(effort, s->height));
     if (pays) {
         *tables = fresh;
     }
