@@ -146,7 +146,7 @@ def test_a_cluster_compares_what_this_process_would(
     expected = verify(path, against, client=False)
     assert not expected.ok
     heard: list[int] = []
-    monkeypatch.setattr("anscombe_transform.compression.checking.finished", None)
+    monkeypatch.setattr("anscombe_transform.compression.blocks.workers.finished", None)
     assert verify(path, against, progress=lambda done, total, stage: heard.append(done)) == expected
     assert heard[-1] == 48
 

@@ -16,7 +16,7 @@ from anscombe_transform.codec.zarr_v2 import FrameCoderV2
 from anscombe_transform.compression.blocks.comparison import Comparison
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
-from anscombe_transform.compression.results import Verification, merged
+from anscombe_transform.compression.blocks.verification import Verification, merged
 
 KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0, read_noise=30.0)
 

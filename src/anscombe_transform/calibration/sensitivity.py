@@ -19,6 +19,7 @@ from anscombe_transform.calibration.constants import (
     with_bracket,
 )
 from anscombe_transform.codec.transform.curve import beta_for, check_detector
+from anscombe_transform.native.documents import json_document
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration.references.agreement import Agreement
@@ -689,7 +690,7 @@ class Sensitivity:
             {"reason": part.reason, "share": part.share, "curve": part.curve.to_dict()}
             for part in self.rejected
         ]
-        return {name: to_json(value) for name, value in values.items()}
+        return json_document(values)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Sensitivity:
@@ -771,14 +772,3 @@ _DERIVED = ("read_noise_interval", "single_photon_gain", "single_photon_gain_int
 
 def _number(value: float | None) -> float:
     return _NAN if value is None else float(value)
-
-
-def to_json(value: Any) -> Any:
-    """Return a value as JSON holds it: None for NaN and infinities, lists for tuples."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: to_json(v) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(v) for v in value]
-    return value

@@ -10,14 +10,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
-    from anscombe_transform.calibration import Sensitivity
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 
@@ -27,8 +26,15 @@ Preset = Literal["fast", "compact", "portable"]
 PRESETS: tuple[str, ...] = get_args(Preset)
 
 
+class Calibrated(Protocol):
+    """A detector's constants, as `Sensitivity` has them, from which a codec is made."""
+
+    def codec(self, *args: Any, **options: Any) -> Any:
+        """The codec of this detector, see `Sensitivity.codec`."""
+
+
 def codec_pipeline(
-    sensitivity: Sensitivity,
+    sensitivity: Calibrated,
     *,
     sample: ArrayLike | None = None,
     preset: Preset = "fast",

@@ -14,16 +14,17 @@ from anscombe_transform.calibration import (
     UntrustworthyCalibration,
     compute_sensitivity,
 )
-from anscombe_transform.compression import compress, describe
 from anscombe_transform.compression.ome_zarr import write_ome_zarr
 from anscombe_transform.compression.options import BatchOptions, RecordingOptions, check_options
+from anscombe_transform.compression.results import describe
 from anscombe_transform.compression.stored.destination import check_name
+from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies.acquisitions import ANY_NUMBER, group_files, is_one_recording
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
 
 if TYPE_CHECKING:
-    from anscombe_transform.compression import CompressionResult
+    from anscombe_transform.compression.results import CompressionResult
 
 __all__ = ["BatchItem", "BatchResult", "compress_all", "compress_recording", "find_recordings"]
 

@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.calibration.references.agreement import measure_agreement
-from anscombe_transform.compression.blocks.cluster import cluster_for, finished_on
 from anscombe_transform.compression.blocks.comparison import Comparison, checksum
 from anscombe_transform.compression.blocks.layout import Layout
-from anscombe_transform.compression.blocks.progress import Progress, reporting
 from anscombe_transform.compression.blocks.sampling import Extent
-from anscombe_transform.compression.blocks.threads import count_workers, finished, in_order, in_threads
-from anscombe_transform.compression.results import (
-    Verification,
-    VerificationError,
-    measured_bound,
-    merged,
+from anscombe_transform.compression.blocks.verification import Verification, VerificationError, merged
+from anscombe_transform.compression.blocks.workers import (
+    Progress,
+    Workers,
+    cluster_for,
+    count_workers,
+    in_order,
+    in_threads,
+    reporting,
 )
+from anscombe_transform.compression.results import measured_bound
 from anscombe_transform.compression.stored.arrays import coarse_levels, codec_of, name_of, open_array
 from anscombe_transform.compression.stored.block import read_back, stored_checksums
 from anscombe_transform.compression.stored.checksums import StoredChecksums, check_record
@@ -109,32 +111,22 @@ def verify(
         array = open_array(stored, storage_options)
         name = name_of(array, stored)
         read_coarse_levels(stored, workers)
-        place = _Place(cluster_for(array.store, name, client), workers, report)
+        compare = _Compare(Workers(workers, cluster_for(array.store, name, client)), report)
         if against is None:
-            return _against_checksums(array, name, place)
-        return _against_source(array, name, against, partial, place)
+            return _against_checksums(array, name, compare)
+        return _against_source(array, name, against, partial, compare)
 
 
-class _Place(NamedTuple):
-    """Where blocks are compared: on the workers of a cluster, or in threads of this process."""
+class _Compare(NamedTuple):
+    """Compares all blocks of a movie, on the workers that there are, and adds up."""
 
-    client: Any
-    workers: int
+    workers: Workers
     report: Progress | None
 
-    def compare(
+    def __call__(
         self, work: Callable[[Any, int], Verification], movie: Movie | None, spans: Sequence[Span]
     ) -> Verification:
-        """Compare the blocks of a movie, or whatever the work finds for itself, and add up."""
-        if self.client is not None:
-            found = finished_on(self.client, work, movie, spans)
-        else:
-
-            def here(start: int, stop: int) -> Verification:
-                return work(None if movie is None else movie.frames(start, stop), start)
-
-            found = finished(here, spans, self.workers)
-        return merged(in_order(found, spans, self.report, "verify"))
+        return merged(in_order(self.workers.finished(work, movie, spans), spans, self.report, "verify"))
 
 
 class _WithSource:
@@ -214,7 +206,7 @@ class _WithChecksums:
         return merged(parts)
 
 
-def _against_source(array: Any, name: str, original: Any, partial: bool, place: _Place) -> Verification:
+def _against_source(array: Any, name: str, original: Any, partial: bool, compare: _Compare) -> Verification:
     codec = codec_of(array)
     if codec is None:
         raise ValueError(
@@ -230,11 +222,11 @@ def _against_source(array: Any, name: str, original: Any, partial: bool, place: 
             raise ValueError(f"the original has values of type {movie.dtype}, the stored array {array.dtype}")
         checksums = StoredChecksums.of(array, name)
         layout = _layout_of(array) if checksums is None else checksums.layout
-        found = place.compare(_WithSource(array, layout, checksums), movie, layout.spans)
+        found = compare(_WithSource(array, layout, checksums), movie, layout.spans)
         return _with_agreement(found, movie, codec, notes_of(array))
 
 
-def _against_checksums(array: Any, name: str, place: _Place) -> Verification:
+def _against_checksums(array: Any, name: str, compare: _Compare) -> Verification:
     check_record(array, name)
     checksums = StoredChecksums.of(array, name)
     if checksums is None:
@@ -244,12 +236,12 @@ def _against_checksums(array: Any, name: str, place: _Place) -> Verification:
             f"{name} {why}, so there is nothing to compare its values with but their source: verify(stored, "
             "movie), --against MOVIE"
         )
-    return _with_checksums(array, checksums, place)
+    return _with_checksums(array, checksums, compare)
 
 
-def _with_checksums(array: Any, checksums: StoredChecksums, place: _Place) -> Verification:
+def _with_checksums(array: Any, checksums: StoredChecksums, compare: _Compare) -> Verification:
     work = _WithChecksums(array, checksums.layout, checksums.expected)
-    return place.compare(work, None, checksums.layout.spans)
+    return compare(work, None, checksums.layout.spans)
 
 
 def read_again(array: Any, name: str, workers: int, report: Progress | None) -> Verification | None:
@@ -263,7 +255,7 @@ def read_again(array: Any, name: str, workers: int, report: Progress | None) -> 
     checksums = StoredChecksums.of(array, name)
     if checksums is None:
         return None
-    found = _with_checksums(array, checksums, _Place(None, workers, report))
+    found = _with_checksums(array, checksums, _Compare(Workers(workers), report))
     if not found.ok:
         raise VerificationError(f"{name} is damaged: {found}", found)
     return found

@@ -31,11 +31,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.compression import CompressionResult, compress
-from anscombe_transform.compression.blocks.threads import count_workers
+from anscombe_transform.compression.blocks.workers import count_workers
 from anscombe_transform.compression.checking import read_coarse_levels
+from anscombe_transform.compression.results import CompressionResult
 from anscombe_transform.compression.stored.arrays import stored_bytes
 from anscombe_transform.compression.stored.destination import check_apart, check_name, check_replaceable
+from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.native.durable import Workspace, delete, sync
 

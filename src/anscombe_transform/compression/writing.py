@@ -24,9 +24,7 @@ from anscombe_transform.calibration.references.agreement import (
 from anscombe_transform.calibration.sensitivity import Reason
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.codec.transform.curve import Curve
-from anscombe_transform.compression.blocks.cluster import cluster_for, finished_on
 from anscombe_transform.compression.blocks.layout import Layout, Span
-from anscombe_transform.compression.blocks.progress import Progress, reporting
 from anscombe_transform.compression.blocks.sampling import Extent, Sample, scan
 from anscombe_transform.compression.blocks.source import (
     SourceChangedError,
@@ -36,16 +34,18 @@ from anscombe_transform.compression.blocks.source import (
     first_other_frame,
     state_of,
 )
-from anscombe_transform.compression.blocks.threads import count_workers, finished
+from anscombe_transform.compression.blocks.verification import Verification, VerificationError, merged
+from anscombe_transform.compression.blocks.workers import (
+    Progress,
+    Workers,
+    cluster_for,
+    count_workers,
+    finished,
+    reporting,
+)
 from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.files.hdf5 import HDF5File, hdf5_destination
-from anscombe_transform.compression.results import (
-    CompressionResult,
-    Verification,
-    VerificationError,
-    agreement_of,
-    merged,
-)
+from anscombe_transform.compression.results import CompressionResult, agreement_of
 from anscombe_transform.compression.stored.arrays import (
     check_zarr_format,
     chunk_files,
@@ -518,15 +518,12 @@ class _Job:
         return sorted(records, key=lambda record: record.start)
 
     def _written(self, write: BlockWriter, spans: list[Span]) -> Iterator[tuple[Span, Record]]:
-        if self.client is not None:
-            return finished_on(self.client, write, self.movie, spans)
-
-        def work(start: int, stop: int) -> Record:
-            frames = self.movie.frames(start, stop)
+        def write_if_owner(frames: Any, start: int) -> Record:
             self.destination.check_owner()
             return write(frames, start)
 
-        return finished(work, spans, self.workers)
+        work = write_if_owner if self.client is None else write
+        return Workers(self.workers, self.client).finished(work, self.movie, spans)
 
     def _stopped(self, error: BaseException, journal: Journal | None, count: int) -> None:
         """Keep what another run can go on with, and say so."""

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from anscombe_transform.calibration import compute_sensitivity
-from anscombe_transform.calibration.sensitivity import to_json
 from anscombe_transform.codec.pipeline import PRESETS, codec_pipeline
 from anscombe_transform.diagnostics.measurements.cells import (
     Detector,
@@ -35,6 +34,7 @@ from anscombe_transform.diagnostics.measurements.cells import (
     trace_noise,
 )
 from anscombe_transform.movies import open_movie
+from anscombe_transform.native.documents import json_value
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -277,7 +277,7 @@ class Decision:
             "events": self.events,
             "changes": [asdict(change) for change in self.changes],
         }
-        document: dict[str, Any] = to_json(values)
+        document: dict[str, Any] = json_value(values)
         return document
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -13,12 +13,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import Reason, Sensitivity
 from anscombe_transform.compression import describe, verify
-from anscombe_transform.compression.blocks.threads import count_workers
+from anscombe_transform.compression.blocks.workers import count_workers
 from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.results import (
     agreement_of,
@@ -473,9 +474,7 @@ def _footer(found: StoredMovie) -> str:
 
 
 def _software(provenance: Mapping[str, Any] | None) -> str:
-    import anscombe_transform
-
-    by = f"Page made by anscombe-transform {anscombe_transform.__version__}."
+    by = f"Page made by anscombe-transform {version('anscombe-transform')}."
     software = (provenance or {}).get("software") or {}
     versions = ", ".join(f"{name} {number}" for name, number in software.items())
     return f"{by} Array written with {versions}." if versions else by
@@ -492,7 +491,7 @@ class _Drawing:
         self._done = 0
 
     def transfer(self, sensitivity: Sensitivity) -> _Picture:
-        from anscombe_transform.diagnostics import plot_noise_transfer
+        from anscombe_transform.diagnostics.plots.transfer import plot_noise_transfer
 
         return self._picture(
             plot_noise_transfer(sensitivity).figure,
@@ -501,7 +500,7 @@ class _Drawing:
         )
 
     def pixels(self, sensitivity: Sensitivity) -> _Picture:
-        from anscombe_transform.diagnostics import plot_pixel_maps
+        from anscombe_transform.diagnostics.plots.pixel_maps import plot_pixel_maps
 
         return self._picture(
             plot_pixel_maps(sensitivity),
@@ -510,7 +509,7 @@ class _Drawing:
         )
 
     def stabilization(self, movie: Movie, codec: Any) -> _Picture:
-        from anscombe_transform.diagnostics import plot_stabilization
+        from anscombe_transform.diagnostics.plots.stabilization import plot_stabilization
 
         return self._picture(
             plot_stabilization(movie, codec).figure,
@@ -520,7 +519,7 @@ class _Drawing:
         )
 
     def codes(self, movie: Movie, codec: Any) -> _Picture:
-        from anscombe_transform.diagnostics import plot_code_histogram
+        from anscombe_transform.diagnostics.plots.codes import plot_code_histogram
 
         return self._picture(
             plot_code_histogram(movie, codec).figure,
@@ -529,7 +528,7 @@ class _Drawing:
         )
 
     def residuals(self, movie: Movie, codec: Any) -> _Picture:
-        from anscombe_transform.diagnostics import plot_residuals
+        from anscombe_transform.diagnostics.plots.residuals import plot_residuals
 
         return self._picture(
             plot_residuals(movie, codec),

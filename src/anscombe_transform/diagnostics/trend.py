@@ -20,6 +20,7 @@ import numpy as np
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import describe
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
+from anscombe_transform.native.documents import json_document
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,15 +111,7 @@ class Trend:
     def to_dict(self) -> dict[str, Any]:
         """The trend as JSON types."""
         points = [asdict(point) for point in self.points]
-        for point in points:
-            point["intervals"] = {
-                name: [None if math.isnan(end) else end for end in ends]
-                for name, ends in point["intervals"].items()
-            }
-            point["values"] = {
-                name: None if math.isnan(value) else value for name, value in point["values"].items()
-            }
-        return {"ok": self.ok, "points": points, "left_out": list(self.left_out)}
+        return json_document({"ok": self.ok, "points": points, "left_out": list(self.left_out)})
 
 
 def measure_trend(stored: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Trend:

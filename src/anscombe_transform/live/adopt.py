@@ -21,9 +21,8 @@ from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
 from anscombe_transform.compression.blocks.comparison import checksum
 from anscombe_transform.compression.blocks.layout import Layout
-from anscombe_transform.compression.blocks.progress import Progress, reporting
 from anscombe_transform.compression.blocks.sampling import Extent
-from anscombe_transform.compression.blocks.threads import count_workers, in_threads
+from anscombe_transform.compression.blocks.workers import Progress, count_workers, in_threads, reporting
 from anscombe_transform.compression.results import StoredMovie, describe
 from anscombe_transform.compression.stored.arrays import codec_of, local_path, open_array
 from anscombe_transform.compression.stored.journal import Record

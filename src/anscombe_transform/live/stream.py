@@ -35,14 +35,9 @@ from anscombe_transform.codec.transform.values import MOST_VALUES, some_rows
 from anscombe_transform.compression.blocks.comparison import digest
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
-from anscombe_transform.compression.blocks.threads import count_workers
-from anscombe_transform.compression.results import (
-    CompressionResult,
-    Verification,
-    VerificationError,
-    agreement_of,
-    merged,
-)
+from anscombe_transform.compression.blocks.verification import Verification, VerificationError, merged
+from anscombe_transform.compression.blocks.workers import count_workers
+from anscombe_transform.compression.results import CompressionResult, agreement_of
 from anscombe_transform.compression.stored.arrays import (
     chunk_files,
     codec_of,

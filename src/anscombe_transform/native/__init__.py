@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 core: Any
@@ -11,6 +12,9 @@ try:
     from anscombe_transform import _core as core
 except ImportError:
     from anscombe_transform.native import reference as core
+
+crc32: Callable[..., int] = core.crc32
+"""CRC-32 of memory, as in zlib."""
 
 IS_NATIVE = core.__name__.endswith("._core")
 """Whether the compiled core serves."""

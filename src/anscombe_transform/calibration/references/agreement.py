@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration.sensitivity import Reason, Sensitivity, UntrustworthyCalibration
+from anscombe_transform.native.documents import json_document
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -207,7 +208,7 @@ class Agreement:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; NaN becomes None."""
-        return {field.name: _to_json(getattr(self, field.name)) for field in fields(self)}
+        return json_document({field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Agreement:
@@ -223,14 +224,6 @@ class Agreement:
                 value = tuple(_NAN if item is None else float(item) for item in value)
             known[name] = value
         return cls(**known)
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_to_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def measure_agreement(

@@ -24,7 +24,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from anscombe_transform.codec.hdf5.parameters import FilterParameters
 from anscombe_transform.codec.hdf5.plugin import FILTER_ID
 from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3, FrameCoderV3
-from anscombe_transform.native.crc import crc32
+from anscombe_transform.native import crc32
 
 __all__ = ["HDF5Store", "has_filter", "parameters_of"]
 

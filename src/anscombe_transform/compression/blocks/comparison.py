@@ -15,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
-from anscombe_transform.compression.results import Verification
-from anscombe_transform.native import core
-from anscombe_transform.native.crc import crc32
+from anscombe_transform.compression.blocks.verification import Verification
+from anscombe_transform.native import core, crc32
 
 if TYPE_CHECKING:
     from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.compression.blocks.layout import Layout
 
-__all__ = ["Comparison", "checksum", "digest"]
+__all__ = ["Comparison", "checksum", "digest", "from_hex", "to_hex"]
 
 # Values compared at once where the comparison takes scratch arrays: they stay in the processor's cache.
 _COMPARED_VALUES = 2**18
@@ -40,6 +39,16 @@ def checksum(values: NDArray[Any]) -> int:
 def digest(checksums: Iterable[int]) -> str:
     """SHA-256 of a list of checksums, as little-endian 32-bit integers one after the other."""
     return hashlib.sha256(np.fromiter(checksums, "<u4").tobytes()).hexdigest()
+
+
+def to_hex(checksums: tuple[int, ...]) -> str:
+    """Checksums as text, eight digits each."""
+    return "".join(f"{value:08x}" for value in checksums)
+
+
+def from_hex(text: str) -> tuple[int, ...]:
+    """The checksums of a text."""
+    return tuple(int(text[i : i + 8], 16) for i in range(0, len(text), 8))
 
 
 class Comparison:

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from anscombe_transform.codec.transform.values import MOST_VALUES, some_rows
 from anscombe_transform.compression.blocks.comparison import checksum, digest
-from anscombe_transform.compression.blocks.threads import in_threads
+from anscombe_transform.compression.blocks.workers import in_threads
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.blocks.layout import Span
-    from anscombe_transform.compression.blocks.progress import Progress
+    from anscombe_transform.compression.blocks.workers import Progress
     from anscombe_transform.movies import Movie
 
 __all__ = ["Extent", "Sample", "scan"]

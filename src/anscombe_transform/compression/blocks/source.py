@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anscombe_transform.compression.blocks.comparison import checksum, digest
-from anscombe_transform.compression.blocks.threads import finished, in_threads
-from anscombe_transform.compression.stored.destination import place_of
+from anscombe_transform.compression.blocks.workers import finished, in_threads
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.blocks.layout import Span
-    from anscombe_transform.compression.blocks.progress import Progress
+    from anscombe_transform.compression.blocks.workers import Progress
     from anscombe_transform.movies import Movie
 
 __all__ = [
@@ -27,6 +26,7 @@ __all__ = [
     "check_unchanged",
     "checksum_of",
     "first_other_frame",
+    "place_of",
     "state_of",
 ]
 
@@ -90,6 +90,20 @@ def _files(movie: Movie) -> Iterator[Path]:
         yield from (path for path in place.rglob("*") if path.is_file())
     else:
         yield from (path for path in place.iterdir() if path.is_file())
+
+
+def place_of(movie: Movie) -> Path | None:
+    """The file or folder that holds the movie, without links; None where it is in memory or elsewhere."""
+    store = getattr(movie.origin, "store", None)
+    root = getattr(store, "root", None) or getattr(store, "path", None)
+    if isinstance(root, str | os.PathLike) and Path(root).exists():
+        return (Path(root) / str(movie.origin.path)).resolve()
+    name, _, key = movie.source.partition("::")
+    path = Path(name)
+    if not path.exists():
+        return None
+    inner = path / key.strip("/")
+    return (inner if key and inner.exists() else path).resolve()
 
 
 def check_unchanged(

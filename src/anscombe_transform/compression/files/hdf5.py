@@ -21,7 +21,7 @@ from anscombe_transform.compression.stored.arrays import open_array
 from anscombe_transform.compression.stored.destination import check_apart
 from anscombe_transform.movies.errors import missing
 from anscombe_transform.movies.metadata import ATTRIBUTE
-from anscombe_transform.native.crc import crc32
+from anscombe_transform.native import crc32
 from anscombe_transform.native.durable import GuardedFile, Workspace, delete, sync
 
 if TYPE_CHECKING:

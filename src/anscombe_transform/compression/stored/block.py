@@ -15,7 +15,7 @@ from anscombe_transform.codec.memory import SMALLEST, pool
 from anscombe_transform.compression.blocks.comparison import Comparison, checksum
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
-from anscombe_transform.compression.results import VerificationError, merged
+from anscombe_transform.compression.blocks.verification import VerificationError, merged
 from anscombe_transform.compression.stored.arrays import codec_of, has_zarr_3, sync_chunks, zarr_module
 from anscombe_transform.compression.stored.journal import Record
 

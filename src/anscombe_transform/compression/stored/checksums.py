@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anscombe_transform.compression.blocks.comparison import checksum
+from anscombe_transform.compression.blocks.comparison import checksum, from_hex
 from anscombe_transform.compression.blocks.layout import Layout
-from anscombe_transform.compression.results import VerificationError
-from anscombe_transform.compression.stored.journal import from_hex
+from anscombe_transform.compression.blocks.verification import VerificationError
 from anscombe_transform.compression.stored.notes import (
     CHECKSUM,
     change_of_shape,

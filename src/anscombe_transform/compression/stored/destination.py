@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anscombe_transform.compression.blocks.source import place_of
 from anscombe_transform.compression.stored.arrays import (
     as_zarr_store,
     delete_unfinished,
@@ -539,20 +540,6 @@ def check_apart(movie: Movie, path: Path) -> None:
         raise ValueError(f"source and store are both {path}: the original would be gone")
     if source in ours.parents and is_zarr(source) and not _is_group(source):
         raise ValueError(f"store {path} lies in the source, {movie.source}: choose another place")
-
-
-def place_of(movie: Movie) -> Path | None:
-    """The file or folder that holds the movie, without links; None where it is in memory or elsewhere."""
-    store = getattr(movie.origin, "store", None)
-    root = getattr(store, "root", None) or getattr(store, "path", None)
-    if isinstance(root, str | os.PathLike) and Path(root).exists():
-        return (Path(root) / str(movie.origin.path)).resolve()
-    name, _, key = movie.source.partition("::")
-    path = Path(name)
-    if not path.exists():
-        return None
-    inner = path / key.strip("/")
-    return (inner if key and inner.exists() else path).resolve()
 
 
 def destination_of(

@@ -10,8 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from anscombe_transform.compression.blocks.comparison import from_hex, to_hex
 from anscombe_transform.compression.blocks.sampling import Extent
-from anscombe_transform.compression.results import Verification
+from anscombe_transform.compression.blocks.verification import Verification
 from anscombe_transform.compression.stored.keys import Keys
 
 __all__ = ["Journal", "Record"]
@@ -64,16 +65,6 @@ class Record:
             Extent(*document["extent"]),
             None if checked is None else Verification.from_dict(checked),
         )
-
-
-def to_hex(checksums: tuple[int, ...]) -> str:
-    """Checksums as text, eight digits each."""
-    return "".join(f"{value:08x}" for value in checksums)
-
-
-def from_hex(text: str) -> tuple[int, ...]:
-    """The checksums of a text."""
-    return tuple(int(text[i : i + 8], 16) for i in range(0, len(text), 8))
 
 
 class Journal:

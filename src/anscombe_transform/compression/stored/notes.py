@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from anscombe_transform.compression.blocks.comparison import digest, to_hex
 from anscombe_transform.movies.metadata import ATTRIBUTE
+from anscombe_transform.native.documents import json_document
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement, Sensitivity
     from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.compression.blocks.layout import Layout
     from anscombe_transform.compression.blocks.sampling import Extent
-    from anscombe_transform.compression.results import Verification
+    from anscombe_transform.compression.blocks.verification import Verification
     from anscombe_transform.compression.stored.arrays import Codec
     from anscombe_transform.compression.stored.journal import Record
 
@@ -110,9 +111,6 @@ def last_notes(
     verification: Verification | None,
 ) -> dict[str, Any]:
     """The notes of a finished array: what its values span, how far they may be off, and their checksums."""
-    from anscombe_transform.compression.blocks.comparison import digest
-    from anscombe_transform.compression.stored.journal import to_hex
-
     source = notes["source"] | {
         "minimum": extent.minimum,
         "maximum": extent.maximum,
@@ -247,25 +245,3 @@ def _software() -> dict[str, str]:
         except PackageNotFoundError:  # run from a source tree that is not installed
             found[name] = "unknown"
     return found
-
-
-def json_document(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields in types that JSON has."""
-    return {name: json_value(value) for name, value in fields.items()}
-
-
-def json_value(value: Any) -> Any:
-    """The value in types that JSON has, which has no NaN and no infinities."""
-    if isinstance(value, dict):
-        return {str(key): json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_value(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return json_value(value.tolist())
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)

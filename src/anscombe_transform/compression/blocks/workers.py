@@ -1,0 +1,319 @@
+"""Who works on the blocks of a movie, and how far they are: the only scheduler.
+
+`Workers` does a piece of work on every block, in threads of this process or on the workers of a Dask cluster,
+and gives results as they come. There Dask schedules, retries and moves the data. A block is whole chunks and
+its task writes nothing else, so that doing it twice does no harm.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from anscombe_transform.codec.transform.configuration import UnrepresentableError
+from anscombe_transform.movies import Movie
+
+if TYPE_CHECKING:
+    from anscombe_transform.compression.blocks.layout import Span
+
+__all__ = [
+    "Progress",
+    "Workers",
+    "cluster_for",
+    "connected",
+    "count_workers",
+    "finished",
+    "in_order",
+    "in_threads",
+    "reporting",
+]
+
+Progress = Callable[[int, int, str], object]
+"""Called with the frames done, the frames there are, and what is being done to them."""
+
+_MOST_THREADS = 4
+_RETRIES = 2
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Threads of this process, or the workers of a cluster.
+
+    Attributes
+    ----------
+    count : int
+        Threads, where there is no cluster.
+    client : distributed.Client or None
+        Of the cluster.
+    """
+
+    count: int
+    client: Any = None
+
+    def finished(
+        self, work: Callable[[Any, int], _T], movie: Movie | None, spans: Sequence[Span]
+    ) -> Iterator[tuple[Span, _T]]:
+        """Do ``work(frames, start)`` on blocks; give results as they come, the first error at once.
+
+        Without a movie the work gets None for the frames and finds its block itself. On a cluster, a path is
+        opened on the workers, which must see it; parts of a dask array are computed there; everything else is
+        read here and sent.
+        """
+        if self.client is not None:
+            return _finished_on(self.client, work, movie, spans)
+
+        def read_and_work(start: int, stop: int) -> _T:
+            return work(None if movie is None else movie.frames(start, stop), start)
+
+        return finished(read_and_work, spans, self.count)
+
+
+def count_workers(threads: int | None) -> int:
+    """Blocks in work at once: as asked, or the number of processors between 2 and 4.
+
+    Raises
+    ------
+    ValueError
+        Fewer than one thread was asked for.
+    """
+    if threads is None:
+        return max(2, min(_MOST_THREADS, os.cpu_count() or 1))
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    return threads
+
+
+def finished(
+    work: Callable[[int, int], _T], spans: Sequence[Span], workers: int
+) -> Iterator[tuple[Span, _T]]:
+    """Do the work on ranges of frames in threads; give results as they come, the first error at once.
+
+    No more than `workers` blocks are begun before a result has been taken. A caller that stops taking results
+    stops the work.
+    """
+    with ThreadPoolExecutor(max(1, min(workers, len(spans))), thread_name_prefix="anscombe") as pool:
+
+        def wait_for_one(running: Sequence[Future[_T]]) -> Iterable[Future[_T]]:
+            return wait(running, return_when=FIRST_COMPLETED).done
+
+        def cancel(running: Sequence[Future[_T]]) -> None:
+            for future in running:
+                future.cancel()
+
+        yield from _as_they_come(
+            lambda start, stop: pool.submit(work, start, stop), spans, lambda: workers, wait_for_one, cancel
+        )
+
+
+def in_threads(
+    work: Callable[[int, int], _T],
+    spans: Sequence[Span],
+    workers: int,
+    progress: Progress | None,
+    stage: str,
+) -> list[_T]:
+    """The results of the work on each range of frames, in their order."""
+    return in_order(finished(work, spans, workers), spans, progress, stage)
+
+
+def in_order(
+    results_as_they_come: Iterator[tuple[Span, _T]],
+    spans: Sequence[Span],
+    progress: Progress | None,
+    stage: str,
+) -> list[_T]:
+    """Results of ranges of frames in the order of these, once all are there; tells the progress."""
+    total = sum(stop - start for start, stop in spans)
+    results: dict[Span, _T] = {}
+    done = 0
+    if progress is not None:
+        progress(0, total, stage)
+    for span, result in results_as_they_come:
+        results[span] = result
+        done += span[1] - span[0]
+        if progress is not None:
+            progress(done, total, stage)
+    return [results[span] for span in spans]
+
+
+def cluster_for(store: Any, name: str, given: Any, *, reachable: bool = True) -> Any:
+    """The cluster whose workers do the blocks of a store, or None for this process.
+
+    The one that is `given`, or that is connected; none if `given` is False, or the store is in memory here.
+    """
+    client = None if given is False else connected() if given is None else given
+    here = isinstance(store, dict) or "Memory" in type(store).__name__ or not reachable
+    if client is not None and here:
+        _log.warning("%s is in the memory of this process, so the cluster is not used", name)
+        return None
+    return client
+
+
+def connected() -> Any:
+    """The client of a cluster that this process is connected to, or None; never one inside a worker."""
+    if "distributed" not in sys.modules:
+        return None
+    import distributed
+
+    try:
+        client: Any = distributed.default_client()  # type: ignore[no-untyped-call]
+    except ValueError:
+        return None
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return client
+    return None
+
+
+def _finished_on(
+    client: Any, work: Callable[[Any, int], _T], movie: Movie | None, spans: Sequence[Span]
+) -> Iterator[tuple[Span, _T]]:
+    """`Workers.finished` on a cluster; two blocks per thread of the cluster are under way at a time."""
+    from dask.delayed import delayed
+    from distributed import wait as wait_on_cluster
+
+    file = None if movie is None else _pickled_file(movie)
+    array = None if movie is None or movie._dask is None else movie.to_dask()
+
+    def begin(start: int, stop: int) -> Any:
+        part: Any = None
+        if file is not None:
+            part = delayed(_read, pure=False)(*file, start, stop)
+        elif array is not None:
+            part = array[start:stop]
+        elif movie is not None:
+            part = movie.frames(start, stop)
+        task = delayed(_done, pure=False)(work, part, start)
+        return client.compute(task, retries=_RETRIES)
+
+    def most() -> int:
+        threads: int = sum(client.nthreads().values())
+        return 2 * max(1, threads)
+
+    def wait_for_one(running: Sequence[Any]) -> Iterable[Any]:
+        done: Any = wait_on_cluster(running, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
+        finished_tasks: Iterable[Any] = done.done
+        return finished_tasks
+
+    for span, result in _as_they_come(begin, spans, most, wait_for_one, client.cancel):
+        if isinstance(result, UnrepresentableError):
+            raise result
+        yield span, result
+
+
+def _as_they_come(
+    begin: Callable[[int, int], Any],
+    spans: Sequence[Span],
+    most: Callable[[], int],
+    wait_for_one: Callable[[Sequence[Any]], Iterable[Any]],
+    cancel: Callable[[Sequence[Any]], None],
+) -> Iterator[tuple[Span, Any]]:
+    """Results of the futures of ranges of frames, of which no more than `most` are under way."""
+    waiting = iter(spans)
+    running: dict[Any, Span] = {}
+    try:
+        while True:
+            allowed = most()
+            for span in waiting:
+                running[begin(*span)] = span
+                if len(running) >= allowed:
+                    break
+            if not running:
+                return
+            for future in wait_for_one(list(running)):
+                span = running.pop(future)
+                yield span, future.result()
+    finally:
+        cancel(list(running))
+
+
+def _done(work: Callable[[Any, int], _T], part: Any, start: int) -> _T | UnrepresentableError:
+    try:
+        return work(None if part is None else np.asarray(part), start)
+    except UnrepresentableError as error:
+        # A result and not a failure: trying again would give the same.
+        return error
+
+
+def _pickled_file(movie: Movie) -> tuple[bytes, int] | None:
+    """A movie of a file as bytes that open it elsewhere, and a stamp that another content changes."""
+    source = None if movie._origin is None else movie._origin[0]
+    if not isinstance(source, str | os.PathLike | list | tuple):
+        return None
+    first = Path(movie.source.partition("::")[0])
+    return pickle.dumps(movie), first.stat().st_mtime_ns if first.exists() else 0
+
+
+def _read(movie: bytes, stamp: int, start: int, stop: int) -> Any:
+    return _opened(movie, stamp).frames(start, stop)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(movie: bytes, stamp: int) -> Movie:
+    """A movie that stays open for the blocks to come; with another stamp the file is another one."""
+    opened: Movie = pickle.loads(movie)
+    return opened
+
+
+@contextmanager
+def reporting(progress: Progress | bool | None) -> Iterator[Progress | None]:
+    """Give the callback that `progress` stands for; True draws a bar for each stage while the block runs.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        A bar was asked for and rich is not installed.
+    """
+    if progress is None or progress is False:
+        yield None
+    elif progress is True:
+        with _bars() as bars:
+            yield bars
+    else:
+        yield progress
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "progress=True draws its bar with rich, which is not installed: pip install "
+            '"anscombe-transform[cli]", '
+            "or pass a callback progress(done, total, stage)"
+        ) from error
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} frames"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    # In a notebook the bar belongs under the cell, whatever the terminal behind it is.
+    shown = console.is_terminal or console.is_jupyter
+    with Bars(*columns, console=console, disable=not shown) as bars:
+        tasks = {}
+
+        def report(done: int, total: int, stage: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
