@@ -44,7 +44,8 @@ from anscombe_transform.compression.blocks.workers import (
     reporting,
 )
 from anscombe_transform.compression.checking import read_again
-from anscombe_transform.compression.files.hdf5 import HDF5File, hdf5_destination
+from anscombe_transform.compression.files.by_suffix import hdf5_destination
+from anscombe_transform.compression.files.hdf5 import HDF5File
 from anscombe_transform.compression.results import CompressionResult, agreement_of
 from anscombe_transform.compression.stored.arrays import (
     check_zarr_format,
