@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from anscombe_transform.calibration import compute_sensitivity
@@ -62,3 +63,13 @@ def test_an_offset_that_varies_smoothly_is_not_refused(seed):
     assert "offsets_wander" in {reason.code for reason in found.reasons}
     assert found.verdict == "caution"
     assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.25
+
+
+def test_an_uneven_gain_is_no_wandering_offset(seed):
+    """A gain that rises over the field makes the slope between its parts steeper; offsets flatten it."""
+    movie, truth = simulate_movie((100, 160, 160), conversion_gain=90, zero_level=50, rng=seed)
+    relative = np.linspace(0.85, 1.15, 160)
+    movie = np.rint(truth.zero_level + (movie - truth.zero_level) * relative).astype(np.int16)
+    found = compute_sensitivity(movie)
+    assert "offsets_wander" not in {reason.code for reason in found.reasons}
+    assert abs(found.conversion_gain / truth.conversion_gain - 1) < 0.03

@@ -196,7 +196,11 @@ def _read_scene(statistics: NoiseStatistics) -> Scene:
     kept = kept_along(lines, white)
     lines = {name: for_whole_variance(line, kept_variance(name, kept)) for name, line in lines.items()}
     doubtful = doubtful_axis(lines, white, kept)
-    chosen = choose_filter(lines, offsets_along, doubtful, active=active)
+    still = "t" in lines and not spreads_upwards(samples_by("t"), lines["t"], usable)
+    if still and samples_by("t").level is not None:
+        # What is left of offsets within tiles looks like structure to the strongest filter.
+        offsets_along = "xy"
+    chosen = choose_filter(lines, offsets_along, doubtful, active=active, still=still)
     samples = samples_by(chosen)
     samples = replace(samples, y=samples.y / kept_variance(chosen, kept))
     quiet = quiet_rows(samples_by, lines, kept, chosen, rows_for(chosen, lines, usable))

@@ -35,6 +35,8 @@ _DOUBT_FIRST, _DOUBT_SECOND, _DOUBT_IF_PROVEN, _PROVEN = 1.8, 2.5, 1.0, 5.0
 _DOUBT_STRONGEST, _DOUBT_LEVEL, _DOUBT_ONE_AXIS = 3.0, 8.0, 3.0
 # Share of rows left out that shows activity, and what is then left of these standard errors.
 _ACTIVE, _DOUBT_IF_ACTIVE = 0.0005, 0.5
+# The same where no row's variance is above that of the others by more than chance.
+_DOUBT_IF_STILL = 1.35
 # Part of the scatter of places that a filter leaves. In simulated cameras, offsets that are alike along its
 # axis keep 0.85 to 1, those of single pixels 0.55 to 0.75; what moves keeps 0.4 or less.
 _OFFSETS_KEPT = 0.6
@@ -214,20 +216,23 @@ def is_active(samples: Samples, line: Line, usable: Bools) -> bool:
     return bool(np.count_nonzero(found) > _ACTIVE * np.count_nonzero(usable))
 
 
-def choose_filter(lines: dict[Filter, Line], *doubtful: str, active: bool = False) -> Filter:
+def choose_filter(
+    lines: dict[Filter, Line], *doubtful: str, active: bool = False, still: bool = False
+) -> Filter:
     """Take the weakest filter that leaves no structure.
 
     Structure adds variance, and does so where there is light: a filter is given up where a stronger one finds
-    a gain lower by more than chance, or than half of that where there is `active` structure. Filters along
-    axes that are `doubtful` are taken only if the others fail; of several such doubts, the first counts most.
+    a gain lower by more than chance, less of it where there is `active` structure and more in a scene that
+    looks `still`. Filters along axes that are `doubtful` are taken only if the others fail; of several such
+    doubts, the first counts most.
     """
-    part = _DOUBT_IF_ACTIVE if active else 1.0
+    part = _DOUBT_IF_ACTIVE if active else _DOUBT_IF_STILL if still else 1.0
     for axes in filter(None, doubtful):
         sure: dict[Filter, Line] = {
             name: line for name, line in lines.items() if not set(axes) & set(name[1:])
         }
         if len(sure) > 1 or (sure and len(axes) > 1):
-            best = choose_filter(sure, active=active)
+            best = choose_filter(sure, active=active, still=still)
             if not any(name in lines and _is_spoilt(lines[best], lines[name]) for name in _STRONGER[best]):
                 return best
     chosen: Filter = "t" if "t" in lines else next(iter(lines))

@@ -45,8 +45,8 @@ _ERROR_SEEN = {1: 0.70, 2: 1.20}
 # Times that the gain's variation over the field is taken out.
 _EVENINGS = 4
 # Standard errors, and part of the gain, by which the slope within tiles must differ from the whole one.
-# There must be more of them where offsets of patches did not show by themselves.
-_ERRORS, _ERRORS_OF_PLACES, _LEAST = 3.0, 5.0, 0.02
+# There must be more of them where offsets of patches do not show by themselves, or explain less than a part.
+_ERRORS, _ERRORS_UNSEEN, _LEAST, _LEAST_EXPLAINED = 3.0, 5.0, 0.02, 1 / 15
 # Least precise relative gain, as a standard error, that the slope within tiles is taken with.
 _MOST_ERROR = 0.05
 _TURNS = 6
@@ -181,7 +181,7 @@ def _bent(samples: Samples, line: Line) -> bool:
 
 
 def offsets_wander(samples: Samples, line: Line, usable: Bools) -> bool:
-    """Whether the slope within tiles is another than that of the whole field, and known well enough.
+    """Whether the slope within tiles is steeper than that of the whole field, and known well enough.
 
     If the gain varies, it is that which makes patches differ.
     """
@@ -193,10 +193,14 @@ def offsets_wander(samples: Samples, line: Line, usable: Bools) -> bool:
     within = found[1]
     difference = within.gain - line.gain
     error = jackknife_error(within.gains - line.gains)
-    errors = _ERRORS if line.offsets.patch else _ERRORS_OF_PLACES
+    # Offsets of variance τ² take τ² / Var(q) of the slope: those seen must explain a part of the difference.
+    weight = line.weight * line.used
+    explained = line.offsets.patch / line.gain**2 / float(np.cov(samples.q, aweights=weight))
+    seen = explained > _LEAST_EXPLAINED * difference / within.gain
+    # Offsets only ever make the whole slope lower; a gain that varies over the field makes it higher.
     return bool(
         within.gain_error < _MOST_ERROR * within.gain
-        and abs(difference) > max(errors * error, _LEAST * within.gain)
+        and difference > max((_ERRORS if seen else _ERRORS_UNSEEN) * error, _LEAST * within.gain)
     )
 
 
