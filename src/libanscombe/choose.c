@@ -181,10 +181,11 @@ static double bits_of_counts(const uint32_t *counts) {
     return total > 0 ? bits + total * log2(total) : 0;
 }
 
-/* Bands of means, at first one each, joined where that costs least until `wanted` are left; the bits they need. */
-static double join_bands(uint32_t (*counts)[SYMBOLS], int wanted, model *m) {
+/* Bands of means, at first one each, joined where that costs least until `wanted` are left. `needed`, if given, receives
+ * the bits that 1 … FEW_TABLES bands need. */
+static void join_bands(uint32_t (*counts)[SYMBOLS], int wanted, model *m, double *needed) {
     int start[MEANS], bands = MEANS;
-    double bits[MEANS], cost[MEANS], sum = 0;
+    double bits[MEANS], cost[MEANS];
     for (int i = 0; i < MEANS; i++) {
         start[i] = i;
         bits[i] = bits_of_counts(counts[i]);
@@ -218,13 +219,17 @@ static double join_bands(uint32_t (*counts)[SYMBOLS], int wanted, model *m) {
         if (best > 0) {
             cost[best - 1] = -1;
         }
+        if (needed && bands <= FEW_TABLES) {
+            needed[bands] = 0;
+            for (int i = 0; i < bands; i++) {
+                needed[bands] += bits[i];
+            }
+        }
     }
     m->bands = bands;
     for (int i = 0; i < bands; i++) {
         m->starts[i] = (uint8_t)start[i];
-        sum += bits[i];
     }
-    return sum;
 }
 
 /* How many codes in a sample do not occur where the codes beside them do: the signal is coarser than the codes. */
@@ -255,27 +260,22 @@ void choose_contexts(const anscombe_frames_shape *s, const void *codes, int effo
     uint32_t counts[MEANS][SYMBOLS] = {{0}};
     count_distances(s, codes, h, many ? DISTANCES : DISTANCES / 8, counts);
     if (many) {
-        join_bands(counts, (int)(tables >> m->phase_bits), m);
+        join_bands(counts, (int)(tables >> m->phase_bits), m, NULL);
         return;
     }
     /* Four tables are for places or bands: two bands, or four, are worth their time if they save a fiftieth. */
     uint32_t joined[MEANS][SYMBOLS];
     memcpy(joined, counts, sizeof joined);
-    double total = 0, least = join_bands(joined, 1, m);
+    double needed[FEW_TABLES + 1], total = 0;
+    join_bands(joined, 1, m, needed);
     for (int i = 0; i < SYMBOLS; i++) {
         total += joined[0][i];
     }
-    int best = 2;
-    for (int phase_bits = 1; phase_bits >= 0; phase_bits--) {
-        memcpy(joined, counts, sizeof joined);
-        double bits = join_bands(joined, 4 >> phase_bits, m) + total * (phase_bits ? 0.003 : 0.014);
-        if (bits < least - 0.06 * total) {
-            least = bits;
-            best = phase_bits;
-        }
+    double two = needed[2] + 0.003 * total, four = needed[4] + 0.014 * total, one = needed[1] - 0.06 * total;
+    if (two < one || four < one) {
+        m->phase_bits = two < four + 0.06 * total ? 1 : 0;
+        join_bands(counts, 4 >> m->phase_bits, m, NULL);
     }
-    m->phase_bits = best;
-    join_bands(counts, 4 >> best, m);
 }
 
 /* Frequencies that sum to `scale`, at least two, none 0 where there is a count. */

@@ -343,35 +343,26 @@ static void exchange(walk *w, size_t rows, size_t width, const int16_t *predicte
 static void exchange_halves(walk *w, const prediction *p, size_t width, uint16_t *code) {
     lines *l = &w->lines;
     size_t even = (width + 1) / 2, odd = width / 2;
-    int16_t *predicted = l->predicted, *half = l->half;
-    uint16_t *half_code = l->half_code;
-    for (size_t i = 0; i < even; i++) {
-        half[i] = predicted[2 * i];
-        half_code[i] = code[2 * i];
+    int16_t *predicted = l->predicted, *half = l->half, *codes = (int16_t *)code;
+    uint16_t *even_code = l->half_code, *odd_code = l->other_code;
+    if (w->coder) {
+        pick_half(even, codes, (int16_t *)even_code);
+        pick_half(odd, codes + 1, (int16_t *)odd_code);
     }
-    exchange(w, 1, even, half, half_code);
-    find_errors(even, w->head->fraction, half_code, half, l->half_error);
-    for (size_t i = 0; i < even; i++) {
-        code[2 * i] = half_code[i];
-    }
+    pick_half(even, predicted, half);
+    exchange(w, 1, even, half, even_code);
+    find_errors(even, w->head->fraction, even_code, half, l->half_error);
     l->half_error[even] = 0;
-    int16_t *row = l->row + EDGE;
-    add_odd(odd, p->odd, l->half_error, predicted, row, half);
-    for (size_t i = 0; i < odd; i++) {
-        half_code[i] = code[2 * i + 1];
-    }
-    exchange(w, 1, odd, half, half_code);
-    for (size_t i = 0; i < odd; i++) {
-        code[2 * i + 1] = half_code[i];
-        predicted[2 * i + 1] = half[i];
+    add_odd(odd, p->odd, l->half_error, predicted, l->row + EDGE, l->other);
+    exchange(w, 1, odd, l->other, odd_code);
+    join_halves(width, half, l->other, predicted);
+    if (!w->coder) {
+        join_halves(width, (const int16_t *)even_code, (const int16_t *)odd_code, codes);
     }
 }
 
 static uint8_t find_context(const model *m, int fraction, int16_t predicted) {
-    int band = 0;
-    while (band + 1 < m->bands && predicted >> fraction >= m->starts[band + 1]) {
-        band++;
-    }
+    int code = predicted >> fraction, band = m->band[code < 255 ? code : 255];
     return (uint8_t)(band << m->phase_bits | (predicted >> (fraction - m->phase_bits) & ((1 << m->phase_bits) - 1)));
 }
 
@@ -577,6 +568,8 @@ static lines deal_lines(arena *a, size_t width) {
     l.half = deal(a, row);
     l.half_error = deal(a, row);
     l.half_code = deal(a, row);
+    l.other = deal(a, row);
+    l.other_code = deal(a, row);
     l.sampled = deal(a, 2 * row);
     l.past = deal(a, strip * sizeof(int16_t));
     l.predicted = deal(a, strip * sizeof(int16_t));
@@ -759,6 +752,7 @@ static bool decode_groups(const uint8_t *chunk, size_t bytes, const anscombe_fra
         }
         if (fresh) {
             read_model(q, scale_of(&h->coding), &tables);
+            fill_bands(&tables);
         }
         memset(tables.frequency[MOST_TABLES], 0, sizeof tables.frequency[MOST_TABLES]);
         if (g.escapes) {
@@ -1115,6 +1109,7 @@ static size_t encode_chunk(const void *codes, const anscombe_frames_shape *shape
     deal_states(&a, m.images, &coded, h.lag);
     model tables;
     choose_contexts(&coded, codes, effort, &h, &tables);
+    fill_bands(&tables);
     writer w = {out, out + room - CHECK_BYTES, false};
     prediction last = {0};
     bool fits = w.end - w.at > HEADER_BYTES;

@@ -85,8 +85,8 @@ typedef struct {
     int16_t *row, *estimate;        /* what the rows above say of this row; with the row's errors */
     int16_t *past, *predicted;      /* strips: the prediction from earlier frames without change; in all */
     int16_t *error;                 /* strip: code less prediction */
-    int16_t *half, *half_error;     /* columns of even number, or of odd */
-    uint16_t *half_code;
+    int16_t *half, *other, *half_error;     /* columns of even number, and of odd */
+    uint16_t *half_code, *other_code;
     uint16_t *code;                 /* strip */
     uint8_t *context, *symbol;      /* strips */
     int16_t *sampled;               /* two rows */
@@ -116,8 +116,9 @@ void save_row(const states *s, const prediction *p, size_t y, const lines *l);
 void update_states(const states *s, const prediction *p, size_t y, const int16_t *past, const int16_t *predicted,
                    const int16_t *error, bool first);
 void update_row(size_t width, const prediction *p, const lines *l, const int16_t *error);
-void add_odd(size_t count, int16_t weight, const int16_t *restrict error, const int16_t *restrict predicted,
-             int16_t *restrict row, int16_t *restrict half);
+void add_odd(size_t count, int16_t weight, const int16_t *error, const int16_t *predicted, int16_t *row, int16_t *half);
+void pick_half(size_t count, const int16_t *from, int16_t *to);
+void join_halves(size_t width, const int16_t *even, const int16_t *odd, int16_t *to);
 int16_t from_left(int16_t before, int16_t error);
 
 /* --- entropy (rans.c) --- */
@@ -126,6 +127,7 @@ int16_t from_left(int16_t before, int16_t error);
 typedef struct {
     int bands, phase_bits;
     uint8_t starts[MOST_TABLES];                   /* first code of each band but the first */
+    uint8_t band[256];                             /* of each code */
     uint16_t frequency[MOST_TABLES + 1][SYMBOLS];  /* the last: lengths of escapes */
 } model;
 
@@ -134,6 +136,7 @@ typedef struct { uint16_t frequency, start; } slot_range;
 
 static inline int tables_of(const model *m) { return m->bands << m->phase_bits; }
 
+void fill_bands(model *m);
 void find_contexts(const model *m, size_t count, int fraction, const int16_t *restrict predicted,
                    uint8_t *restrict context);
 void predict_strip(const states *s, const prediction *p, size_t y, size_t rows, const lines *l, const model *m,

@@ -4,7 +4,7 @@
  * code in units of 2^-fraction; a weight is in units of 2^-15.
  */
 #include "frames.h"
-#include "dispatch.h"
+#include "rans.h"
 
 #include <string.h>
 
@@ -196,12 +196,41 @@ void update_row(size_t width, const prediction *p, const lines *l, const int16_t
 }
 
 /* In columns of odd number the errors of both neighbours are known; there is none beyond the last column. */
-void add_odd(size_t count, int16_t weight, const int16_t *restrict error, const int16_t *restrict predicted,
+ANSCOMBE_LEVELS static void add_shares(size_t count, int16_t weight, const int16_t *restrict error, const int16_t *restrict predicted,
              int16_t *restrict row, int16_t *restrict half) {
     for (size_t i = 0; i < count; i++) {
         int16_t share = times((int16_t)(error[i] + error[i + 1]), weight);
         row[2 * i + 1] = (int16_t)(row[2 * i + 1] + share);
         half[i] = not_negative((int16_t)(predicted[2 * i + 1] + share));
+    }
+}
+
+void add_odd(size_t count, int16_t weight, const int16_t *error, const int16_t *predicted, int16_t *row, int16_t *half) {
+    add_shares(count, weight, error, predicted, row, half);
+}
+
+ANSCOMBE_LEVELS static void pick(size_t count, const int16_t *restrict from, int16_t *restrict to) {
+    for (size_t i = 0; i < count; i++) {
+        to[i] = from[2 * i];
+    }
+}
+
+ANSCOMBE_LEVELS static void join(size_t pairs, const int16_t *restrict even, const int16_t *restrict odd,
+                                 int16_t *restrict to) {
+    for (size_t i = 0; i < pairs; i++) {
+        to[2 * i] = even[i];
+        to[2 * i + 1] = odd[i];
+    }
+}
+
+/* Every other item of a row. */
+void pick_half(size_t count, const int16_t *from, int16_t *to) { pick(count, from, to); }
+
+/* A row of two halves; of an odd number, the even half has one more. */
+void join_halves(size_t width, const int16_t *even, const int16_t *odd, int16_t *to) {
+    join(width / 2, even, odd, to);
+    if (width % 2) {
+        to[width - 1] = even[width / 2];
     }
 }
 
@@ -238,6 +267,15 @@ ANSCOMBE_LEVELS static void find_phases(const model *m, size_t count, int fracti
     }
 }
 
+/* The band of each code, from their starts. */
+void fill_bands(model *m) {
+    int band = 0;
+    for (int code = 0; code < 256; code++) {
+        band += band + 1 < m->bands && code >= m->starts[band + 1];
+        m->band[code] = (uint8_t)band;
+    }
+}
+
 /* Context of each prediction: its band, and its place within a code. */
 void find_contexts(const model *m, size_t count, int fraction, const int16_t *restrict predicted,
                    uint8_t *restrict context) {
@@ -245,6 +283,12 @@ void find_contexts(const model *m, size_t count, int fraction, const int16_t *re
         find_phases(m, count, fraction, predicted, context);
         return;
     }
+#if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
+    if (has_avx512()) {
+        find_contexts_512(m->band, m->phase_bits, count, fraction, predicted, context);
+        return;
+    }
+#endif
     size_t x = 0;
     for (; x + BLOCK <= count; x += BLOCK) {
         find_block(m, fraction, predicted + x, context + x);

@@ -37,6 +37,8 @@ bool has_room(encoder *e, size_t width);
 
 #if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
 bool has_avx512(void);
+void find_contexts_512(const uint8_t *band, int phase_bits, size_t count, int fraction, const int16_t *predicted,
+                       uint8_t *context);
 void decode_512(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
                 uint8_t *symbol, size_t rows, size_t width);
 void encode_512(encoder *e, const coding *c, int tables, const slot_range *ranges, const uint8_t *contexts,

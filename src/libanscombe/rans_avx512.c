@@ -419,6 +419,37 @@ AVX512 static void encode_wide(encoder *e, const coding *c, const slot_range *ra
     }
 }
 
+/* --- contexts --- */
+
+AVX512 INLINE __m512i narrow_64(const int16_t *from, __mmask32 low, __mmask32 high, unsigned shift) {
+    __m512i a = _mm512_srli_epi16(_mm512_maskz_loadu_epi16(low, from), shift);
+    __m512i b = _mm512_srli_epi16(_mm512_maskz_loadu_epi16(high, from + 32), shift);
+    /* A code above 255 is in the last band. */
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtusepi16_epi8(a)), _mm512_cvtusepi16_epi8(b), 1);
+}
+
+/* Contexts of predictions that are not negative; `band` is that of each code. */
+AVX512 void find_contexts_512(const uint8_t *band, int phase_bits, size_t count, int fraction,
+                              const int16_t *predicted, uint8_t *context) {
+    const __m512i t[4] = {_mm512_loadu_si512(band), _mm512_loadu_si512(band + 64), _mm512_loadu_si512(band + 128),
+                          _mm512_loadu_si512(band + 192)};
+    const __m512i mask = _mm512_set1_epi16((short)((1 << phase_bits) - 1));
+    for (size_t x = 0; x < count; x += 64) {
+        __mmask64 active = count - x < 64 ? ((__mmask64)1 << (count - x)) - 1 : ~(__mmask64)0;
+        __mmask32 low = (__mmask32)active, high = (__mmask32)(active >> 32);
+        __m512i code = narrow_64(predicted + x, low, high, (unsigned)fraction);
+        __m512i bands = _mm512_mask_mov_epi8(_mm512_permutex2var_epi8(t[0], code, t[1]), _mm512_movepi8_mask(code),
+                                             _mm512_permutex2var_epi8(t[2], code, t[3]));
+        __m512i a = _mm512_srli_epi16(_mm512_maskz_loadu_epi16(low, predicted + x), (unsigned)(fraction - phase_bits));
+        __m512i b = _mm512_srli_epi16(_mm512_maskz_loadu_epi16(high, predicted + x + 32), (unsigned)(fraction - phase_bits));
+        __m512i phase = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(_mm512_and_si512(a, mask))),
+                                           _mm512_cvtepi16_epi8(_mm512_and_si512(b, mask)), 1);
+        /* Bands are fewer than 64, so that no bit leaves its byte. */
+        __m512i found = _mm512_or_si512(_mm512_slli_epi16(bands, (unsigned)phase_bits), phase);
+        _mm512_mask_storeu_epi8(context + x, active, found);
+    }
+}
+
 /* --- which --- */
 
 void decode_512(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
