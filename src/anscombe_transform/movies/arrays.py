@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anscombe_transform.movies.metadata import dataset_facts
 from anscombe_transform.movies.movie import Movie, SupportsMovie
-from anscombe_transform.movies.selection import Choice, View, axis_letters, select
+from anscombe_transform.movies.selection import Box, Choice, View, axis_letters, select
 
 
 def open_array(array: Any, choice: Choice) -> Movie:
@@ -38,8 +39,15 @@ def open_array(array: Any, choice: Choice) -> Movie:
     check_lengths(array.shape, name)
     choice.allow(name)
     view = select(array_axes(array), array.shape, choice, name)
+    mapped = mapped_file(array)
+
+    def read(box: Box) -> Any:
+        if mapped is not None:
+            check_mapped(mapped, name)
+        return view.read(array, box)
+
     movie = Movie(
-        lambda box: view.read(array, box),
+        read,
         shape=view.shape,
         dtype=array.dtype,
         source=name,
@@ -52,6 +60,31 @@ def open_array(array: Any, choice: Choice) -> Movie:
         movie._dask = lambda: view.arrange(array[view.index(box)])
     movie._stored = as_stored(array, view)
     return movie
+
+
+def mapped_file(array: Any) -> np.memmap[Any, Any] | None:
+    """The memory map that an array of numpy is a view of; None for other arrays."""
+    whole: np.memmap[Any, Any] | None = None
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and array.filename is not None:
+            whole = array
+        array = array.base
+    return whole
+
+
+def check_mapped(mapped: np.memmap[Any, Any], name: str) -> None:
+    """Refuse a memory map whose file has become shorter: to read beyond its end would kill the process.
+
+    Raises
+    ------
+    ValueError
+    """
+    needed = mapped.offset + mapped.nbytes
+    size = Path(mapped.filename).stat().st_size  # type: ignore[arg-type]  # which has a name
+    if size < needed:
+        raise ValueError(
+            f"{mapped.filename} was cut while {name} was read: it had {needed} bytes at least and has {size}"
+        )
 
 
 def as_stored(array: Any, view: View) -> Any | None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from anscombe_transform.movies.arrays import check_mapped
 from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.movie import Movie, file_movie
 from anscombe_transform.movies.readers.raw import open_plain
-from anscombe_transform.movies.selection import Choice, choose_entry, select
+from anscombe_transform.movies.selection import Box, Choice, choose_entry, select
 
 
 def open_npy(path: Path, choice: Choice) -> Movie:
@@ -40,8 +42,13 @@ def _open_values(
     # Time varies fastest: every frame is spread over the whole file, which only a mapping reads in parts.
     with errors_named(source):
         mapped = np.memmap(path, dtype, "r", offset, shape, order="F")
+
+    def read(box: Box) -> NDArray[Any]:
+        check_mapped(mapped, source)
+        return np.array(view.read(mapped, box))
+
     return file_movie(
-        lambda box: np.array(view.read(mapped, box)),
+        read,
         view=view,
         dtype=dtype,
         source=source,
