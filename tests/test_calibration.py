@@ -1031,3 +1031,15 @@ def test_a_recording_without_light_is_not_trusted(recordings):
     )
     assert found.verdict == "refused"
     assert "no_shot_noise" in codes(found)
+
+
+@pytest.mark.parametrize(("frames", "warned"), [(15, True), (16, False)])
+def test_a_codec_fitted_to_few_frames_says_so(frames: int, warned: bool, caplog) -> None:
+    """Fewer than 16 frames of a sample are too few for the mean at every brightness; a list is no movie."""
+    known = Sensitivity.from_known(conversion_gain=90, zero_level=50)
+    movie = (50 + 90 * np.random.default_rng(0).poisson(8, (frames, 32, 32))).astype("int16")
+    known.codec(sample=movie)
+    assert ("it takes 16" in caplog.text) == warned
+    caplog.clear()
+    known.codec(sample=[50, 5000])
+    assert not caplog.text

@@ -533,6 +533,7 @@ class Sensitivity:
             raise UntrustworthyCalibration(self)
         from anscombe_transform.codec.transform.choice import choose_configuration
         from anscombe_transform.codec.transform.configuration import fields_of
+        from anscombe_transform.codec.transform.values import FEWEST_FRAMES_TO_FIT
 
         if zarr_format not in (2, 3):
             raise ValueError(f"zarr_format must be 2 or 3, got {zarr_format!r}")
@@ -555,6 +556,14 @@ class Sensitivity:
             excess_noise=self.excess_noise,
         )
         _log.info("%s", why)
+        shape: tuple[int, ...] = getattr(sample, "shape", ())
+        if len(shape) > 2 and shape[0] < FEWEST_FRAMES_TO_FIT:
+            _log.warning(
+                "the stored values are fitted to %d frames, and it takes %d to know the mean at every "
+                "brightness: give more of the movie as sample=",
+                shape[0],
+                FEWEST_FRAMES_TO_FIT,
+            )
         if zarr_format == 2:
             from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2 as Codec2
 

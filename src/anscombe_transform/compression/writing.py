@@ -24,6 +24,7 @@ from anscombe_transform.calibration.references.agreement import (
 from anscombe_transform.calibration.sensitivity import Reason
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.codec.transform.curve import Curve
+from anscombe_transform.codec.transform.values import FEWEST_FRAMES_TO_FIT
 from anscombe_transform.compression.blocks.layout import Layout, Span
 from anscombe_transform.compression.blocks.sampling import Extent, Sample, scan
 from anscombe_transform.compression.blocks.source import (
@@ -77,8 +78,8 @@ __all__ = ["compress"]
 _LEAST_ROOM = 0.8
 """Share of the estimated size that has to be free: blocks of one movie differ little."""
 
-_FEW_FRAMES, _FEWEST_TO_FIT = "fitted_to_few_frames", 16
-"""Name of the note that values are fitted to few frames, and from how many on there is none."""
+_FEW_FRAMES = "fitted_to_few_frames"
+"""Name of the note that values are fitted to few frames."""
 
 AnyDestination = Destination | HDF5File
 
@@ -724,11 +725,11 @@ def _result(
 def _with_few_frames(sensitivity: Sensitivity, frames: int) -> Sensitivity:
     """Note, and log, that decoded values are fitted to few frames, where they are."""
     others = tuple(reason for reason in sensitivity.reasons if reason.code != _FEW_FRAMES)
-    if frames >= _FEWEST_TO_FIT:
+    if frames >= FEWEST_FRAMES_TO_FIT:
         return replace(sensitivity, reasons=others)
     message = (
         f"the decoded values are fitted to {frames} {'frame' if frames == 1 else 'frames'}, and it takes "
-        f"{_FEWEST_TO_FIT} to know the mean at every brightness: every value is within the bound, "
+        f"{FEWEST_FRAMES_TO_FIT} to know the mean at every brightness: every value is within the bound, "
         "but the mean of many decoded frames is kept less exactly."
     )
     _log.warning("%s", message)

@@ -60,6 +60,9 @@ heights blur them; one for a quarter of a photon stays within 0.035 whatever the
 
 _LOST = 1e-4
 
+FEWEST_FRAMES_TO_FIT = 16
+"""Frames from which on the mean at every brightness is known well enough to fit values to."""
+
 MOST_VALUES = 1 << 21
 """Values of a movie that a table is fitted to: a group's mean is then known to a thousandth of the noise."""
 
