@@ -47,7 +47,7 @@ _SOURCES = (
     "array or OME-Zarr image; one channel of a TIFF: movie.tif::C=0; many files of one movie: 'run1/*.tif'"
 )
 
-_ARRAY_NAMES = (".zarr", ".h5", ".hdf5", ".hdf", ".nwb")
+_ARRAY_NAMES = (".zarr", ".h5", ".hdf5", ".hdf", ".nwb", ".tif", ".tiff")
 _PAGES, _DRAWN, _ARRAYS = (".html", ".htm"), (".png", ".pdf", ".svg"), (".npz",)
 
 app = typer.Typer(
@@ -382,6 +382,14 @@ def compress(
         bool, typer.Option("--verify/--no-verify", help="Read back and compare every value.")
     ] = True,
     partial: _Partial = False,
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Write the decoded values with stock compression, OUT.tif or OUT.h5, for programs without "
+            "the codec.",
+        ),
+    ] = False,
     nwb: Annotated[
         list[str] | None,
         typer.Option(
@@ -424,6 +432,8 @@ def compress(
         for file in files
     )
     with one_line_errors(), bar() as progress, _cluster(scheduler):
+        if plain and several:
+            raise ValueError("--plain writes one file: give one FILE, and OUT.tif or OUT.h5")
         if not files:
             raise ValueError(f"a movie and where it goes are needed: anscombe compress {out} OUT.zarr")
         options = _given(
@@ -437,6 +447,7 @@ def compress(
             partial=partial,
             threads=threads,
             nwb=_named_values("--nwb", nwb),
+            plain=plain,
             accept_mismatch=accept_mismatch,
             sensitivity=_known(gain, zero_level, read_noise, excess_noise, dark, calibration),
         )

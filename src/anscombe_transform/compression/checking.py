@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -25,12 +26,14 @@ from anscombe_transform.compression.blocks.workers import (
     in_threads,
     reporting,
 )
+from anscombe_transform.compression.files.record import plan_of_record, read_plain_record
 from anscombe_transform.compression.results import measured_bound
 from anscombe_transform.compression.stored.arrays import coarse_levels, codec_of, name_of, open_array
 from anscombe_transform.compression.stored.block import read_back, stored_checksums
 from anscombe_transform.compression.stored.checksums import StoredChecksums, check_record
 from anscombe_transform.compression.stored.notes import largest_error, notes_of
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
+from anscombe_transform.movies.metadata import ATTRIBUTE
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.blocks.layout import Span
@@ -108,6 +111,8 @@ def verify(
                     "decoded values carry no checksums: give the original too, verify(values, movie)"
                 )
             return _against_decoded(stored, against, codec, partial, workers, report)
+        if (record := read_plain_record(stored)) is not None:
+            return _plain(stored, record, against, partial, workers, report)
         array = open_array(stored, storage_options)
         name = name_of(array, stored)
         read_coarse_levels(stored, workers)
@@ -204,6 +209,46 @@ class _WithChecksums:
             size = (stop - start) * (bottom - top) * self.layout.shape[2]
             parts.append(Verification(True, size, 0, 0, 0.0, 0.0, against="checksums"))
         return merged(parts)
+
+
+def _plain(
+    stored: Any,
+    record: dict[str, Any],
+    against: Any,
+    partial: bool,
+    workers: int,
+    report: Progress | None,
+) -> Verification:
+    """Compare the decoded values of a plain file with their checksums, and with the source."""
+    with open_movie(stored) as values:
+        held: Any = SimpleNamespace(
+            attrs={ATTRIBUTE: record}, shape=values.shape, chunks=(1, *values.shape[1:])
+        )
+        check_record(held, values.source)
+        checksums = StoredChecksums.of(held, values.source)
+        if checksums is None and against is None:
+            raise ValueError(
+                f"{values.source} has no checksums, so there is nothing to compare its values with but their "
+                "source: verify(stored, movie), --against MOVIE"
+            )
+        if checksums is not None:
+            layout = checksums.layout
+
+            def compare(start: int, stop: int) -> Verification:
+                block = values.frames(start, stop)
+                parts = []
+                for number, (top, bottom) in enumerate(layout.bands):
+                    part = block[:, top:bottom]
+                    if checksum(part) != checksums.expected[start][number]:
+                        parts.append(_other_than_written(layout, start, stop - start, number))
+                    else:
+                        parts.append(Verification(True, part.size, 0, 0, 0.0, 0.0, against="checksums"))
+                return merged(parts)
+
+            found = merged(in_threads(compare, layout.spans, workers, report, "verify"))
+            if against is None or not found.ok:
+                return found
+    return _against_decoded(stored, against, plan_of_record(record), partial, workers, report)
 
 
 def _against_source(array: Any, name: str, original: Any, partial: bool, compare: _Compare) -> Verification:

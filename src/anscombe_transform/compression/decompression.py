@@ -194,6 +194,39 @@ def decompress(
     ...     print(result.format, result.shape, np.load(f"{folder}/movie.npy")[3, 1, 2])
     npy (4, 2, 3) 23
     """
+    return write_stored(
+        store,
+        destination,
+        format=format,
+        channel=channel,
+        plane=plane,
+        dataset=dataset,
+        compression=compression,
+        overwrite=overwrite,
+        verify=verify,
+        partial=partial,
+        progress=progress,
+        threads=threads,
+    )
+
+
+def write_stored(
+    store: Any,
+    destination: str | os.PathLike[str],
+    *,
+    format: Format | None = None,
+    channel: int | str | None = None,
+    plane: int | None = None,
+    dataset: str | None = None,
+    compression: str | None = None,
+    overwrite: bool = False,
+    verify: bool = True,
+    partial: bool = False,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    record: dict[str, Any] | None = None,
+) -> DecompressionResult:
+    """Write a stored movie as `decompress` does, with the record that is given in place of the store's."""
     started = time.perf_counter()
     path, inner = _split(os.fspath(destination))
     kind = _format(path, format)
@@ -220,6 +253,7 @@ def decompress(
             dataset=f"/{(inner or _DATASET).strip('/')}",
             big=path.suffix.lower() in (".btf", ".tf8"),
             checksums=None if stored is None else StoredChecksums.of(stored, movie.source),
+            given_record=record,
         )
         with work.held():
             # Another process may have finished since.
@@ -311,6 +345,7 @@ class _Job:
     big: bool
     # Those that the store's record has of its values, if it has any.
     checksums: StoredChecksums | None = None
+    given_record: dict[str, Any] | None = None
     # Checksums of the blocks that were written, in order.
     sums: list[int] = field(default_factory=list)
     file: GuardedFile | None = None
@@ -413,6 +448,8 @@ class _Job:
 
     def record(self) -> dict[str, Any]:
         """What goes along with the values: where they come from and what was recorded there."""
+        if self.given_record is not None:
+            return self.given_record
         return {"source": self.movie.source, **self.movie.metadata}
 
 

@@ -57,6 +57,7 @@ class RecordingOptions(_Layouts, total=False):
 
     resume: bool
     nwb: Mapping[str, Any] | None
+    plain: bool
 
 
 class BatchOptions(_Layouts, total=False):

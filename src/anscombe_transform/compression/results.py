@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from anscombe_transform.compression.blocks.verification import (
@@ -11,6 +14,7 @@ from anscombe_transform.compression.blocks.verification import (
     read_agreement,
     signal_text,
 )
+from anscombe_transform.compression.files.record import plan_of_record, read_plain_record
 from anscombe_transform.compression.stored.arrays import (
     codec_of,
     hdf5_file,
@@ -21,6 +25,7 @@ from anscombe_transform.compression.stored.arrays import (
     zarr_format_of,
 )
 from anscombe_transform.compression.stored.notes import codec_summary, difference_from_notes
+from anscombe_transform.movies import open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.movies.readers.zarr_stores import missing_chunks
 from anscombe_transform.native.documents import json_document
@@ -133,6 +138,8 @@ class StoredMovie:
     @property
     def _container(self) -> str:
         """What the chunks lie in."""
+        if not self.zarr_format:
+            return "decoded values in a plain file"
         return "HDF5" if hdf5_file(self.path) is not None else f"Zarr format {self.zarr_format}"
 
     def _record_lines(self, noted: dict[str, Any]) -> list[str]:
@@ -281,6 +288,8 @@ def describe(stored: Any) -> StoredMovie:
     >>> print(describe(zarr.zeros((2, 64, 64), dtype="int16")).codec)
     None
     """
+    if (record := read_plain_record(stored)) is not None:
+        return _describe_plain(stored, record)
     array = open_array(stored)
     codec = codec_of(array)
     noted = dict(array.attrs).get(ATTRIBUTE)
@@ -299,6 +308,24 @@ def describe(stored: Any) -> StoredMovie:
         stored_bytes=stored_bytes(array, local_path(stored)),
         changed=changed,
     )
+
+
+def _describe_plain(stored: Any, record: dict[str, Any]) -> StoredMovie:
+    """What a plain file says of itself."""
+    with open_movie(stored) as movie:
+        held: Any = SimpleNamespace(attrs={ATTRIBUTE: record}, shape=movie.shape)
+        return StoredMovie(
+            path=os.fspath(stored),
+            shape=movie.shape,
+            dtype=str(movie.dtype),
+            chunks=(1, *movie.shape[1:]),
+            zarr_format=0,
+            codec=codec_summary(plan_of_record(record)),
+            provenance=record,
+            raw_bytes=movie.nbytes,
+            stored_bytes=Path(os.fspath(stored).partition("::")[0]).stat().st_size,
+            changed=difference_from_notes(held),
+        )
 
 
 def measured_bound(noise_std: float, agreement: Agreement | None) -> float:

@@ -47,6 +47,7 @@ from anscombe_transform.compression.blocks.workers import (
 from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.files.by_suffix import hdf5_destination
 from anscombe_transform.compression.files.hdf5 import HDF5File
+from anscombe_transform.compression.files.plain import check_plain, write_plain
 from anscombe_transform.compression.results import CompressionResult, agreement_of
 from anscombe_transform.compression.stored.arrays import (
     check_zarr_format,
@@ -111,6 +112,7 @@ def compress(
     client: Any = None,
     storage_options: dict[str, Any] | None = None,
     nwb: Mapping[str, Any] | None = None,
+    plain: bool = False,
 ) -> CompressionResult:
     """Calibrate a movie, store it compressed, and prove that every value is within the bound.
 
@@ -185,6 +187,11 @@ def compress(
     nwb : mapping, optional
         For an NWB file: what its source does not tell, such as ``session_start_time`` (with a time zone) and
         ``rate``, which NWB requires, ``indicator``, ``location`` and others, see `files.nwb.NWB_FIELDS`.
+    plain : bool, optional
+        Write the decoded values with stock compression, for programs that have no plug-in: `store` ends with
+        ``.tif`` (deflate, BigTIFF where it would pass 4 GB) or ``.h5`` (gzip). An array is written first in
+        ``<name>.partial``, so that the disk needs room for both. The result's `array` is the movie of the
+        file.
 
     Returns
     -------
@@ -233,6 +240,30 @@ def compress(
     ...     print(result.ratio > 4, result.verification.ok)
     True True
     """
+    if plain:
+        return _compress_plain(
+            source,
+            store,
+            {"resume": resume, "shards": shards, "nwb": nwb, "storage_options": storage_options},
+            overwrite=overwrite,
+            progress=progress,
+            options={
+                "sensitivity": sensitivity,
+                "preset": preset,
+                "beta": beta,
+                "zarr_format": zarr_format,
+                "chunks": chunks,
+                "dtype": dtype,
+                "encoded_dtype": encoded_dtype,
+                "out_of_range": out_of_range,
+                "zero_code": zero_code,
+                "verify": verify,
+                "partial": partial,
+                "accept_mismatch": accept_mismatch,
+                "threads": threads,
+                "client": client,
+            },
+        )
     started = time.perf_counter()
     workers = count_workers(threads)
     check_zarr_format(zarr_format)
@@ -283,6 +314,30 @@ def compress(
                 raise job.without_room() from error
             raise
         return _result(destination, array, notes, movie.nbytes, started)
+
+
+def _compress_plain(
+    source: Any,
+    store: Any,
+    unfit: dict[str, Any],
+    *,
+    overwrite: bool,
+    progress: Progress | bool | None,
+    options: dict[str, Any],
+) -> CompressionResult:
+    """`compress` with ``plain=True``."""
+    check_plain(store, unfit)
+    started = time.perf_counter()
+    with reporting(progress) as report:
+        result = write_plain(
+            source,
+            store,
+            lambda place: compress(source, place, progress=report, **options),
+            overwrite=overwrite,
+            verify=options["verify"],
+            progress=report,
+        )
+    return replace(result, seconds=time.perf_counter() - started)
 
 
 def _check_file_options(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.stored.journal import Journal
     from anscombe_transform.movies import Movie
 
-__all__ = ["HDF5File"]
+__all__ = ["HDF5File", "check_ours"]
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class HDF5File:
                     f"{self.path} exists already: choose another name, or overwrite it (overwrite=True, "
                     "--overwrite)"
                 )
-            self._check_ours()
+            check_ours(self.path)
         elif not self.path.absolute().parent.is_dir():
             raise FileNotFoundError(
                 f"there is no folder {self.path.parent} for {self.path.name}: create it first"
@@ -97,34 +97,6 @@ class HDF5File:
             raise FileExistsError(
                 f"{self._work.folder} was left by an interrupted run, which can't be gone on with, as HDF5 "
                 "writes its index last: begin again (overwrite=True, --overwrite)"
-            )
-
-    def _check_ours(self) -> None:
-        """Refuse a file that `compress` did not write, or that holds more than one movie."""
-        import h5py
-
-        if self.path.is_dir() or not self.path.exists():
-            raise FileExistsError(f"{self.path} is a folder or a dead link, and is not replaced by a file")
-        try:
-            with h5py.File(self.path, "r") as file:
-                ours: list[str] = []
-                others: list[str] = []
-
-                def look(name: str, item: Any) -> None:
-                    if isinstance(item, h5py.Dataset) and (item.ndim >= 3 or ATTRIBUTE in item.attrs):
-                        (ours if ATTRIBUTE in item.attrs else others).append(name)
-
-                file.visititems(look)
-        except OSError as error:
-            raise FileExistsError(
-                f"{self.path} exists and can't be read as HDF5 ({error}), so it is not overwritten: "
-                "delete it yourself, or choose another name"
-            ) from error
-        if len(ours) != 1 or others:
-            held = ", ".join([*ours, *others]) or "no movie"
-            raise FileExistsError(
-                f"{self.path} holds {held}, and is not a file that compress wrote, so it is not overwritten: "
-                "choose another name, or delete it yourself"
             )
 
     def check_source(self, movie: Movie) -> None:
@@ -247,3 +219,32 @@ class HDF5File:
     def size(self, array: Any) -> int:
         """Bytes of the finished file."""
         return self.path.stat().st_size
+
+
+def check_ours(path: Path) -> None:
+    """Refuse a file that `compress` did not write, or that holds more than one movie."""
+    import h5py
+
+    if path.is_dir() or not path.exists():
+        raise FileExistsError(f"{path} is a folder or a dead link, and is not replaced by a file")
+    try:
+        with h5py.File(path, "r") as file:
+            ours: list[str] = []
+            others: list[str] = []
+
+            def look(name: str, item: Any) -> None:
+                if isinstance(item, h5py.Dataset) and (item.ndim >= 3 or ATTRIBUTE in item.attrs):
+                    (ours if ATTRIBUTE in item.attrs else others).append(name)
+
+            file.visititems(look)
+    except OSError as error:
+        raise FileExistsError(
+            f"{path} exists and can't be read as HDF5 ({error}), so it is not overwritten: "
+            "delete it yourself, or choose another name"
+        ) from error
+    if len(ours) != 1 or others:
+        held = ", ".join([*ours, *others]) or "no movie"
+        raise FileExistsError(
+            f"{path} holds {held}, and is not a file that compress wrote, so it is not overwritten: "
+            "choose another name, or delete it yourself"
+        )

@@ -60,7 +60,7 @@ class NwbFile(HDF5File):
         try:
             import pynwb  # noqa: F401  # before anything is read
         except ImportError as error:
-            raise missing("pynwb", path) from error
+            raise missing("pynwb", path, "nwb") from error
         self._given = _checked(given)
         kind = str(self._given.get("type", _TYPES[0]))
         self._series = str(self._given.get("series", kind))
