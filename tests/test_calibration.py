@@ -12,18 +12,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from anscombe_transform._statistics_kernels import (
-    CLASSES,
-    COLUMNS,
-    TILE,
-    WIDE,
-    lag_energies,
-    lag_scratch,
-    rank_classes,
-    scratch,
-    scratch_size,
-    segment_rows,
-)
 from anscombe_transform.calibration import (
     NoiseStatistics,
     Reason,
@@ -39,135 +27,6 @@ from anscombe_transform.calibration.rows import q_of_own_light, samples_of
 from anscombe_transform.calibration.sampling import _values
 from anscombe_transform.calibration.statistics import _leave_still
 from anscombe_transform.simulation import simulate_movie
-
-SECOND = np.array([1.0, -2.0, 1.0])
-FIRST = np.array([1.0, -1.0])
-
-
-# The kernels against plain numpy.
-
-
-def filtered(frames, time, y, x):
-    """Correlation of frames with the separable filter of the given weights, on tiled pixels only."""
-    out = np.asarray(frames, np.float64)
-    out = sum(w * out[k : len(out) - len(time) + 1 + k] for k, w in enumerate(time))
-    y, x = (w if len(w) == 3 else np.array([0.0, 1.0, 0.0]) for w in (y, x))
-    out = sum(w * out[:, k : out.shape[1] - 2 + k] for k, w in enumerate(y))
-    out = sum(w * out[:, :, k : out.shape[2] - 2 + k] for k, w in enumerate(x))
-    height, width = (side // TILE * TILE for side in out.shape[1:])
-    return out[:, :height, :width]
-
-
-def instruments(frames, halves, half):
-    """Mean over the other half of the four diagonal neighbours, which sorts the pixels, and of the pixel."""
-    middle = len(frames) // 2
-    if halves == 2:
-        frames = frames[middle:] if half == 0 else frames[:middle]
-    mean, one, beside = frames.mean(axis=0)[None], np.array([1.0]), np.array([1.0, 0.0, 1.0]) / 2
-    return filtered(mean, one, beside, beside)[0], filtered(mean, one, one, one)[0]
-
-
-def numpy_rows(frames, q, own, order, half, by_line, floor, ceiling):
-    """The rows of one half of `segment_rows`, by definition; `q` sorts the pixels."""
-    time = SECOND if order == 2 else FIRST
-    one = np.array([1.0])
-    images = {}
-    residuals = len(frames) - order
-    images["q"] = (q * residuals).astype(np.float32)
-    images["own"] = own * residuals
-    for name in ("t", "ty", "tx", "txy"):
-        y, x = (SECOND if axis in name else one for axis in "yx")
-        square = [w**2 / np.sum(w**2) for w in (time, y, x)]
-        images[f"x_{name}"] = filtered(frames, *square).sum(axis=0)
-        images[f"y_{name}"] = (filtered(frames, time, y, x) ** 2).sum(axis=0) / np.prod(
-            [np.sum(w**2) for w in (time, y, x)]
-        )
-        if order == 2:
-            cube = [w**3 / np.sum(w**3) for w in (time, y, x)]
-            images[f"x3_{name}"] = filtered(frames, *cube).sum(axis=0)
-            images[f"y3_{name}"] = (filtered(frames, time, y, x) ** 3).sum(axis=0) / np.prod(
-                [np.sum(w**3) for w in (time, y, x)]
-            )
-    centre = filtered(frames, one, one, one)
-    images["high"] = (centre >= ceiling).sum(axis=0) * residuals / len(frames)
-    images["low"] = (centre <= floor).sum(axis=0) * residuals / len(frames)
-
-    height, width = images["q"].shape
-    rows = np.zeros((height // TILE * (width // TILE) * CLASSES, len(COLUMNS)))
-    row = 0
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            tile = (slice(top, top + TILE), slice(left, left + TILE))
-            classes = numpy_classes(images["q"][tile].astype(np.float32), by_line)
-            for c in range(CLASSES):
-                rows[row, :4] = row // CLASSES, half, c, np.count_nonzero(classes == c) * residuals
-                for name, image in images.items():
-                    rows[row, COLUMNS.index(name)] = image[tile][classes == c].sum()
-                row += 1
-    return rows
-
-
-def numpy_classes(q, by_line):
-    """Class of each pixel of a tile by stable rank of values without their last six bits."""
-    digits = q.astype(np.float32).view(np.int32)
-    digits = digits ^ ((digits >> 31) & 0x7FFFFFFF)
-    q = digits >> 6
-    parity = np.indices(q.shape)[0] % 2 if by_line else np.zeros(q.shape, int)
-    classes = np.empty(q.shape, int)
-    for c in range(2 if by_line else 1):
-        where = parity == c
-        rank = np.argsort(np.argsort(q[where], kind="stable"), kind="stable")
-        classes[where] = rank // 16 + 2 * c
-    return classes
-
-
-@pytest.mark.parametrize("by_line", [False, True])
-def test_pixels_are_classed_by_rank(rng, by_line):
-    """Each of the four classes holds 16 pixels, in order of rank, ties in order of position."""
-    for q in (rng.normal(size=(8, 24)), rng.integers(-2, 2, (8, 24)), np.zeros((8, 24))):
-        image, weights = np.zeros((8, WIDE), np.float32), np.zeros((4, 8, WIDE), np.float32)
-        image[:, :24] = q
-        spare = np.zeros(image.size + 2 * TILE**2, np.int32)
-        rank_classes(image.ravel().view(np.int32), 3, by_line, spare, weights.ravel())
-        found = weights[:, :, :24]
-        for tile in range(3):
-            columns = slice(8 * tile, 8 * tile + 8)
-            np.testing.assert_array_equal(
-                found[:, :, columns].argmax(axis=0), numpy_classes(q[:, columns], by_line)
-            )
-            np.testing.assert_array_equal(found[:, :, columns].sum(axis=(1, 2)), 16)
-        np.testing.assert_array_equal(found.sum(axis=0), 1)
-
-
-@pytest.mark.parametrize(
-    ("length", "order", "halves"), [(16, 2, 2), (7, 2, 2), (3, 2, 1), (2, 1, 1), (5, 1, 1)]
-)
-@pytest.mark.parametrize("shape", [(10, 10), (27, 150)])
-def test_rows_are_the_sums_they_are_defined_as(rng, length, order, halves, shape):
-    """The compiled sums equal the filters' definition, to float32's rounding."""
-    frames = rng.gamma(2.0, 50.0, (length, *shape)).astype(np.float32)
-    tiles = ((shape[0] - 2) // TILE) * ((shape[1] - 2) // TILE)
-    rows = np.full((halves, tiles * CLASSES, len(COLUMNS)), np.nan)
-    words = np.zeros((0, 0, 0), np.uint16)
-    space = scratch(np.zeros(scratch_size(length), np.float32), order)
-    bits, end = space.view(np.int32), (shape[0] - 2) // TILE
-    # A small field that is cut off nowhere, and a large one that is.
-    floor, ceiling = (-np.inf, np.inf) if end == 1 else (10.0, 300.0)
-    segment_rows(words, frames, 0, 0, 0, end, order, floor, ceiling, space, bits, rows)
-    parts = [frames] if halves == 1 else [frames[: length // 2], frames[length // 2 :]]
-    expected = np.stack(
-        [
-            numpy_rows(part, *instruments(frames, halves, half), order, half, halves == 1, floor, ceiling)
-            for half, part in enumerate(parts)
-        ]
-    )
-    assert np.isfinite(rows).all()
-    for k, name in enumerate(COLUMNS):
-        if order == 1 and "3" in name:
-            continue
-        # A thousand float32 operations on numbers of alternating sign: relative to the largest of the column.
-        scale = np.abs(expected[..., k]).max() + 1e-12
-        np.testing.assert_allclose(rows[..., k] / scale, expected[..., k] / scale, atol=3e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", "u1", "i1"])
@@ -210,29 +69,6 @@ def test_values_are_counted_as_they_are_sorted(rng, dtype):
     frame = rng.normal(0, 40, (30, 50)).astype("i1").astype(dtype)
     for found, expected in zip(_values(frame), np.unique(frame, return_counts=True), strict=True):
         np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_lag_energies_are_the_sums_they_are_defined_as(rng, count):
-    """Energies at lags 1 and 2 in space, 1 and 3 in time equal their definition by slices."""
-    frames = rng.normal(size=(count, 28, 36)).astype(np.float32)
-    out = np.zeros((3 * 4, 6))
-    lag_energies(frames, lag_scratch(36), out)
-    f = frames.astype(np.float64)
-    middle = count // 2
-    near = f[0] - f[1] if count == 2 else f[middle - 1] - 2 * f[middle] + f[middle + 1]
-
-    def second(image, axis, lag=1):
-        return np.roll(image, lag, axis) - 2 * image + np.roll(image, -lag, axis)
-
-    energies = [second(second(near, 1 - axis), axis, lag) for axis in (1, 0) for lag in (1, 2)]
-    if count == 5:
-        energies += [second(second(residual, 0), 1) for residual in (near, f[0] - 2 * f[2] + f[4])]
-    for column, energy in enumerate(energies):
-        inner = np.zeros((28, 36))
-        inner[2:-2, 2:-2] = energy[2:-2, 2:-2] ** 2
-        tiles = inner[1:25, 1:33].reshape(3, 8, 4, 8).sum(axis=(1, 3))
-        np.testing.assert_allclose(out[:, column], tiles.ravel(), rtol=1e-4)
 
 
 # What a movie was made with is found.

@@ -12,7 +12,7 @@ import pytest
 import anscombe_transform
 
 SOURCE = Path(anscombe_transform.__file__).parent
-HEAVY = ("zarr", "numba", "matplotlib", "sklearn", "scipy", "dask", "h5py", "tifffile", "typer", "xarray")
+HEAVY = ("zarr", "matplotlib", "sklearn", "scipy", "dask", "h5py", "tifffile", "typer", "xarray")
 
 # The native core, its definitions and durable writes, which import nothing of ours and serve every module.
 CORE = {"native", "_core"}
@@ -26,14 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "codec": {"calibration"},
     "transform": {"codec"},
     "hdf5": {"codec"},
-    "_parts_of_kernels": set(),
-    "_statistics_kernels": {"_parts_of_kernels"},
-    "calibration": {"transform", "_statistics_kernels", "codec", "movies"},
+    "calibration": {"transform", "codec", "movies"},
     "compression": {"codec", "calibration", "movies"},
     "diagnostics": {"codec", "calibration", "compression", "movies"},
     "live": {"calibration", "codec", "compression", "movies"},
     "cli": {
-        "_parts_of_kernels",
         "codec",
         "calibration",
         "compression",
@@ -46,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    """A bare import of the package and its V2 codec loads no zarr, numba, matplotlib or their like."""
+    """A bare import of the package and its V2 codec loads no zarr, matplotlib or their like."""
     script = (
         "import sys, anscombe_transform as at; at.AnscombeTransformV2(20, 30.0);"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
@@ -88,16 +85,9 @@ def imports_of(path: Path) -> set[str]:
     "path", sorted(SOURCE.rglob("*.py")), ids=lambda path: path.relative_to(SOURCE).as_posix()
 )
 def test_imports_point_downward(path: Path) -> None:
-    """No module imports what stands above it; numba is known to the kernel files alone."""
+    """No module imports what stands above it."""
     module = path.relative_to(SOURCE).with_suffix("").parts[0]
     if module == "__init__":
         return
     foreign = imports_of(path) - ALLOWED[module] - {module, *CORE}
     assert not foreign, f"{path.name} imports {foreign}"
-    knows_numba = "numba" in {
-        alias.name.split(".")[0]
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in ([ast.alias(node.module or "")] if isinstance(node, ast.ImportFrom) else node.names)
-    }
-    assert "kernels" in module or not knows_numba

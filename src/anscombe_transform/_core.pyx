@@ -26,6 +26,17 @@ cdef extern from "anscombe.h" nogil:
                                 float *largest)
     uint32_t anscombe_crc32(uint32_t crc, const void *data, size_t bytes)
 
+    ctypedef struct anscombe_noise_segment:
+        uint64_t frames, height, width, top, tile_rows
+        double pedestal, floor, ceiling
+    int64_t anscombe_noise_scratch(uint64_t frames)
+    int anscombe_sum_noise(anscombe_array movie, const anscombe_noise_segment *segment, void *scratch,
+                           size_t scratch_bytes, anscombe_array rows)
+    int64_t anscombe_lag_scratch(uint64_t width)
+    int anscombe_lag_energies(anscombe_array frames, uint64_t count, uint64_t height, uint64_t width, void *scratch,
+                              size_t scratch_bytes, anscombe_array energies)
+    int anscombe_patch_images(anscombe_array patches, uint64_t count, uint64_t frames, anscombe_array images)
+
     ctypedef struct anscombe_frames_shape:
         uint64_t frames, height, width
         int itemsize
@@ -119,6 +130,48 @@ def crc32(data, uint32_t crc=0):
     with nogil:
         crc = anscombe_crc32(crc, memory.view.buf, memory.view.len)
     return crc
+
+
+def noise_scratch(uint64_t frames):
+    """Bytes of scratch that `sum_noise` needs for a segment of so many frames."""
+    return anscombe_noise_scratch(frames)
+
+
+def sum_noise(movie, uint64_t frames, uint64_t height, uint64_t width, uint64_t top, uint64_t tile_rows,
+              double pedestal, double floor, double ceiling, scratch, rows):
+    """Fill `rows` with sums over consecutive frames."""
+    cdef _Memory source = _Memory(movie), room = _Memory(scratch, True), target = _Memory(rows, True)
+    cdef anscombe_noise_segment segment
+    cdef int result
+    segment.frames, segment.height, segment.width, segment.top = frames, height, width, top
+    segment.tile_rows, segment.pedestal, segment.floor, segment.ceiling = tile_rows, pedestal, floor, ceiling
+    with nogil:
+        result = anscombe_sum_noise(source.array, &segment, room.view.buf, room.view.len, target.array)
+    _check(result)
+
+
+def lag_scratch(uint64_t width):
+    """Bytes of scratch that `lag_energies` needs for frames of that width."""
+    return anscombe_lag_scratch(width)
+
+
+def lag_energies(frames, uint64_t count, uint64_t height, uint64_t width, scratch, energies):
+    """Fill `energies` from the frames around a centre."""
+    cdef _Memory source = _Memory(frames), room = _Memory(scratch, True), target = _Memory(energies, True)
+    cdef int result
+    with nogil:
+        result = anscombe_lag_energies(
+            source.array, count, height, width, room.view.buf, room.view.len, target.array)
+    _check(result)
+
+
+def patch_images(patches, uint64_t count, uint64_t frames, images):
+    """Fill `images` from patches."""
+    cdef _Memory source = _Memory(patches), target = _Memory(images, True)
+    cdef int result
+    with nogil:
+        result = anscombe_patch_images(source.array, count, frames, target.array)
+    _check(result)
 
 
 cdef anscombe_frames_shape _frames_shape(uint64_t frames, uint64_t height, uint64_t width, int itemsize) noexcept:

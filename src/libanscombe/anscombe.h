@@ -81,6 +81,65 @@ int anscombe_largest_errors(anscombe_array original, anscombe_array stored, ansc
 /* CRC-32 of memory as in zlib (ISO-HDLC); `crc` is that of what came before, 0 at first. */
 uint32_t anscombe_crc32(uint32_t crc, const void *data, size_t bytes);
 
+/* -- noise_sums.c: what the calibration adds up ------------------------------------------------------------------- */
+
+/* Consecutive frames of a movie, flat in C order, of any type.
+ *
+ * The field is cut into tiles of 8 x 8 pixels that begin one pixel from its edge, and the frames, if they are six or
+ * more, into two halves. The pixels of a tile are sorted into 4 classes of 16 by rank of q, ties in order of
+ * position; where there is one half only, those of the tile's even lines into classes 0, 1 and those of its odd lines
+ * into 2, 3, so that no pixel's diagonal neighbours are of its own class. Ranks are by the upper 26 bits of float32.
+ *
+ * `tile_rows` rows of tiles are summed; the first begins below row `top` of the frames. `pedestal` is taken off
+ * before values are rounded to float32, and is 0 for integers of at most 16 bits. */
+typedef struct {
+    uint64_t frames, height, width, top, tile_rows;
+    double pedestal, floor, ceiling;
+} anscombe_noise_segment;
+
+enum { ANSCOMBE_NOISE_TILE = 8, ANSCOMBE_NOISE_CLASSES = 4, ANSCOMBE_NOISE_COLUMNS = 21 };
+
+/* Bytes of scratch that anscombe_sum_noise needs for so many frames. */
+int64_t anscombe_noise_scratch(uint64_t frames);
+
+/* Fill `rows` (float64: row of tiles, half, column of tiles, class, column) with sums over the pixels of a class.
+ *
+ * With L the frames of the half, x their values less the pedestal, R = L - 2 the residuals of a pixel (1 of two
+ * frames), and Σ over the pixels, the columns are
+ *     n                   16 R
+ *     q, own              Σ R × mean over the frames of the other half (of the same one where there is one) of the mean
+ *                         of the four diagonal neighbours, and of the pixel itself
+ *     x_f, y_f            Σ Σt Σj wj² xj / Σ w² and Σ Σt r² / Σ w² of residuals r = Σj wj xj, for f = t, ty, tx, txy
+ *     x3_f, y3_f          Σ Σt Σj wj³ xj / Σ w³ and Σ Σt r³ / Σ w³, for the same filters (of two frames x_f, and of no
+ *                         meaning)
+ *     high, low           R / L × samples >= ceiling, and <= floor; 0 where both are infinite
+ * in this order. Weights are the products of [1, -2, 1] in time ([1, -1] of two frames) with [1, -2, 1] along every
+ * further axis of f. Sums are of float32: over time in pairs, over a tile folded in halves, rows first. Every number
+ * is written; a row with a sum that is not finite is 0 throughout. */
+int anscombe_sum_noise(anscombe_array movie, const anscombe_noise_segment *segment, void *scratch,
+                       size_t scratch_bytes, anscombe_array rows);
+
+/* Energies of a residual at several lags, per tile of 8 x 8 pixels.
+ *
+ * `frames` (float32: 2, 3 or 5, height, width) lie around a centre. The residual is the first difference of two, or
+ * the second difference of the middle three; "far" is that of the first, third and fifth. `energies` (float64: tile,
+ * 6) receives the sums of squared second differences
+ *     of the residual's along y, at lag 1 and 2 along x;  of its along x, at lag 1 and 2 along y;
+ *     of the residual's and of the far one's along y, at lag 1 along x (0 unless there are five frames)
+ * over the pixels of the tile that lie two or more from the edge of the frame, folded as above. */
+enum { ANSCOMBE_LAG_COLUMNS = 6 };
+int64_t anscombe_lag_scratch(uint64_t width);
+int anscombe_lag_energies(anscombe_array frames, uint64_t count, uint64_t height, uint64_t width, void *scratch,
+                          size_t scratch_bytes, anscombe_array energies);
+
+/* Images at the 26 x 26 inner pixels of patches of 32 x 32 (float32: patch, frame, pixel).
+ *
+ * `images` (float32: patch, 5, frame, pixel) receives second differences along y and x; means of the two neighbours
+ * along x, of those along y and of the four diagonal ones, each less that of the pixels three times as far (the first
+ * two times one half, the last times one quarter); and the pixel itself. */
+enum { ANSCOMBE_PATCH = 32, ANSCOMBE_PATCH_INNER = 26, ANSCOMBE_PATCH_IMAGES = 5 };
+int anscombe_patch_images(anscombe_array patches, uint64_t count, uint64_t frames, anscombe_array images);
+
 /* --- The frame coder: chunks of movies of codes, format `anscombe_frames` ------------------------------------- */
 
 /* Frames of `height` rows of `width` codes of one byte or two, in C order. */

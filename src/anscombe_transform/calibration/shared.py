@@ -38,11 +38,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform import native
+from anscombe_transform.native.reference_noise import PATCH as _PATCH
+from anscombe_transform.native.reference_noise import PATCH_INNER as _INNER
+
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-# Sides of a patch, and of its inner part, whose pixels have all partners in the patch.
-_PATCH, _INNER = 32, 26
+# Where the inner part of a patch begins.
 _FIRST = (_PATCH - _INNER) // 2
 # Side of the blocks whose means tell how the field moves, and frames that share nothing any more.
 _BLOCK, _FAR = 4, 3
@@ -322,8 +325,6 @@ def _fill(images: Singles, patches: Singles, frames: list[NDArray[Any]]) -> Floa
     `patches` (patch, time, pixel) has room for the frames, `images` (patch, image, time, pixel) for what
     `patch_images` makes of them.
     """
-    from anscombe_transform._statistics_kernels import patch_images
-
     level = np.zeros(len(frames))
     inner = slice(_FIRST, _FIRST + _INNER)
     for k, patch in enumerate(frames):
@@ -334,7 +335,8 @@ def _fill(images: Singles, patches: Singles, frames: list[NDArray[Any]]) -> Floa
         scene = out.mean(axis=0)
         out -= scene
         level[k] += scene[inner, inner].mean()
-    patch_images(patches[: len(frames)], np.empty(_PATCH, np.float32), images)
+    count, times = len(frames), patches.shape[1]
+    native.core.patch_images(patches[:count], count, times, images[:count])
     return level
 
 

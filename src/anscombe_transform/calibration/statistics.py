@@ -35,27 +35,27 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform import native
 from anscombe_transform.calibration.shared import SharedNoise
+from anscombe_transform.native.reference_noise import CLASSES as CLASSES
+from anscombe_transform.native.reference_noise import COLUMNS, LEAST_HALVED
+from anscombe_transform.native.reference_noise import TILE as TILE
 
 Filter = Literal["t", "ty", "tx", "txy"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.intp]
 
-TILE = 8
-CLASSES = 4
 SEGMENT_FRAMES = 24
 
-# A half needs three frames for [1, −2, 1].
-_LEAST_HALVED = 6
-# Rows kept before neighbouring segments are added together: 130,000 rows of 24 numbers are 25 MB.
+# Rows kept before neighbouring segments are added together: 130,000 rows of 21 numbers are 22 MB.
 _MOST_ROWS = 130_000
 _FEWEST_GROUPS = 2
 _MOST_PLACES = 8192
-# Memory for the float32 copy of the part of a segment that is worked on, or for its rows.
+# Memory for the copy of the part of a segment that is worked on, or for its rows.
 _BAND_BYTES = 1 << 20
 # Of the four classes of a tile.
-_ROW_BYTES = CLASSES * 24 * 8
+_ROW_BYTES = CLASSES * len(COLUMNS) * 8
 # Memory of a kind that a thread keeps for the next segment, at most.
 _MOST_KEPT_BYTES = 32 << 20
 _LAG_COLUMNS = 6
@@ -67,10 +67,6 @@ _STEPPED = 64
 _LEAST_STILL = 12
 # Tiles of a segment that tell whether noise is white, and frames per residual, which reaches over seven.
 _LAG_TILES, _LAG_FRAMES = 3000, 8
-_NO_WORDS = np.zeros((0, 0, 0), np.uint16)
-_NO_SINGLES = np.zeros((0, 0, 0), np.float32)
-for _empty in (_NO_WORDS, _NO_SINGLES):
-    _empty.flags.writeable = False
 
 
 class MovieLike(Protocol):
@@ -85,12 +81,14 @@ class MovieLike(Protocol):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of sums, and the columns by name; see `_statistics_kernels.COLUMNS`.
+    """Rows of sums (row, column), the columns by name, and the labels (row, 3) of each row.
 
-    `blank` are the tiles that a filter takes a blank pixel into, see `NoiseStatistics.blank_tiles`.
+    See `anscombe_transform.native.reference_noise.sum_noise` for the columns. `blank` are the tiles that a
+    filter takes a blank pixel into, see `NoiseStatistics.blank_tiles`.
     """
 
     rows: Floats
+    labels: Integers
     lags: Floats
     tiles: int
     blank: Bools
@@ -99,8 +97,6 @@ class Table:
         return len(self.rows)
 
     def _column(self, name: str) -> Floats:
-        from anscombe_transform._statistics_kernels import COLUMNS
-
         return self.rows[:, COLUMNS.index(name)]
 
     @property
@@ -115,7 +111,7 @@ class Table:
     def mean_of(self, name: Filter, x: Literal["x", "x3"] = "x") -> Floats:
         """Mean that belongs to the squares, or cubes, of a filter, without the diagonal neighbours.
 
-        Those are the instrument, and the strongest filter takes them in: see `_statistics_kernels`.
+        Those are the instrument, and the strongest filter takes them in: see `sum_noise`.
         """
         if name == "txy":
             return self.mean(f"{x}_ty") + self.mean(f"{x}_tx") - self.mean(f"{x}_t")
@@ -123,7 +119,7 @@ class Table:
 
     def label(self, name: Literal["tile", "segment", "brightness"]) -> Integers:
         """Number of the tile, of the half segment or of the class of each row."""
-        return self._column(name).astype(np.intp)
+        return self.labels[:, ("tile", "segment", "brightness").index(name)]
 
 
 class NoiseStatistics:
@@ -199,7 +195,8 @@ class NoiseStatistics:
         self.steps = np.zeros(2)
         self._level = 0
         self._finished: set[int] = set()
-        # Rows (half, place, class, column) of each group of 2^level neighbouring segments, by number.
+        # Rows (place row, half, place column, class, column) of each group of 2^level neighbouring segments,
+        # by number.
         self._groups: dict[int, Floats] = {}
         # Those whose rows nobody else holds, so that more can be added in place.
         self._own: set[int] = set()
@@ -214,7 +211,7 @@ class NoiseStatistics:
     @property
     def halved(self) -> bool:
         """Whether segments are cut into two halves."""
-        return self.segment_frames >= _LEAST_HALVED
+        return self.segment_frames >= LEAST_HALVED
 
     @property
     def _halves(self) -> int:
@@ -338,22 +335,25 @@ class NoiseStatistics:
 
     def table(self) -> Table:
         """Collect the rows, in an order that does not depend on the order in which they came."""
-        from anscombe_transform._statistics_kernels import COLUMNS
-
-        rows = np.zeros((len(self._groups), self._halves, self.tiles, CLASSES, len(COLUMNS)))
+        shape = (len(self._groups), self._halves, *self.grid, CLASSES)
+        rows = np.zeros((*shape, len(COLUMNS)))
         for number, group in enumerate(sorted(self._groups)):
-            rows[number] = self._groups[group]
-            rows[number, ..., 1] = number * self._halves + np.arange(self._halves)[:, None, None]
-        rows[..., 0] = np.arange(self.tiles)[:, None]
-        rows[..., 2] = np.arange(CLASSES)
-        flat = rows.reshape(-1, len(COLUMNS))
-        filled = flat[:, 3] > 0
+            rows[number] = self._groups[group].swapaxes(0, 1)
+        which_group, half, row, column, brightness = np.indices(shape, sparse=True)
+        labels = np.empty((*shape, 3), np.intp)
+        labels[..., 0] = row * self._place_columns + column
+        labels[..., 1] = which_group * self._halves + half
+        labels[..., 2] = brightness
+        filled = rows[..., 0] > 0
+        # All rows as a view, where none is empty: there are many.
+        which = slice(None) if filled.all() else filled.ravel()
+        flat, labels = rows.reshape(-1, len(COLUMNS))[which], labels.reshape(-1, 3)[which]
         lags = self._lags if self._wanted is None else self._lags * self._wanted.ravel()[:, None]
         if self._joined > 1:
             by_row = lags.reshape(-1, self._place_columns, _LAG_COLUMNS)
             by_row = np.add.reduceat(by_row, np.arange(0, len(by_row), self._joined), axis=0)
             lags = by_row.reshape(-1, _LAG_COLUMNS)
-        return Table(flat if filled.all() else flat[filled], lags, self.tiles, self.blank_tiles())
+        return Table(flat, labels, lags, self.tiles, self.blank_tiles())
 
     def blank_tiles(self) -> Bools:
         """Tiles in the reach of whose filters lie pixels that never change: masked, padded, dead.
@@ -384,15 +384,13 @@ class NoiseStatistics:
             self._add_segment(segment, np.stack([waiting[k] for k in sorted(waiting)]))
 
     def _add_segment(self, segment: int, frames: NDArray[Any]) -> None:
-        from anscombe_transform._statistics_kernels import COLUMNS
-
         self._finished.add(segment)
         repeats = [_equal(a, b) for a, b in zip(frames[1:], frames[:-1], strict=True)]
         distinct = ~np.array([False, *repeats])
         # A lost frame, stored as zeros, would be a jump of the whole field.
         distinct &= ~np.array([_blank(frame) for frame in frames])
         self.duplicates += int(np.count_nonzero(~distinct))
-        least = _LEAST_HALVED if self.halved else self.order + 1
+        least = LEAST_HALVED if self.halved else self.order + 1
         if np.count_nonzero(distinct) < least:
             return
         frames = frames if distinct.all() else frames[distinct]
@@ -404,7 +402,7 @@ class NoiseStatistics:
         _leave_still(frames, self._still)
         pedestal = _pedestal(frames)
         firsts = self._bands(frames)
-        shape = (self._halves, self._place_rows, self._place_columns, CLASSES, len(COLUMNS))
+        shape = (self._place_rows, self._halves, self._place_columns, CLASSES, len(COLUMNS))
         new = segment >> self._level not in self._groups
         rows = np.empty(shape) if new else _memory_for("rows", shape, np.float64)
         if self.threads > 1 and len(firsts) > 1:
@@ -417,83 +415,65 @@ class NoiseStatistics:
             found = [self._fill(rows, first, frames, pedestal) for first in firsts]
             self._add_lags(frames, pedestal)
         self.not_finite += sum(found)
-        by_place = rows.reshape(self._halves, -1, CLASSES, len(COLUMNS))
-        self._add_to_group(segment >> self._level, by_place, own=new)
+        self._add_to_group(segment >> self._level, rows, own=new)
         self._coarsen()
 
     def _bands(self, frames: NDArray[Any]) -> range:
         """First place row of each band of the field that is worked on at a time, to bound the memory."""
-        copied = 0 if _is_words(frames) else 4 * frames[:, 0].size * TILE
+        copied = 0 if _is_ready(frames) else frames[:, 0].nbytes * TILE
         table = self._halves * self._place_columns * _ROW_BYTES
         per_place_row = self._joined * max(copied, table)
         return range(0, self._place_rows, max(1, _BAND_BYTES // per_place_row))
 
     def _fill(self, out: Floats, first: int, frames: NDArray[Any], pedestal: float) -> int:
-        """Fill rows (half, place row, place column, class, column) of one segment, a band from `first` on.
+        """Fill rows (place row, half, place column, class, column) of one segment, a band from `first` on.
 
         Returns how many samples of the band are not finite.
         """
-        from anscombe_transform._statistics_kernels import COLUMNS, scratch, scratch_size, segment_rows
-
-        last = first + self._bands(frames).step
-        first_tile_row = first * self._joined
-        tile_rows = min(last * self._joined, (self.frame_shape[0] - 2) // TILE) - first_tile_row
-        rows = slice(first_tile_row * TILE, (first_tile_row + tile_rows) * TILE + 2)
-        words, flip, top = _as_words(frames, rows)
-        band = _NO_SINGLES if words.size else _as_float32(frames[:, rows], pedestal)
+        places = slice(first, min(first + self._bands(frames).step, self._place_rows))
+        first_tile_row = places.start * self._joined
+        tile_rows = min(places.stop * self._joined, (self.frame_shape[0] - 2) // TILE) - first_tile_row
+        tiles, pixels = slice(first_tile_row, first_tile_row + tile_rows), slice(first_tile_row * TILE, None)
+        band = frames[:, pixels][:, : tile_rows * TILE + 2]
         not_finite = 0
         if frames.dtype.kind == "f" and not np.isfinite(band.sum(dtype=np.float64)):
             not_finite = int(np.count_nonzero(~np.isfinite(band[:, 1:-1])))
+        movie, top = frames, pixels.start
+        if not _is_ready(frames):
+            movie, top = np.require(band, _native_type(frames.dtype), ["C", "A"]), 0
         # Rows of tiles that are joined into places are worked out elsewhere.
-        table, begin = out, first_tile_row
+        found = out[places]
         if self._joined > 1:
-            shape = (self._halves, tile_rows, *out.shape[2:])
-            table, begin = _memory_for("table", shape, np.float64), 0
-        floor, ceiling = self.floor - pedestal, self.ceiling - pedestal
-        space = scratch(_memory_for("space", (scratch_size(len(frames)),), np.float32), self.order)
-        segment_rows(
-            words,
-            band,
-            flip,
-            top,
-            begin,
-            begin + tile_rows,
-            self.order,
-            floor,
-            ceiling,
-            space,
-            space.view(np.int32),
-            table.reshape(self._halves, -1, len(COLUMNS)),
+            found = _memory_for("table", (tile_rows, *out.shape[1:]), np.float64)
+        native.warn_if_slow()
+        scratch = _memory_for("scratch", (native.core.noise_scratch(len(frames)),), np.uint8)
+        native.core.sum_noise(
+            movie, *movie.shape, top, tile_rows, pedestal, self.floor, self.ceiling, scratch, found
         )
-        found = table[:, begin : begin + tile_rows]
-        if frames.dtype.kind == "f":
-            found[~np.isfinite(found).all(axis=-1)] = 0
         if self._wanted is not None:
-            found[:, ~self._wanted[first_tile_row : first_tile_row + tile_rows]] = 0
+            found.swapaxes(1, 2)[~self._wanted[tiles]] = 0
         if pedestal:
             for number, name in enumerate(COLUMNS):
                 if name in ("q", "own") or name.startswith("x"):
-                    found[..., number] += pedestal * found[..., 3]
+                    found[..., number] += pedestal * found[..., 0]
         if self._joined > 1:
-            np.add.reduceat(found, np.arange(0, tile_rows, self._joined), axis=1, out=out[:, first:last])
+            np.add.reduceat(found, np.arange(0, tile_rows, self._joined), axis=0, out=out[places])
         return not_finite
 
     def _add_lags(self, frames: NDArray[Any], pedestal: float) -> None:
         """Energies at lags 1 and 2 along x and y, and 1 and 3 in time, of residuals over the segment."""
-        from anscombe_transform._statistics_kernels import lag_energies, lag_scratch
-
         reach = [-3, -1, 0, 1, 3] if len(frames) >= 7 else [-1, 0, 1] if len(frames) >= 3 else [-1, 0]
         # Of a small field one residual tells little; of a large one it does, and more would take time.
         residuals = min(max(1, _LAG_TILES // len(self._lags)), max(1, len(frames) // _LAG_FRAMES))
         few = _memory_for("few", (len(reach), *self.frame_shape), np.float32)
-        fixed = few.view()
-        # For the compiler, which would compile the loops for either.
-        fixed.flags.writeable = False
+        scratch = _memory_for("lag", (native.core.lag_scratch(self.frame_shape[1]),), np.uint8)
+        energies = np.empty_like(self._lags)
         for number in range(residuals):
             middle = (2 * number + 1) * len(frames) // (2 * residuals)
             for one, k in zip(few, reach, strict=True):
                 one[...] = frames[middle + k] - np.float64(pedestal) if pedestal else frames[middle + k]
-            lag_energies(fixed, lag_scratch(self.frame_shape[1]), self._lags)
+            native.core.lag_energies(few, *few.shape, scratch, energies)
+            self._lags += energies
 
     def _coarsen(self) -> None:
         """Add the rows of neighbouring segments together until they fit the memory set aside for them.
@@ -632,27 +612,14 @@ def _is_words(frames: NDArray[Any]) -> bool:
     return frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2
 
 
-def _as_words(frames: NDArray[Any], rows: slice) -> tuple[NDArray[np.uint16], int, int]:
-    """Frames of small integers as words of 16 bits, what turns their sign bit, and the row to begin at.
-
-    Empty of other dtypes. Frames that lie together as words are not copied.
-    """
-    if not _is_words(frames):
-        return _NO_WORDS, 0, 0
-    signed = frames.dtype.kind == "i"
-    native, top = np.dtype(np.int16 if signed else np.uint16), rows.start
-    if frames.dtype != native or not (frames.flags.c_contiguous and frames.flags.aligned):
-        frames, top = np.ascontiguousarray(frames[:, rows], native), 0
-    words = frames.view(np.uint16)
-    # Read-only for the compiler, since it may be: it would compile the loops once for either.
-    words.flags.writeable = False
-    return words, 0x8000 if signed else 0, top
+def _is_ready(frames: NDArray[Any]) -> bool:
+    """Whether the native core can read frames where they lie."""
+    same = frames.dtype == _native_type(frames.dtype) and frames.dtype.isnative
+    return bool(same and frames.flags.c_contiguous and frames.flags.aligned)
 
 
-def _as_float32(frames: NDArray[Any], pedestal: float) -> NDArray[np.float32]:
-    """Frames less the pedestal, contiguous."""
-    if pedestal:
-        frames = frames.astype(np.float64) - pedestal
-    singles = np.require(frames, np.float32, ["C", "A"]).view()
-    singles.flags.writeable = False
-    return singles
+def _native_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type in which the native core reads values: of native byte order, floats of 32 or 64 bits."""
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        return np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    return dtype.newbyteorder("=")

@@ -175,15 +175,5 @@ def bar() -> Iterator[Bar]:
         with Progress(disable=True) as progress:
             yield Bar(progress)
         return
-    with Progress(*columns, console=console, transient=True) as progress, _compiling_shown(progress):
+    with Progress(*columns, console=console, transient=True) as progress:
         yield Bar(progress)
-
-
-@contextmanager
-def _compiling_shown(progress: Progress) -> Iterator[None]:
-    """Say so while loops are compiled, which a first run spends seconds on."""
-    from anscombe_transform._parts_of_kernels import on_compiling
-
-    task = progress.add_task("first run: compiling", total=1, start=False, visible=False)
-    with on_compiling(lambda begins: progress.update(task, visible=begins)):
-        yield

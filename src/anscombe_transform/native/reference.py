@@ -13,6 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from anscombe_transform.native.reference_frames import DamagedChunk, decode_chunk, encode_chunk
+from anscombe_transform.native.reference_noise import (
+    lag_energies as lag_energies,
+)
+from anscombe_transform.native.reference_noise import (
+    lag_scratch as lag_scratch,
+)
+from anscombe_transform.native.reference_noise import (
+    noise_scratch as noise_scratch,
+)
+from anscombe_transform.native.reference_noise import (
+    patch_images as patch_images,
+)
+from anscombe_transform.native.reference_noise import (
+    sum_noise as sum_noise,
+)
 
 AnyArray = npt.NDArray[Any]
 

@@ -421,7 +421,7 @@ def identity(codec: Any) -> int:
 def _flat(x: AnyArray) -> tuple[AnyArray, Callable[[AnyArray], AnyArray]]:
     """The array as one contiguous line in its own memory order, and how to give a line the array's shape.
 
-    The line is read-only, so that the kernels are compiled for one kind of array whoever owns the memory.
+    The line is read-only, whoever owns the memory.
     """
     if not x.flags.aligned:
         x = x.copy(order="K")
