@@ -127,6 +127,18 @@ def test_motion_is_not_a_contradiction() -> None:
     assert found.verdict in ("agrees", "differs")
 
 
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "agrees"), (1.4, "contradicts")])
+def test_planes_that_take_turns_are_no_contradiction(factor: float, verdict: str) -> None:
+    """Noise is measured between frames of one plane, whose neighbours show other scenes."""
+    planes = [
+        at.simulate_movie((40, 64, 64), conversion_gain=90.0, zero_level=50.0, rng=seed)[0]
+        for seed in range(4)
+    ]
+    turns = np.stack(planes, axis=1).reshape(160, 64, 64)
+    known = Sensitivity.from_known(conversion_gain=90.0 * factor, zero_level=50.0)
+    assert known.agreement(turns).verdict == verdict
+
+
 def test_limits_decide_at_both_sides() -> None:
     """A ratio just within a limit passes, one just beyond does not, if its interval is beyond as well."""
     for side in (1, -1):

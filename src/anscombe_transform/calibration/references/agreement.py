@@ -30,6 +30,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.calibration.interleaved import interleaving_of
 from anscombe_transform.calibration.sensitivity import Reason, Sensitivity, UntrustworthyCalibration
 from anscombe_transform.native.documents import json_document
 
@@ -99,6 +100,8 @@ _MOST_VALUES, _RUN = 8_000_000, 24
 _RUN_VALUES = 200_000
 # Side of the blocks in which their noise is averaged, and groups of brightness.
 _BLOCK, _GROUPS = 8, 16
+# Bytes of frames of one plane that are read where planes take turns.
+_TURN_BYTES = 64 << 20
 # Residuals in time and space are fewer in effect: by 1.944 along each axis, and those of edges count twice.
 _INNER = 2.5
 # Two-sided 95 % quantile of a normal distribution.
@@ -268,6 +271,12 @@ def measure_agreement(
             "checked.",
         )
     found = _calibrated(movie, mask) if measured is None else measured
+    if found is not None and any(reason.code == "alternating_frames" for reason in found.reasons):
+        turns = interleaving_of(movie, mask)
+        if turns is not None:
+            # Neighbours show different scenes: the noise is between frames of one plane or channel.
+            movie = _one_in_turn(movie, turns.period)
+            found = _calibrated(movie, mask)
     if found is not None and found.verdict != "refused" and found.transfer_curve.mean.size:
         agreement = agreement_with_calibration(sensitivity, found)
         if agreement.verdict != "contradicts" and not _precise(agreement):
@@ -280,6 +289,14 @@ def measure_agreement(
         return agreement
     mean, ratio = _code_noise(movie, codec.plan, mask)
     return replace(agreement, code_mean=mean, code_ratio=ratio)
+
+
+def _one_in_turn(movie: Any, period: int) -> NDArray[Any]:
+    """Frames of the first of several planes that take turns, as many as fit in `_TURN_BYTES`."""
+    frame_bytes = math.prod(movie.shape[1:]) * np.dtype(movie.dtype).itemsize
+    most = max(_FEWEST_FRAMES, _TURN_BYTES // max(frame_bytes, 1))
+    numbers = range(0, movie.shape[0], period)[:most]
+    return np.concatenate([np.asarray(movie[number : number + 1]) for number in numbers])
 
 
 def _precise(agreement: Agreement) -> bool:
