@@ -41,6 +41,16 @@ def test_block_compression_is_seen_wherever_its_grid_lies(seed, step, corner):
     assert not is_block_compressed(frame[y:, x:])
 
 
+def test_compressed_frames_are_told_after_whole_pixel_registration(seed):
+    """Frames that were compressed and then moved by whole pixels have their grid elsewhere each."""
+    movie, _ = simulate_movie((16, 160, 160), conversion_gain=4, mean_photons=20, rng=seed, dtype="uint8")
+    moves = np.random.default_rng(seed).integers(-4, 5, (16, 2))
+    moved = [
+        np.roll(compressed(frame, 6), move, (0, 1)) for frame, move in zip(movie, moves.tolist(), strict=True)
+    ]
+    assert "block_compressed" in codes(np.stack(moved))
+
+
 def test_photon_counts_are_not_taken_for_compressed(seed):
     """Frames of a few levels have block coefficients of a few values, and are no JPEG."""
     movie, _ = simulate_movie(
@@ -82,6 +92,14 @@ def test_frames_of_one_mean_are_told(seed):
     levels = movie.mean(axis=(1, 2), keepdims=True)
     assert "levelled_frames" in codes(movie * (levels.mean() / levels))
     assert "levelled_frames" not in codes(movie)
+
+
+def test_a_steady_lamp_on_a_texture_is_not_told_as_levelled(rng):
+    """Frames of a bright, steady, textured scene have means that differ as photons do, and no less."""
+    texture = 2e5 * (1 + 0.8 * rng.random((96, 96)))
+    movie = rng.poisson(np.broadcast_to(texture, (40, 96, 96))).astype(np.float32)
+    assert "levelled_frames" not in codes(movie)
+    assert "levelled_frames" in codes(movie / movie.mean(axis=(1, 2), keepdims=True))
 
 
 @pytest.mark.parametrize("level", [np.mean, np.median])

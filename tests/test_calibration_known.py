@@ -194,3 +194,25 @@ def test_misuse_names_the_rule(movie, options, error, message):
     """Dark frames of another shape and constants out of range are errors."""
     with pytest.raises(error, match=message):
         compute_sensitivity(movie, **options)
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_uneven_offsets_are_subtracted_pixel_by_pixel(seed, lazily):
+    """A bias that differs by 6 electrons over the field hides a dim scene; dark frames give its gain back."""
+    wave = 12.0 * np.sin(np.arange(128) / 20)
+    rng = np.random.default_rng(seed)
+    offsets = 118 + wave[:, None] + 6 * rng.standard_normal((128, 128))
+    light, _ = simulate_movie(
+        (96, 128, 128), conversion_gain=2.2, zero_level=0, mean_photons=4, dtype="float64", rng=seed
+    )
+    noise = 3.5 * rng.standard_normal((96 + 24, 128, 128))
+    movie = np.rint(offsets + light + noise[:96]).astype(np.uint16)
+    dark = np.rint(offsets + noise[96:]).astype(np.uint16)
+    alone = compute_sensitivity(movie, on_refusal="return")
+    if lazily:
+        movie = pytest.importorskip("dask.array").from_array(movie, chunks=(24, 128, 128))
+    found = compute_sensitivity(movie, dark=dark)
+    assert abs(found.conversion_gain / 2.2 - 1) < 0.03
+    assert inside(offsets.mean(), found.zero_level_interval)
+    assert found.verdict == "trustworthy"
+    assert alone.verdict != "trustworthy"

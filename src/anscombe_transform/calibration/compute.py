@@ -19,11 +19,11 @@ import numpy as np
 from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.frames import with_steps
 from anscombe_transform.calibration.interleaved import interleaving_of, with_interleaving
-from anscombe_transform.calibration.references.dark import DarkFrames, measure_dark
+from anscombe_transform.calibration.references.dark import DarkFrames, WithoutOffsets, measure_dark
 from anscombe_transform.calibration.references.known import Known, with_dark, with_excess_noise, with_known
 from anscombe_transform.calibration.references.maps import pixel_maps
 from anscombe_transform.calibration.references.stored import without_storing_noise
-from anscombe_transform.calibration.sampling import Progress, collect, inspect
+from anscombe_transform.calibration.sampling import Progress, collect, inspect, is_dask
 from anscombe_transform.calibration.sensitivity import (
     NothingToMeasure,
     Sensitivity,
@@ -37,6 +37,9 @@ from anscombe_transform.movies.arrays import order_axes
 
 OnRefusal = Literal["raise", "return"]
 Constant = float | Sequence[float] | None
+
+# Reasons that rest on which values occur: they are looked for before anything is subtracted.
+_MARKS_OF_VALUES = ("autoscaled", "block_compressed", "coarse_steps", "thresholded", "wrapped")
 
 
 @overload
@@ -113,8 +116,9 @@ def compute_sensitivity(
         piece by piece. Of a dask array the sums are formed where its chunks are, on the active scheduler.
     dark : path or array_like, shape (time, y, x), (y, x), optional
         Frames of the same detector without light. They give the zero level, and two or more the read noise,
-        without hot pixels; they also give a scene without contrast its gain. Frames that hold light, or
-        contradict the movie, are not used: a reason says so, and the verdict is "caution" at best.
+        without hot pixels; where pixels differ in zero level, theirs are subtracted pixel by pixel. They also
+        give a scene without contrast its gain. Frames that hold light, or contradict the movie, are not used:
+        a reason says so, and the verdict is "caution" at best.
     zero_level, read_noise : float, optional
         Known constants, in signal units; of one, the other follows from the variance intercept. A sequence
         has one for each channel.
@@ -218,6 +222,8 @@ def compute_sensitivity(
             if dark is not None:
                 measured = measure_dark(_dark_movie(dark, one, time, channels, channel, files), wanted)
         sensitivity = without_storing_noise(_sensitivity_of(one, wanted, options), movie, one)
+        if measured is not None:
+            sensitivity = _less_offsets(sensitivity, one, wanted, options, measured)
         sensitivity = _with_what_is_known(sensitivity, measured, **known)
         if per_pixel:
             maps = pixel_maps(one, sensitivity, measured, max_frames=max_frames, full=full, seed=seed)
@@ -246,6 +252,34 @@ def _sensitivity_of(movie: MovieLike, mask: Bools | None, options: dict[str, Any
     )
     reasons = (*found.reasons, *cut.reasons)
     return replace(found, reasons=reasons, verdict=verdict_of(reasons)) if cut.reasons else found
+
+
+def _less_offsets(
+    found: Sensitivity, movie: MovieLike, mask: Bools | None, options: dict[str, Any], dark: DarkFrames
+) -> Sensitivity:
+    """Estimate from the movie less the dark frames, pixel by pixel, if that serves better.
+
+    Values that are cut off are so before offsets are subtracted: such a movie is taken as it is.
+    """
+    clipped = any(reason.code.startswith("clipped") for reason in found.reasons)
+    if clipped or not dark.offsets_differ() or dark.lit(found.conversion_gain):
+        return found
+    movie = movie - dark.uneven if is_dask(movie) else WithoutOffsets(movie, dark)  # type: ignore[operator]
+    without = _sensitivity_of(movie, mask, options)
+    # Marks that values have, and not differences of values.
+    marks = tuple(reason for reason in found.reasons if reason.code in _MARKS_OF_VALUES)
+    reasons = (*(reason for reason in without.reasons if reason.code not in _MARKS_OF_VALUES), *marks)
+    without = replace(without, reasons=reasons, verdict=verdict_of(reasons))
+    better, worse = _order(without), _order(found)
+    return without if better < worse else found
+
+
+def _order(found: Sensitivity) -> tuple[int, float]:
+    """A verdict, and relative width of the gain's interval: less is better."""
+    low, high = found.conversion_gain_interval
+    width = (high - low) / abs(found.conversion_gain) if found.conversion_gain else math.inf
+    verdicts = ("trustworthy", "caution", "refused")
+    return verdicts.index(found.verdict), width if math.isfinite(width) else math.inf
 
 
 def _per_channel(number: int | None, **constants: Constant) -> list[dict[str, float | None]]:

@@ -87,8 +87,9 @@ class FrameChecks:
         low, high = finite.min(), finite.max()
         if low == high:
             return
-        if self._previous is not None and self._previous.shape == frame.shape:
-            lowest = self._previous == self._previous.min()
+        previous = self._previous
+        if previous is not None and previous.shape == frame.shape:
+            lowest = previous == previous.min()
             self._leaving.append(float(np.mean(frame[lowest] > low)) if lowest.any() else 0.0)
         self._previous = frame
         self._ends.append(
@@ -100,10 +101,11 @@ class FrameChecks:
             )
         )
         if frame.ndim == 2 and finite.size == frame.size:
-            self._add_noise(frame)
+            self._add_noise(frame, previous)
             if frame.dtype.kind in "iu" and low >= 0 and high <= 255 and self._looked < _COMPRESSED_FRAMES:
                 self._looked += 1
-                self._compressed += is_block_compressed(frame, everywhere=self._looked == 1)
+                # Frames that were registered by whole pixels have the grid of blocks elsewhere each.
+                self._compressed += is_block_compressed(frame)
 
     def add_values(self, values: NDArray[Any]) -> None:
         """Take in the different values of a frame, ascending: their common step is looked for."""
@@ -179,17 +181,26 @@ class FrameChecks:
         full = {2.0**bits - 1 for bits in ((8, 10, 12, 14, 16) if few else (8,))}
         return lows == {0.0} and len(highs) == 1 and highs <= full
 
-    def _add_noise(self, frame: NDArray[Any]) -> None:
-        """Keep the frame's mean and its mean's variance by noise, told from the median of the differences."""
+    def _add_noise(self, frame: NDArray[Any], previous: NDArray[Any] | None) -> None:
+        """Keep the frame's mean and its mean's variance by noise, told from the median of the differences.
+
+        Of differences in space, or between frames, whichever are smaller: texture adds to the first, motion
+        and changes of the light to the second.
+        """
         values = frame[:: max(1, frame.shape[0] // 256)].astype(np.float64)
         across = values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]
         across = across[2:] - 2 * across[1:-1] + across[:-2] if len(across) > 2 else across
-        if across.size:
-            self._means.append(float(np.mean(frame, dtype=np.float64)))
-            # 36 is the sum of the squared weights of the filter.
-            self._noise.append((1.4826 * float(np.median(np.abs(across)))) ** 2 / 36 / frame.size)
-            if min(frame.shape) >= _LEAST_LEVELLED:
-                self._lines.append((_levels_of_lines(frame), _levels_of_lines(frame.T)))
+        if not across.size:
+            return
+        # 36 is the sum of the squared weights of the filter.
+        noise = _robust_variance(across) / 36
+        if previous is not None and previous.shape == frame.shape and np.isfinite(previous).all():
+            change = values - previous[:: max(1, frame.shape[0] // 256)]
+            noise = min(noise, _robust_variance(change) / 2)
+        self._means.append(float(np.mean(frame, dtype=np.float64)))
+        self._noise.append(noise / frame.size)
+        if min(frame.shape) >= _LEAST_LEVELLED:
+            self._lines.append((_levels_of_lines(frame), _levels_of_lines(frame.T)))
 
     def _lines_levelled(self) -> bool:
         """Whether rows or columns keep their mean or median as no noise does."""
@@ -214,6 +225,11 @@ class FrameChecks:
         expected = float(np.median(self._noise))
         spread = float(np.var(self._means, ddof=1))
         return spread < _LEVELLED * expected
+
+
+def _robust_variance(differences: Floats) -> float:
+    """Variance of differences of mean 0, from the median of their sizes."""
+    return (1.4826 * float(np.median(np.abs(differences)))) ** 2
 
 
 def _levels_of_lines(frame: NDArray[Any]) -> Floats:
@@ -305,10 +321,10 @@ def common_step(differences: Floats) -> float:
     return 0.0
 
 
-def is_block_compressed(frame: NDArray[Any], *, everywhere: bool = True) -> bool:
+def is_block_compressed(frame: NDArray[Any]) -> bool:
     """Whether the cosine coefficients of blocks of 8 × 8 pixels are multiples of steps.
 
-    The grid of blocks starts at the frame's corner, or, if `everywhere`, anywhere: a part may be cut out.
+    The grid of blocks starts at the frame's corner, or anywhere: a part may be cut out.
     """
     # A few levels, as of photon counts, give few coefficients too.
     if (
@@ -320,7 +336,7 @@ def is_block_compressed(frame: NDArray[Any], *, everywhere: bool = True) -> bool
     if _combs(part) >= _LEAST_COMBS:
         return True
     part = part[: _PART // 2, : _PART // 2]
-    elsewhere = list(product(range(BLOCK), repeat=2))[1:] if everywhere else []
+    elsewhere = list(product(range(BLOCK), repeat=2))[1:]
     return any(_combs(part[y:, x:]) >= _LEAST_COMBS for y, x in elsewhere)
 
 

@@ -21,6 +21,9 @@ from anscombe_transform.calibration.statistics import TILE, Bools, Floats, Integ
 _BLOCK_VALUES = 2**23
 # Spreads (robust standard deviations) beyond which a pixel is hot.
 _HOT = 8.0
+# Variance of the offsets, in units of the error they are known to and of the read variance, from which on it
+# pays to subtract them.
+_WORTH, _WORTH_OF_READ = 2.0, 0.05
 # Light in the dark frames: variance that grows with the mean of a tile, by this part of the gain or more.
 _LIGHT_SLOPE, _LIGHT_ERRORS = 0.4, 5.0
 
@@ -128,6 +131,33 @@ class DarkFrames:
             and self.light_slope > _LIGHT_SLOPE * gain
             and self.unevenness > 0.3 * gain
         )
+
+    @property
+    def uneven(self) -> NDArray[np.float32]:
+        """Zero level of each pixel about their mean, 0 where it is not known."""
+        return np.nan_to_num(self.offset - self.zero_level).astype(np.float32)
+
+    def offsets_differ(self) -> bool:
+        """Whether pixels differ in zero level by more than what that is known to."""
+        good = np.isfinite(self.offset) & ~self.hot
+        if self.frames < 2 or not good.any():
+            return False
+        values = self.offset[good]
+        spread = (1.4826 * float(np.median(np.abs(values - np.median(values))))) ** 2
+        known = self.read_variance / self.frames
+        return spread > _WORTH * known and spread > _WORTH_OF_READ * self.read_variance
+
+
+class WithoutOffsets:
+    """A movie (time, y, x) less the zero level of each pixel about their mean; read when asked for."""
+
+    def __init__(self, movie: MovieLike, dark: DarkFrames) -> None:
+        self._movie, self._offset = movie, dark.uneven
+        self.shape, self.dtype = tuple(movie.shape), np.dtype(np.float32)
+        self.chunk_frames = getattr(movie, "chunk_frames", 1)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        return np.asarray(self._movie[index], np.float32) - self._offset
 
 
 def measure_dark(dark: MovieLike, mask: Bools | None = None) -> DarkFrames:
