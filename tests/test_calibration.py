@@ -24,15 +24,15 @@ from anscombe_transform.calibration.line.filters import is_active
 from anscombe_transform.calibration.line.stages import of_noisy_pixels
 from anscombe_transform.calibration.line.transfer import Samples, fit_line
 from anscombe_transform.calibration.rows import q_of_own_light, samples_of
-from anscombe_transform.calibration.sampling import _values
-from anscombe_transform.calibration.statistics import _leave_still
+from anscombe_transform.calibration.sums.reading import _values
+from anscombe_transform.calibration.sums.statistics import _leave_still
 from anscombe_transform.simulation import simulate_movie
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", "u1", "i1"])
 def test_integers_of_any_kind_give_the_sums_of_floats(rng, monkeypatch, dtype):
     """Narrow, swapped, signed, read-only or scattered in memory: rows are those of float32, bit for bit."""
-    monkeypatch.setattr("anscombe_transform.calibration.statistics._pedestal", lambda frames: 0.0)
+    monkeypatch.setattr("anscombe_transform.calibration.sums.statistics._pedestal", lambda frames: 0.0)
     limits = np.iinfo(dtype)
     movie = rng.integers(limits.min, limits.max, (24, 28, 150), endpoint=True).astype(dtype)
     movie[5, 6, 7], movie[6, 7, 8] = limits.min, limits.max
@@ -648,7 +648,7 @@ def test_coarser_rows_give_the_same_estimate(seed, monkeypatch):
     fine = NoiseStatistics((64, 64), segment_frames=16)
     fine.update(movie, start=0)
     rows, expected = fine.table(), estimate_sensitivity(fine)
-    monkeypatch.setattr("anscombe_transform.calibration.statistics._MOST_ROWS", 1000)
+    monkeypatch.setattr("anscombe_transform.calibration.sums.statistics._MOST_ROWS", 1000)
     coarse = NoiseStatistics((64, 64), segment_frames=16)
     for start in range(0, 160, 16):
         coarse.update(movie[start : start + 16], start=start)

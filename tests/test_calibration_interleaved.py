@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import anscombe_transform as at
-from anscombe_transform.calibration.interleaved import find_interleaving, interleaving_of
+from anscombe_transform.calibration.sums.interleaved import find_interleaving, interleaving_of
 from anscombe_transform.simulation import structured_scene
 
 SCMOS = at.Camera(conversion_gain=2.2, zero_level=100, read_noise=3.5, dtype="uint16")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from anscombe_transform import compute_sensitivity, simulate_movie
-from anscombe_transform.calibration.distributed import _run_length
-from anscombe_transform.calibration.sampling import choose_segments
-from anscombe_transform.calibration.statistics import NoiseStatistics
+from anscombe_transform.calibration.sums.distributed import _run_length
+from anscombe_transform.calibration.sums.reading import choose_segments
+from anscombe_transform.calibration.sums.statistics import NoiseStatistics
 
 
 def close(found, expected, rel=1e-12):
@@ -185,7 +185,9 @@ def test_a_cluster_gives_the_estimate_of_memory(seed):
         distributed.Client(cluster) as client,
     ):
         found = compute_sensitivity(da.from_array(movie, chunks=(32, 48, 48)), full=True)
-        ran = client.run(lambda: "anscombe_transform.calibration.distributed" in __import__("sys").modules)
+        ran = client.run(
+            lambda: "anscombe_transform.calibration.sums.distributed" in __import__("sys").modules
+        )
     assert list(ran.values()) == [True, True]
     assert close(found, compute_sensitivity(movie, full=True))
 
@@ -221,7 +223,7 @@ def test_a_full_pass_reads_every_chunk_once_and_looks_at_eight(seed, frames):
 
 def test_merging_leaves_the_other_statistics_as_they_are(seed, monkeypatch):
     """Frames added to one of two statistics after a merge do not change the other, nor its copies."""
-    monkeypatch.setattr("anscombe_transform.calibration.statistics._MOST_ROWS", 1000)
+    monkeypatch.setattr("anscombe_transform.calibration.sums.statistics._MOST_ROWS", 1000)
     movie, _ = simulate_movie((240, 32, 32), rng=seed)
     first, second, third = (NoiseStatistics((32, 32)) for _ in range(3))
     second.expect(range(10))
@@ -244,7 +246,7 @@ def test_merging_leaves_the_other_statistics_as_they_are(seed, monkeypatch):
 
 def test_expected_segments_change_only_the_memory(seed, monkeypatch):
     """Statistics that know what is to come add up as those do that find out."""
-    monkeypatch.setattr("anscombe_transform.calibration.statistics._MOST_ROWS", 1000)
+    monkeypatch.setattr("anscombe_transform.calibration.sums.statistics._MOST_ROWS", 1000)
     movie, _ = simulate_movie((240, 32, 32), rng=seed)
     whole, told = NoiseStatistics((32, 32)), NoiseStatistics((32, 32))
     whole.update(movie, start=0)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage, special
 
 from anscombe_transform.calibration import compute_sensitivity
-from anscombe_transform.calibration.shared import SharedNoise, chi_square_tail
+from anscombe_transform.calibration.sums.shared import SharedNoise, chi_square_tail
 from anscombe_transform.simulation import expected_photons, simulate_movie
 
 SHAPE = (96, 160, 160)

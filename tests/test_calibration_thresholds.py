@@ -9,7 +9,7 @@ import pytest
 
 from anscombe_transform.calibration.line.checks import Whiteness
 from anscombe_transform.calibration.line.verdict import _judge_correlation
-from anscombe_transform.calibration.shared import Excess, normal_deviate
+from anscombe_transform.calibration.sums.shared import Excess, normal_deviate
 from anscombe_transform.calibration.thresholds import FEW_PIXELS, THRESHOLDS, as_markdown
 
 # Code, a value on the good side and one on the bad side of the caution and of the refusal, a percent apart.

@@ -18,9 +18,19 @@ import anscombe_transform
 SOURCE = Path(anscombe_transform.__file__).parent
 
 # Packages with all that lies below them.
-WITHOUT_CIRCLES = ("codec", "compression", "diagnostics", "movies", "native", "simulation", "transform")
+WITHOUT_CIRCLES = (
+    "calibration/sums",
+    "codec",
+    "compression",
+    "diagnostics",
+    "movies",
+    "native",
+    "simulation",
+    "transform",
+)
 # Folders, each by itself.
 SMALL = (
+    "calibration/sums",
     "codec",
     "codec/frames",
     "codec/hdf5",

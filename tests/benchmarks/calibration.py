@@ -39,8 +39,8 @@ from anscombe_transform.calibration import (
     compute_sensitivity,
     estimate_sensitivity,
 )
-from anscombe_transform.calibration.frames import with_steps
-from anscombe_transform.calibration.sampling import Cut, collect, inspect
+from anscombe_transform.calibration.sums.frames import with_steps
+from anscombe_transform.calibration.sums.reading import Cut, collect, inspect
 from anscombe_transform.simulation import Truth, simulate_movie
 
 # Quantile of a normal law that an interval of 95 % reaches to.

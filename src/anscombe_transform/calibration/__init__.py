@@ -4,10 +4,7 @@
 movies that are read in parts. docs/explanation/calibration.md tells what is measured and how; the modules are
 
 ``compute``      from a movie or file to the result
-``views``        time axis, channels, masks
-``sampling``     which frames are read, and how
-``distributed``  the same for dask arrays
-``statistics``   sums over the movie from which its noise is read
+``sums``         which frames are read, and sums over them from which the noise is read
 ``rows``         which of the sums are used, and as what
 ``line``         the fit of the photon transfer line to them, and its checks
 ``thresholds``   the levels that decide
@@ -31,7 +28,7 @@ from anscombe_transform.calibration.sensitivity import (
     TransferCurve,
     UntrustworthyCalibration,
 )
-from anscombe_transform.calibration.statistics import NoiseStatistics
+from anscombe_transform.calibration.sums.statistics import NoiseStatistics
 
 __all__ = [
     "Agreement",

@@ -1,7 +1,7 @@
 """`compute_sensitivity`: a detector's constants from a movie, whatever it is stored in.
 
-The steps, each in a module of its own: bring the axes into order (`views`), look at a few frames and read
-segments of the movie (`sampling`, `distributed`), estimate (`estimate`),
+The steps, each in a module of its own: bring the axes into order (`sums.views`), look at a few frames and
+read segments of the movie (`sums.reading`, `sums.distributed`), estimate (`estimate`),
 and bring in what is known beside the movie (`dark`, `known`).
 """
 
@@ -17,13 +17,10 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from anscombe_transform.calibration.estimate import estimate_sensitivity
-from anscombe_transform.calibration.frames import with_steps
-from anscombe_transform.calibration.interleaved import interleaving_of, with_interleaving
 from anscombe_transform.calibration.references.dark import DarkFrames, WithoutOffsets, measure_dark
 from anscombe_transform.calibration.references.known import Known, with_dark, with_excess_noise, with_known
 from anscombe_transform.calibration.references.maps import pixel_maps
 from anscombe_transform.calibration.references.stored import without_storing_noise
-from anscombe_transform.calibration.sampling import Progress, collect, inspect, is_dask
 from anscombe_transform.calibration.sensitivity import (
     NothingToMeasure,
     Sensitivity,
@@ -31,8 +28,19 @@ from anscombe_transform.calibration.sensitivity import (
     verdict_of,
 )
 from anscombe_transform.calibration.small.estimate import is_small, sensitivity_of_small
-from anscombe_transform.calibration.statistics import Bools, MovieLike
-from anscombe_transform.calibration.views import check_axes, check_mask, check_movie, is_number, view_movie
+from anscombe_transform.calibration.sums.frames import with_steps
+from anscombe_transform.calibration.sums.interleaved import interleaving_of, with_interleaving
+from anscombe_transform.calibration.sums.reading import collect, inspect
+from anscombe_transform.calibration.sums.statistics import Bools, MovieLike
+from anscombe_transform.calibration.sums.views import (
+    Progress,
+    check_axes,
+    check_mask,
+    check_movie,
+    is_dask,
+    is_number,
+    view_movie,
+)
 from anscombe_transform.movies.arrays import order_axes
 
 OnRefusal = Literal["raise", "return"]

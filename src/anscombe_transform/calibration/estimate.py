@@ -66,7 +66,7 @@ from anscombe_transform.calibration.rows import (
     without_blank_tiles,
 )
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason, Sensitivity, verdict_of
-from anscombe_transform.calibration.statistics import Filter, NoiseStatistics, Table
+from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics, Table
 
 # Least share of the rows in which anything changes. Where photons are counted, most may hold none.
 _LEAST_LIVE = 0.02

@@ -10,7 +10,7 @@ import numpy as np
 from anscombe_transform.calibration.line.checks import Whiteness
 from anscombe_transform.calibration.line.transfer import Bools, Floats, Line, Samples
 from anscombe_transform.calibration.sensitivity import Evidence, Rejected, TransferCurve
-from anscombe_transform.calibration.statistics import CLASSES
+from anscombe_transform.calibration.sums.statistics import CLASSES
 
 
 def transfer_curve(samples: Samples, line: Line, bins: int = 32) -> TransferCurve:

@@ -22,7 +22,7 @@ from anscombe_transform.calibration.line.transfer import (
     fit_line,
 )
 from anscombe_transform.calibration.sensitivity import Reason
-from anscombe_transform.calibration.statistics import (
+from anscombe_transform.calibration.sums.statistics import (
     CLASSES,
     Filter,
     NoiseStatistics,

@@ -17,7 +17,7 @@ from anscombe_transform.calibration.line.transfer import (
     jackknife_error,
     jackknife_groups,
 )
-from anscombe_transform.calibration.statistics import Table
+from anscombe_transform.calibration.sums.statistics import Table
 
 # Standard errors below 1 of the quiet tiles' ratio that bear out what all tiles show.
 _FAINT = 1.0

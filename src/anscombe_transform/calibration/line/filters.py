@@ -22,7 +22,7 @@ from anscombe_transform.calibration.line.transfer import (
     jackknife_error,
 )
 from anscombe_transform.calibration.sensitivity import NothingToMeasure
-from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
+from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics
 
 # Samples of a filter.
 SamplesBy = Callable[[Filter], Samples]

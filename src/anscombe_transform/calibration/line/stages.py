@@ -31,7 +31,7 @@ from anscombe_transform.calibration.line.transfer import (
     jackknife_error,
     jackknife_line,
 )
-from anscombe_transform.calibration.statistics import CLASSES, Filter
+from anscombe_transform.calibration.sums.statistics import CLASSES, Filter
 
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
 _STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)

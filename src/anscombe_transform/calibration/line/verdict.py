@@ -20,8 +20,8 @@ from anscombe_transform.calibration.line.stages import offsets_against_light
 from anscombe_transform.calibration.line.transfer import T_QUANTILE, Line, Samples, jackknife_error
 from anscombe_transform.calibration.line.zero import CAUTION, ZeroLevel
 from anscombe_transform.calibration.sensitivity import Reason
-from anscombe_transform.calibration.shared import Excess, SharedNoise, normal_deviate
-from anscombe_transform.calibration.statistics import Filter, NoiseStatistics
+from anscombe_transform.calibration.sums.shared import Excess, SharedNoise, normal_deviate
+from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.thresholds import THRESHOLDS
 
 # Along both axes at once, whiteness below this is no chance, though neither axis alone would tell.

@@ -30,8 +30,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.interleaved import interleaving_of
 from anscombe_transform.calibration.sensitivity import Reason, Sensitivity, UntrustworthyCalibration
+from anscombe_transform.calibration.sums.interleaved import interleaving_of
 from anscombe_transform.native.documents import json_document
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration.line.transfer import GROUPS, T_QUANTILE, jackknife_error, jackknife_groups
-from anscombe_transform.calibration.statistics import TILE, Bools, Floats, Integers, MovieLike
+from anscombe_transform.calibration.sums.statistics import TILE, Bools, Floats, Integers, MovieLike
 
 # Values read at a time.
 _BLOCK_VALUES = 2**23

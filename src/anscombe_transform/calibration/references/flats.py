@@ -43,8 +43,8 @@ from anscombe_transform.calibration.sensitivity import (
     UntrustworthyCalibration,
     verdict_of,
 )
-from anscombe_transform.calibration.statistics import Bools
-from anscombe_transform.calibration.views import check_mask, is_number
+from anscombe_transform.calibration.sums.statistics import Bools
+from anscombe_transform.calibration.sums.views import check_mask, is_number
 
 _CLASSES = 16
 _BLOCK_VALUES = 2**23

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration.line.transfer import Bools, Floats
 from anscombe_transform.calibration.references.dark import DarkFrames
-from anscombe_transform.calibration.sampling import choose_segments
 from anscombe_transform.calibration.sensitivity import Sensitivity
-from anscombe_transform.calibration.statistics import SEGMENT_FRAMES, MovieLike
+from anscombe_transform.calibration.sums.reading import choose_segments
+from anscombe_transform.calibration.sums.statistics import SEGMENT_FRAMES, MovieLike
 from anscombe_transform.native.durable import write_file
 
 # Frames that a gain map is read from unless more are asked for.

@@ -33,7 +33,6 @@ from anscombe_transform.calibration.line.transfer import (
     equal_groups,
 )
 from anscombe_transform.calibration.line.zero import find_zero_level
-from anscombe_transform.calibration.sampling import Cut, Progress, inspect
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason, Sensitivity, verdict_of
 from anscombe_transform.calibration.small.fits import (
     best_instrument,
@@ -42,7 +41,9 @@ from anscombe_transform.calibration.small.fits import (
 )
 from anscombe_transform.calibration.small.sums import Table, read_table
 from anscombe_transform.calibration.small.verdict import NO_CONTRAST, judge
-from anscombe_transform.calibration.statistics import TILE, MovieLike
+from anscombe_transform.calibration.sums.reading import Cut, inspect
+from anscombe_transform.calibration.sums.statistics import TILE, MovieLike
+from anscombe_transform.calibration.sums.views import Progress
 
 # Fields of fewer tiles are measured here: where tiles are jackknifed, in 24 groups, there must be some.
 FEWEST_TILES = 12

@@ -14,8 +14,9 @@ from anscombe_transform.calibration.line.transfer import (
     Floats,
     Integers,
 )
-from anscombe_transform.calibration.sampling import Cut, Progress, choose_segments
-from anscombe_transform.calibration.statistics import MovieLike
+from anscombe_transform.calibration.sums.reading import Cut, choose_segments
+from anscombe_transform.calibration.sums.statistics import MovieLike
+from anscombe_transform.calibration.sums.views import Progress
 
 Axes = tuple[int, ...]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.frames import FrameChecks, is_thresholded
 from anscombe_transform.calibration.references.wrapped import WrapCheck
 from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason
-from anscombe_transform.calibration.statistics import (
+from anscombe_transform.calibration.sums.frames import FrameChecks, is_thresholded
+from anscombe_transform.calibration.sums.statistics import (
     CLASSES,
     SEGMENT_FRAMES,
     Bools,
@@ -29,6 +29,7 @@ from anscombe_transform.calibration.statistics import (
     MovieLike,
     NoiseStatistics,
 )
+from anscombe_transform.calibration.sums.views import Progress, chunk_frames, is_dask, stretches
 
 # By default, segments are read until there are this many rows, and never fewer than eight segments.
 _DEFAULT_ROWS = 120_000
@@ -43,8 +44,6 @@ _LEAST_HALVED = 6
 _MOST_READ_BYTES = 256 << 20
 # More threads than this wait for the file.
 _MOST_THREADS = 4
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -237,7 +236,7 @@ def collect(
     chosen = choose_segments(segments, wanted, seed)
     statistics.expect(chosen)
     if is_dask(movie):
-        from anscombe_transform.calibration.distributed import collect_dask
+        from anscombe_transform.calibration.sums.distributed import collect_dask
 
         return collect_dask(movie, statistics, chosen, progress)
     for done, part in enumerate(_parts(movie, chosen, statistics), start=1):
@@ -302,32 +301,6 @@ def _read(movie: MovieLike, chosen: list[int], length: int) -> Iterator[tuple[in
             rest = block[whole * length :] if len(block) % length else None
 
 
-def chunk_frames(movie: MovieLike) -> int:
-    """Frames that are stored together, at most those of the movie; 1 where each stands alone."""
-    told = getattr(movie, "chunk_frames", None)
-    if told is None:
-        chunks = getattr(movie, "chunks", None)
-        told = chunks[0] if isinstance(chunks, tuple) and len(chunks) == len(movie.shape) else 1
-    frames = max(told) if isinstance(told, tuple) else told
-    return int(min(max(1, frames), movie.shape[0]))
-
-
-def stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """First and last of each run of neighbours among ascending numbers."""
-    first = last = numbers[0]
-    for number in numbers[1:]:
-        if number != last + 1:
-            yield first, last
-            first = number
-        last = number
-    yield first, last
-
-
 def _cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def is_dask(movie: Any) -> bool:
-    """Whether a movie is a dask array, told without importing dask."""
-    return type(movie).__module__.partition(".")[0] == "dask"

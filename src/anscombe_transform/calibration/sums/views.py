@@ -1,17 +1,22 @@
-"""Movies with their axes in another order, or with channels, as movies (time, y, x); nothing is copied."""
+"""Movies with their axes in another order, or with channels, as movies (time, y, x); nothing is copied.
+
+And which of their frames lie together.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.sampling import is_dask
-from anscombe_transform.calibration.statistics import Bools, MovieLike
+from anscombe_transform.calibration.sums.statistics import Bools, MovieLike
 from anscombe_transform.movies.arrays import check_lengths
+
+Progress = Callable[[int, int], None]
 
 
 class MovieView:
@@ -138,3 +143,29 @@ def _drawn(path: str | os.PathLike[str]) -> Bools:
 def is_number(value: Any) -> bool:
     """Whether a value is a finite real number."""
     return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
+
+
+def chunk_frames(movie: MovieLike) -> int:
+    """Frames that are stored together, at most those of the movie; 1 where each stands alone."""
+    told = getattr(movie, "chunk_frames", None)
+    if told is None:
+        chunks = getattr(movie, "chunks", None)
+        told = chunks[0] if isinstance(chunks, tuple) and len(chunks) == len(movie.shape) else 1
+    frames = max(told) if isinstance(told, tuple) else told
+    return int(min(max(1, frames), movie.shape[0]))
+
+
+def stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of neighbours among ascending numbers."""
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last
+
+
+def is_dask(movie: Any) -> bool:
+    """Whether a movie is a dask array, told without importing dask."""
+    return type(movie).__module__.partition(".")[0] == "dask"

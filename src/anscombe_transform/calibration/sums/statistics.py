@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform import native
-from anscombe_transform.calibration.shared import SharedNoise
+from anscombe_transform.calibration.sums.shared import SharedNoise
 from anscombe_transform.native.reference_noise import CLASSES as CLASSES
 from anscombe_transform.native.reference_noise import COLUMNS, LEAST_HALVED
 from anscombe_transform.native.reference_noise import TILE as TILE

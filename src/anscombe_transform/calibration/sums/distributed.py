@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.sampling import Progress, chunk_frames, stretches
-from anscombe_transform.calibration.statistics import NoiseStatistics
+from anscombe_transform.calibration.sums.statistics import NoiseStatistics
+from anscombe_transform.calibration.sums.views import Progress, chunk_frames, stretches
 
 # Statistics that are added up by one task.
 _FAN_IN = 8
