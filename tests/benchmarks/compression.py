@@ -369,7 +369,7 @@ import json, sys, time
 import numpy as np
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.frames import decode_chunk, encode_chunk
-from anscombe_transform.codec.pipeline import pipeline_for
+from anscombe_transform.presets import pipeline_for
 
 raw = np.load(sys.argv[1])
 gain, zero, noise = map(float, sys.argv[2:5])
