@@ -15,7 +15,7 @@ enum {
     FIT_PIXELS = 8192,     /* sampled for one fit, or a quarter with little effort */
     FIT_WIDTH = 512,       /* values that are summed in 32 bits */
     FIELD_DROP = 5,        /* bits of a level that a fit does without: ten are left */
-    COUNTED = 8,           /* of so many rows the symbols of one are counted, or of half as many with more effort */
+    COUNTED = 16,          /* of so many rows the symbols of one are counted, or of a quarter with more effort */
     FOLD_PIXELS = 256,     /* frames of fewer pixels are the rows of one frame */
     MANY_PIXELS = 1 << 17, /* chunks from here on use many states */
     DISTANCES = 1 << 15,   /* sampled for the choice of bands, or an eighth with little effort */
@@ -386,9 +386,12 @@ ANSCOMBE_LEVELS static void cut_row(size_t width, int fraction, const int16_t *r
     }
 }
 
-static size_t sample_stride(size_t height) { return (height + MOST_SAMPLES - 1) / MOST_SAMPLES; }
+static size_t sample_stride(int effort, size_t height) {
+    size_t most = effort > 0 ? MOST_SAMPLES : MOST_SAMPLES / 2;
+    return (height + most - 1) / most;
+}
 
-static size_t counted_stride(int effort) { return effort > 0 ? COUNTED / 2 : COUNTED; }
+static size_t counted_stride(int effort) { return effort > 0 ? COUNTED / 4 : COUNTED; }
 
 size_t counted_rows(int effort, size_t height) {
     return (height + counted_stride(effort) - 1) / counted_stride(effort);
@@ -401,7 +404,7 @@ static void count_symbols(coder *c, size_t first, size_t count) {
 }
 
 void observe_strip(coder *c, const states *s, const prediction *p, const lines *l, size_t y, size_t count, bool first) {
-    size_t stride = sample_stride(s->height), width = s->width;
+    size_t stride = sample_stride(c->effort, s->height), width = s->width;
     int16_t *now = l->sampled, *other = now + width;
     for (size_t i = 0; i < count; i++) {
         size_t row = y + i;
@@ -774,7 +777,7 @@ void choose_next(channel *c, coder *k, const states *s, const frame_codes *f, li
             weights_from(&p, h->fraction, now);
         }
         double gained = e.pixels / 2 * log2(squares_left(&e, fields, now) / least) - 0.72 * fields;
-        if (share * gained - WEIGHT_BITS > (k->effort > 0 ? 0 : 0.02 * (double)pixels)) {
+        if (share * gained - WEIGHT_BITS > (k->effort > 0 ? 0 : 0.01 * (double)pixels)) {
             p = fresh;
         }
         if (change && c->frames >= 8) {
