@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import anscombe_transform as at
-from anscombe_transform.calibration.constants import ratio_interval, read_noise_interval, with_bracket
+from anscombe_transform.calibration.result.constants import ratio_interval, read_noise_interval, with_bracket
 
 POINT = (2.0, 2.0)
 

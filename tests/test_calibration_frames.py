@@ -9,8 +9,9 @@ from scipy import fft, ndimage
 from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.calibration.line.censored import cut_off_curves, uncensored
 from anscombe_transform.calibration.line.filters import choose_filter
-from anscombe_transform.calibration.line.transfer import GROUPS, Line, Samples, fit_line, jackknife_error
+from anscombe_transform.calibration.line.transfer import Line, Samples, fit_line, jackknife_error
 from anscombe_transform.calibration.line.zero import find_zero_level
+from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.sums.frames import common_step, is_block_compressed
 from anscombe_transform.simulation import simulate_movie
 

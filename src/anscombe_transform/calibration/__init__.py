@@ -12,15 +12,16 @@ movies that are read in parts. docs/explanation/calibration.md tells what is mea
 ``evidence``     what the result rests on, for plots
 ``small``        fields of few pixels, line scans and traces
 ``references``   dark frames, flat fields, known constants, and whether constants agree with a movie
-``sensitivity``  the result
+``wrapped``      values that exceeded their integer type
+``result``       the result: constants, reasons, verdict, maps of pixels, agreement
 """
 
 from anscombe_transform.calibration.compute import compute_sensitivity
 from anscombe_transform.calibration.estimate import estimate_sensitivity
 from anscombe_transform.calibration.references import Agreement, ConstantsMismatch
 from anscombe_transform.calibration.references.flats import compute_sensitivity_from_flats
-from anscombe_transform.calibration.references.maps import PixelMaps
-from anscombe_transform.calibration.sensitivity import (
+from anscombe_transform.calibration.result.pixel_maps import PixelMaps
+from anscombe_transform.calibration.result.sensitivity import (
     Evidence,
     Reason,
     Rejected,

@@ -21,7 +21,7 @@ from anscombe_transform.calibration.references.dark import DarkFrames, WithoutOf
 from anscombe_transform.calibration.references.known import Known, with_dark, with_excess_noise, with_known
 from anscombe_transform.calibration.references.maps import pixel_maps
 from anscombe_transform.calibration.references.stored import without_storing_noise
-from anscombe_transform.calibration.sensitivity import (
+from anscombe_transform.calibration.result.sensitivity import (
     NothingToMeasure,
     Sensitivity,
     UntrustworthyCalibration,

@@ -54,9 +54,16 @@ from anscombe_transform.calibration.line.stages import (
     quiet_rows,
     straight_part,
 )
-from anscombe_transform.calibration.line.transfer import T_QUANTILE, Bools, Line, Samples, has_offsets
+from anscombe_transform.calibration.line.transfer import Bools, Line, Samples, has_offsets
 from anscombe_transform.calibration.line.verdict import judge, judge_frames, judge_range, judge_sharpening
 from anscombe_transform.calibration.line.zero import ZeroLevel, find_zero_level
+from anscombe_transform.calibration.result.constants import T_QUANTILE
+from anscombe_transform.calibration.result.sensitivity import (
+    NothingToMeasure,
+    Reason,
+    Sensitivity,
+    verdict_of,
+)
 from anscombe_transform.calibration.rows import (
     blank_tiles,
     choose_instrument,
@@ -65,7 +72,6 @@ from anscombe_transform.calibration.rows import (
     usable_rows,
     without_blank_tiles,
 )
-from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason, Sensitivity, verdict_of
 from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics, Table
 
 # Least share of the rows in which anything changes. Where photons are counted, most may hold none.

@@ -9,7 +9,7 @@ import numpy as np
 
 from anscombe_transform.calibration.line.checks import Whiteness
 from anscombe_transform.calibration.line.transfer import Bools, Floats, Line, Samples
-from anscombe_transform.calibration.sensitivity import Evidence, Rejected, TransferCurve
+from anscombe_transform.calibration.result.sensitivity import Evidence, Rejected, TransferCurve
 from anscombe_transform.calibration.sums.statistics import CLASSES
 
 

@@ -21,7 +21,7 @@ from anscombe_transform.calibration.line.transfer import (
     equal_groups,
     fit_line,
 )
-from anscombe_transform.calibration.sensitivity import Reason
+from anscombe_transform.calibration.result.sensitivity import Reason
 from anscombe_transform.calibration.sums.statistics import (
     CLASSES,
     Filter,

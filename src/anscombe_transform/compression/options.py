@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from numpy.typing import DTypeLike
 
 if TYPE_CHECKING:
-    from anscombe_transform.calibration.sensitivity import Sensitivity
+    from anscombe_transform.calibration.result.sensitivity import Sensitivity
     from anscombe_transform.codec.pipeline import Preset
 
 __all__ = ["BatchOptions", "CompressOptions", "RecordingOptions", "check_options"]

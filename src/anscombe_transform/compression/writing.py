@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from anscombe_transform.calibration.references.agreement import (
-    ConstantsMismatch,
-    measure_agreement,
-    sensitivity_with_agreement,
-)
-from anscombe_transform.calibration.sensitivity import Reason
+from anscombe_transform.calibration.references.agreement import measure_agreement, sensitivity_with_agreement
+from anscombe_transform.calibration.result.agreement import ConstantsMismatch
+from anscombe_transform.calibration.result.sensitivity import Reason
 from anscombe_transform.calibration.sums.interleaved import find_interleaving, with_interleaving
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.codec.transform.curve import Curve

@@ -26,11 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from anscombe_transform.calibration import Sensitivity, compute_sensitivity
-from anscombe_transform.calibration.references.agreement import (
-    ConstantsMismatch,
-    measure_agreement,
-    sensitivity_with_agreement,
-)
+from anscombe_transform.calibration.references.agreement import measure_agreement, sensitivity_with_agreement
+from anscombe_transform.calibration.result.agreement import ConstantsMismatch
 from anscombe_transform.codec.transform.values import MOST_VALUES, some_rows
 from anscombe_transform.compression.blocks.comparison import digest
 from anscombe_transform.compression.blocks.layout import Layout

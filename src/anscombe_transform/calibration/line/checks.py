@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from anscombe_transform.calibration.line.transfer import (
-    GROUPS,
     Bools,
     Floats,
     Integers,
@@ -17,6 +16,7 @@ from anscombe_transform.calibration.line.transfer import (
     jackknife_error,
     jackknife_groups,
 )
+from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.sums.statistics import Table
 
 # Standard errors below 1 of the quiet tiles' ratio that bear out what all tiles show.

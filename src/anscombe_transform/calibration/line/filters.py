@@ -21,7 +21,7 @@ from anscombe_transform.calibration.line.transfer import (
     fit_line,
     jackknife_error,
 )
-from anscombe_transform.calibration.sensitivity import NothingToMeasure
+from anscombe_transform.calibration.result.sensitivity import NothingToMeasure
 from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics
 
 # Samples of a filter.

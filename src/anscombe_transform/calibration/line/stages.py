@@ -20,7 +20,6 @@ import numpy as np
 from anscombe_transform.calibration.line.checks import GainOverField, curvature, gain_over_field
 from anscombe_transform.calibration.line.filters import MARGINAL, SamplesBy, kept_variance
 from anscombe_transform.calibration.line.transfer import (
-    GROUPS,
     Bools,
     Floats,
     Integers,
@@ -31,6 +30,7 @@ from anscombe_transform.calibration.line.transfer import (
     jackknife_error,
     jackknife_line,
 )
+from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.sums.statistics import CLASSES, Filter
 
 # Parts of the pixels, the brightest left out, that are tried for a straight line.

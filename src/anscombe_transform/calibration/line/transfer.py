@@ -36,13 +36,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.calibration.result.constants import GROUPS
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.intp]
-
-GROUPS = 24
-# Two-sided 95 % quantile of Student's t with GROUPS − 1 degrees of freedom.
-T_QUANTILE = 2.069
 
 # Tails, in standard normal deviates, beyond which a row, or a tile's class over the whole movie, is not
 # noise.

@@ -17,9 +17,10 @@ from anscombe_transform.calibration.line.checks import (
     tile_scatter,
 )
 from anscombe_transform.calibration.line.stages import offsets_against_light
-from anscombe_transform.calibration.line.transfer import T_QUANTILE, Line, Samples, jackknife_error
+from anscombe_transform.calibration.line.transfer import Line, Samples, jackknife_error
 from anscombe_transform.calibration.line.zero import CAUTION, ZeroLevel
-from anscombe_transform.calibration.sensitivity import Reason
+from anscombe_transform.calibration.result.constants import T_QUANTILE
+from anscombe_transform.calibration.result.sensitivity import Reason
 from anscombe_transform.calibration.sums.shared import Excess, SharedNoise, normal_deviate
 from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.thresholds import THRESHOLDS

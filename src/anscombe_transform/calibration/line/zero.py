@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anscombe_transform.calibration.line.transfer import (
-    GROUPS,
-    T_QUANTILE,
     Bools,
     Floats,
     Line,
@@ -25,6 +23,7 @@ from anscombe_transform.calibration.line.transfer import (
     jackknife_groups,
     jackknife_line,
 )
+from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
 
 # Σ of the cubed autocorrelations and the like: sampling variance of κ₃ per residual, in units of variance³.
 _THIRD_CORRELATION = {"t": 15.0, "ty": 37.5, "tx": 37.5, "txy": 93.7}

@@ -6,13 +6,9 @@
 ``maps``         the constants of every pixel
 ``agreement``    measured noise variance over that of given constants
 ``stored``       noise that storing has added, taken off
-``wrapped``      values that exceeded their integer type
 """
 
-from anscombe_transform.calibration.references.agreement import (
-    Agreement,
-    ConstantsMismatch,
-    measure_agreement,
-)
+from anscombe_transform.calibration.references.agreement import measure_agreement
+from anscombe_transform.calibration.result.agreement import Agreement, ConstantsMismatch
 
 __all__ = ["Agreement", "ConstantsMismatch", "measure_agreement"]

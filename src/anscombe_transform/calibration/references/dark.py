@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.line.transfer import GROUPS, T_QUANTILE, jackknife_error, jackknife_groups
+from anscombe_transform.calibration.line.transfer import jackknife_error, jackknife_groups
+from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
 from anscombe_transform.calibration.sums.statistics import TILE, Bools, Floats, Integers, MovieLike
 
 # Values read at a time.

@@ -26,17 +26,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anscombe_transform.calibration.line.transfer import (
-    GROUPS,
-    T_QUANTILE,
-    Floats,
-    Integers,
-    jackknife_error,
-    jackknife_groups,
-)
+from anscombe_transform.calibration.line.transfer import Floats, Integers, jackknife_error, jackknife_groups
 from anscombe_transform.calibration.references.dark import PixelSums, hot_pixels, measure_dark, tile_of_pixel
 from anscombe_transform.calibration.references.known import Known, with_dark, with_known
-from anscombe_transform.calibration.sensitivity import (
+from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
+from anscombe_transform.calibration.result.sensitivity import (
     Reason,
     Sensitivity,
     TransferCurve,

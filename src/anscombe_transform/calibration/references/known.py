@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anscombe_transform.calibration.line.transfer import T_QUANTILE
 from anscombe_transform.calibration.references.dark import DarkFrames
-from anscombe_transform.calibration.sensitivity import Reason, Sensitivity, verdict_of
+from anscombe_transform.calibration.result.constants import T_QUANTILE
+from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity, verdict_of
 
 # What the third cumulant had to say about the zero level is settled by a measured one.
 _SETTLED = ("zero_undetermined", "zero_uncertain", "zero_inconsistent", "skewness")

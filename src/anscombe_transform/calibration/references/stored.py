@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.sensitivity import Reason, Sensitivity
+from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity
 from anscombe_transform.codec.transform.curve import LARGEST_BETA, Curve
 
 # Name of the record in attributes and metadata.

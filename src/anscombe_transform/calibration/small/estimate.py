@@ -26,14 +26,15 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration.evidence import rejected_curves, transfer_curve
 from anscombe_transform.calibration.line.checks import clipped_groups
-from anscombe_transform.calibration.line.transfer import (
-    T_QUANTILE,
-    Bools,
-    Floats,
-    equal_groups,
-)
+from anscombe_transform.calibration.line.transfer import Bools, Floats, equal_groups
 from anscombe_transform.calibration.line.zero import find_zero_level
-from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason, Sensitivity, verdict_of
+from anscombe_transform.calibration.result.constants import T_QUANTILE
+from anscombe_transform.calibration.result.sensitivity import (
+    NothingToMeasure,
+    Reason,
+    Sensitivity,
+    verdict_of,
+)
 from anscombe_transform.calibration.small.fits import (
     best_instrument,
     time_instrument,

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from anscombe_transform.calibration.line.transfer import (
-    GROUPS,
     Bools,
     Floats,
     Integers,
@@ -23,6 +22,7 @@ from anscombe_transform.calibration.line.transfer import (
     jackknife_groups,
     jackknife_line,
 )
+from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.small.sums import Axes, Table, across, mean_of_finite
 
 Kind = Literal["time", "within", "space"]

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.line.transfer import T_QUANTILE
-from anscombe_transform.calibration.sensitivity import Reason, Sensitivity, verdict_of
+from anscombe_transform.calibration.result.constants import T_QUANTILE
+from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity, verdict_of
 
 Floats = NDArray[np.float64]
 

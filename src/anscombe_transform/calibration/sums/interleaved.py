@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.sensitivity import Reason, Sensitivity, verdict_of
+from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity, verdict_of
 from anscombe_transform.calibration.sums.statistics import Bools, MovieLike
 
 # Windows that are looked at, most frames of each, and the bytes of a window beyond which it is shorter, down

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.references.wrapped import WrapCheck
-from anscombe_transform.calibration.sensitivity import NothingToMeasure, Reason
+from anscombe_transform.calibration.result.sensitivity import NothingToMeasure, Reason
 from anscombe_transform.calibration.sums.frames import FrameChecks, is_thresholded
 from anscombe_transform.calibration.sums.statistics import (
     CLASSES,
@@ -30,6 +29,7 @@ from anscombe_transform.calibration.sums.statistics import (
     NoiseStatistics,
 )
 from anscombe_transform.calibration.sums.views import Progress, chunk_frames, is_dask, stretches
+from anscombe_transform.calibration.wrapped import WrapCheck
 
 # By default, segments are read until there are this many rows, and never fewer than eight segments.
 _DEFAULT_ROWS = 120_000

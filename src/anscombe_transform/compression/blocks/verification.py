@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from anscombe_transform.native.documents import json_document
 
 if TYPE_CHECKING:
-    from anscombe_transform.calibration.references.agreement import Agreement
+    from anscombe_transform.calibration.result.agreement import Agreement
 
 __all__ = ["Verification", "VerificationError", "merged", "read_agreement", "signal_text"]
 

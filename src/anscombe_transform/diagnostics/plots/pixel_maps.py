@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from anscombe_transform.calibration import Sensitivity
-    from anscombe_transform.calibration.references.maps import PixelMaps
+    from anscombe_transform.calibration.result.pixel_maps import PixelMaps
 
 _MAPS = (
     ("offset", "Zero level", "signal units", "Give dark frames: dark="),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from anscombe_transform.calibration.constants import (
+from anscombe_transform.calibration.result.constants import (
     Constant,
     ratio_interval,
     read_noise_interval,
@@ -22,8 +22,8 @@ from anscombe_transform.codec.transform.curve import beta_for, check_detector
 from anscombe_transform.native.documents import json_document
 
 if TYPE_CHECKING:
-    from anscombe_transform.calibration.references.agreement import Agreement
-    from anscombe_transform.calibration.references.maps import PixelMaps
+    from anscombe_transform.calibration.result.agreement import Agreement
+    from anscombe_transform.calibration.result.pixel_maps import PixelMaps
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
 
@@ -299,6 +299,9 @@ class Sensitivity:
     rejected: tuple[Rejected, ...] = field(default=(), repr=False)
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     maps: PixelMaps | None = field(default=None, repr=False, compare=False)
+
+    # Set by `references.agreement`, which stands above this file and is part of the package.
+    _measure_agreement: ClassVar[Callable[..., Agreement]]
 
     @classmethod
     def from_known(
@@ -605,11 +608,10 @@ class Sensitivity:
         >>> found.verdict, round(found.gain_factor, 1)
         ('contradicts', 0.3)
         """
-        from anscombe_transform.calibration.references.agreement import measure_agreement
         from anscombe_transform.movies.opening import open_movie
 
         with open_movie(movie) as opened:
-            return measure_agreement(opened, self, codec=codec, mask=mask)
+            return self._measure_agreement(opened, self, codec=codec, mask=mask)
 
     def usable_constants(self) -> tuple[float, float, float]:
         """Return conversion gain, zero level and read noise.
@@ -711,7 +713,7 @@ class Sensitivity:
             A field is missing or unknown.
         """
         given = {name: value for name, value in values.items() if name not in _DERIVED}
-        declared = cls.__dataclass_fields__
+        declared = {field_.name: field_ for field_ in fields(cls)}
         required = {name for name, field_ in declared.items() if field_.default is MISSING}
         if not required <= set(given) <= set(declared):
             raise ValueError(

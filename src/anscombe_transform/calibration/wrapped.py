@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.sensitivity import Reason
+from anscombe_transform.calibration.result.sensitivity import Reason
 
 # Values of a frame that are looked at.
 _VALUES = 100_000

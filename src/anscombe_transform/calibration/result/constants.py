@@ -12,6 +12,11 @@ from dataclasses import dataclass
 
 Interval = tuple[float, float]
 
+# Intervals come from a jackknife over so many groups of tiles.
+GROUPS = 24
+# Two-sided 95 % quantile of Student's t with GROUPS − 1 degrees of freedom.
+T_QUANTILE = 2.069
+
 
 @dataclass(frozen=True)
 class Constant:
