@@ -481,9 +481,9 @@ class _Job:
     def _begin(self, sensitivity: Sensitivity, extent: Extent, known: bool, sample: Sample) -> Any:
         """A new array for the movie, whose notes say that it isn't complete."""
         codec = fitted_codec(self._codec(sensitivity, extent, known), sample.pieces)
-        filters_before: Sequence[Any] = ()
+        filters_after: Sequence[Any] = ()
         if isinstance(self.destination, HDF5File):
-            codec, filters_before = self.destination.adapted(codec), self.destination.filters_before
+            codec, filters_after = self.destination.adapted(codec), self.destination.filters_after
         agreement = self._agreement(sensitivity)
         sensitivity = sensitivity_with_agreement(sensitivity, agreement)
         sensitivity = _with_few_frames(sensitivity, self.movie.shape[0])
@@ -515,7 +515,7 @@ class _Job:
             # What may be replaced is gone, but for the contents of a transaction.
             overwrite=not self.destination.resumable and not isinstance(self.destination, HDF5File),
             storage_options=self.storage_options,
-            filters_before=filters_before,
+            filters_after=filters_after,
         )
         sync_metadata(array)
         return array

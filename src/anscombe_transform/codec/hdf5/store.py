@@ -187,7 +187,8 @@ class HDF5Store(Store):
             },
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": fill if not isinstance(fill, float) or math.isfinite(fill) else str(fill),
-            "codecs": [*([_TRANSPOSE] if self.transposed else []), document, coder.to_dict()],
+            # The transform is the same for every value, and codes are smaller to transpose.
+            "codecs": [document, *([_TRANSPOSE] if self.transposed else []), coder.to_dict()],
             "attributes": {name: _parsed(value) for name, value in dataset.attrs.items() if _is_ours(name)},
             "dimension_names": self._turned(labels),
         }

@@ -66,8 +66,8 @@ class HDF5File:
         return self.name if self._store is None else self._store
 
     @property
-    def filters_before(self) -> tuple[Any, ...]:
-        """What comes before the codec in the pipeline of the array."""
+    def filters_after(self) -> tuple[Any, ...]:
+        """What comes after the codec in the pipeline of the array: codes are smaller to transpose."""
         if not self.transposed:
             return ()
         from zarr.codecs import TransposeCodec

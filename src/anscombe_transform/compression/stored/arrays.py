@@ -205,9 +205,9 @@ def create_array(
     attributes: dict[str, Any],
     overwrite: bool,
     storage_options: dict[str, Any] | None = None,
-    filters_before: Sequence[Any] = (),
+    filters_after: Sequence[Any] = (),
 ) -> Any:
-    """Make the array that a movie is written to; some filters may come before the codec.
+    """Make the array that a movie is written to; some filters may come after the codec.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def create_array(
         "fill_value": fill_value,
     }
     options |= pipeline_for(codec, preset=preset, zarr_format=zarr_format, chunks=layout.chunks)
-    options["filters"] = [*filters_before, *options["filters"]]
+    options["filters"] = [*options["filters"], *filters_after]
     if zarr_format == 2:
         # The name that xarray looks for, since format 2 has no place for the names of axes.
         attributes = attributes | {"_ARRAY_DIMENSIONS": list(dimension_names)}
