@@ -164,3 +164,40 @@ def test_a_chunk_that_workers_cannot_read_is_told(
     with pytest.raises(VerificationError) as there:
         verify(path, movie)
     assert str(there.value) == str(here.value)
+
+
+@pytest.mark.parametrize("given", [KNOWN, None], ids=["given constants", "measured constants"])
+def test_frames_of_a_dask_array_stay_on_the_cluster(
+    client: Any, tmp_path: Path, given: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibration, sample, agreement and blocks are done by workers: this process gets no frame."""
+    array = pytest.importorskip("dask.array")
+    log = tmp_path / "processes"
+    log.mkdir()
+    scene = np.linspace(2, 30, 48)[:, None] * np.ones((48, 48))
+
+    def part(block_info: Any = None) -> NDArray[np.int16]:
+        frames = block_info[None]["array-location"][0]
+        (log / str(os.getpid())).touch()
+        rng = np.random.default_rng(frames[0])
+        return (50 + 90 * rng.poisson(scene, (frames[1] - frames[0], 48, 48))).astype("int16")
+
+    movie = array.map_blocks(
+        part, chunks=((10,) * 12, (48,), (48,)), dtype="int16", meta=np.empty((0, 0, 0), "int16")
+    )
+    options = OPTIONS | {"sensitivity": given, "chunks": (20, 48, 48)}
+    from anscombe_transform.movies import Movie
+
+    asked: list[Any] = []
+    real_frames, real_items = Movie.frames, Movie.__getitem__
+    monkeypatch.setattr(
+        Movie,
+        "frames",
+        lambda self, start, stop: asked.append((start, stop)) or real_frames(self, start, stop),
+    )
+    monkeypatch.setattr(Movie, "__getitem__", lambda self, key: asked.append(key) or real_items(self, key))
+    assert compress(movie, tmp_path / "m.zarr", **options, client=client).verification.ok
+    computed = {int(path.name) for path in log.iterdir()}
+    assert computed
+    assert os.getpid() not in computed
+    assert not asked

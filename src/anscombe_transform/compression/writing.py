@@ -177,8 +177,8 @@ def compress(
         takes its own size, and about four times 32 MB for codes and what is read back.
     client : distributed.Client or False, optional
         Cluster whose workers do the blocks; by default the one that is connected, if any. Workers must see
-        the store and a source that is a path. False keeps the work here. The sample that the codec is chosen
-        by comes to this process: up to 64 MB of frames, also of a dask array.
+        the store and a source that is a path. False keeps the work here. Of the frames only some rows of a
+        sample come to this process.
     storage_options : dict, optional
         For a URL: what fsspec takes.
     nwb : mapping, optional
@@ -386,6 +386,10 @@ class _Job:
     """Of the source's files when it was opened."""
 
     @property
+    def _workers(self) -> Workers:
+        return Workers(self.workers, self.client)
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """What resuming must find unchanged."""
         return self.options | {
@@ -400,7 +404,7 @@ class _Job:
     def run(self, *, overwrite: bool, resume: bool) -> tuple[Any, dict[str, Any]]:
         """The finished array and its notes."""
         if resume and not overwrite and (array := self.destination.finished()) is not None:
-            sample = Sample.of(self.movie, self.workers, self.report)
+            sample = Sample.of(self.movie, self._workers, self.report)
             notes = self._same_job(array, sample)
             self._check_whole_source(notes)
             # What is called verified was read just now, and its record is the one that was written.
@@ -416,7 +420,7 @@ class _Job:
             array = None
         if array is None:
             sensitivity = self._calibrated()
-            sample = Sample.of(self.movie, self.workers, self.report)
+            sample = Sample.of(self.movie, self._workers, self.report)
             extent, known = sample.extent, sample.whole
             if not known and self.options["out_of_range"] == "clip":
                 # A value that is clipped says nothing, so the range must be known before.
@@ -424,7 +428,7 @@ class _Job:
             array = self._begin(sensitivity, extent, known, sample)
             records: list[Record] = []
         else:
-            sample = Sample.of(self.movie, self.workers, self.report)
+            sample = Sample.of(self.movie, self._workers, self.report)
             notes = self._same_job(array, sample)
             sensitivity, known = _sensitivity_of(notes), notes["whole_range"]
             records = self._intact(array, self.destination.journal().records())
@@ -476,7 +480,7 @@ class _Job:
         return agreement
 
     def _scan(self) -> Extent:
-        return scan(self.movie, self.layout.spans, self.workers, self.report)
+        return scan(self.movie, self.layout.spans, self._workers, self.report)
 
     def _begin(self, sensitivity: Sensitivity, extent: Extent, known: bool, sample: Sample) -> Any:
         """A new array for the movie, whose notes say that it isn't complete."""
@@ -577,7 +581,7 @@ class _Job:
             return write(frames, start)
 
         work = write_if_owner if self.client is None else write
-        return Workers(self.workers, self.client).finished(work, self.movie, spans)
+        return self._workers.finished(work, self.movie, spans)
 
     def _stopped(self, error: BaseException, journal: Journal | None, count: int) -> None:
         """Keep what another run can go on with, and say so."""

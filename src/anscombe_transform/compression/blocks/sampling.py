@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.codec.transform.values import MOST_VALUES, some_rows
 from anscombe_transform.compression.blocks.comparison import checksum, digest
-from anscombe_transform.compression.blocks.workers import in_threads
+from anscombe_transform.compression.blocks.workers import Workers, in_order
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.blocks.layout import Span
@@ -106,8 +106,11 @@ class Sample:
     frames: dict[int, int]
 
     @classmethod
-    def of(cls, movie: Movie, workers: int, progress: Progress | None) -> Sample:
-        """Look at runs of frames spread evenly over a movie, the first and the last among them."""
+    def of(cls, movie: Movie, workers: Workers, progress: Progress | None) -> Sample:
+        """Look at runs of frames spread evenly over a movie, the first and the last among them.
+
+        On a cluster the workers look, and only rows of the runs come here.
+        """
         frames = movie.shape[0]
         run = max(1, _RUN_BYTES // (movie.nbytes // frames))
         whole = movie.nbytes <= WHOLE_BYTES or run * _RUNS >= frames
@@ -118,14 +121,9 @@ class Sample:
             else [round(i * (frames - run) / (count - 1)) for i in range(count)]
         )
 
-        def look(start: int, stop: int) -> tuple[Extent, list[int], NDArray[Any]]:
-            block = movie.frames(start, stop)
-            # Other rows in every run. A view would keep the whole run.
-            piece = some_rows(block, MOST_VALUES // count, first=start // run).copy()
-            return Extent.of(block), [checksum(frame) for frame in block], piece
-
         spans = [(start, min(start + run, frames)) for start in starts]
-        parts = in_threads(look, spans, workers, progress, "scan")
+        look = _Look(run, MOST_VALUES // count)
+        parts = in_order(workers.finished(look, movie, spans), spans, progress, "scan")
         sums = [value for _, found, _ in parts for value in found]
         numbers = (number for span in spans for number in range(*span))
         extent = Extent.merged([extent for extent, *_ in parts])
@@ -133,10 +131,24 @@ class Sample:
         return cls(extent, digest(sums), whole, pieces, dict(zip(numbers, sums, strict=True)))
 
 
-def scan(movie: Movie, spans: list[Span], workers: int, progress: Progress | None) -> Extent:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is kept of a run of frames: its extent, checksums of its frames, and some of its rows."""
+
+    run: int
+    values: int
+
+    def __call__(self, block: NDArray[Any], start: int) -> tuple[Extent, list[int], NDArray[Any]]:
+        # Other rows in every run. A view would keep the whole run.
+        piece = some_rows(block, self.values, first=start // self.run).copy()
+        return Extent.of(block), [checksum(frame) for frame in block], piece
+
+
+def _extent_of(block: NDArray[Any], start: int) -> Extent:
+    return Extent.of(block)
+
+
+def scan(movie: Movie, spans: list[Span], workers: Workers, progress: Progress | None) -> Extent:
     """The extent of a whole movie."""
-    return Extent.merged(
-        in_threads(
-            lambda start, stop: Extent.of(movie.frames(start, stop)), spans, workers, progress, "scan all"
-        )
-    )
+    parts = workers.finished(_extent_of, movie, spans)
+    return Extent.merged(in_order(parts, spans, progress, "scan all"))
