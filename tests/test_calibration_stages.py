@@ -7,6 +7,7 @@ import pytest
 
 from anscombe_transform.calibration import NoiseStatistics, compute_sensitivity, estimate_sensitivity
 from anscombe_transform.calibration.estimate import REFINEMENTS, Fit, _read_scene
+from anscombe_transform.calibration.line.transfer import equal_groups
 from anscombe_transform.simulation import simulate_movie
 
 
@@ -55,3 +56,17 @@ def test_the_estimate_follows_a_linear_change_of_the_values(seed, scale, shift):
     changed = compute_sensitivity(scale * movie.astype(np.float64) + shift)
     assert changed.conversion_gain == pytest.approx(scale * plain.conversion_gain, rel=1e-3)
     assert changed.verdict == plain.verdict
+
+
+def test_equal_groups_are_those_of_ranks(rng):
+    """Groups hold equal counts in order of value, ties in order of position, also at a border or with NaN."""
+    for _ in range(300):
+        count, groups = int(rng.integers(0, 300)), int(rng.integers(1, 70))
+        values = rng.normal(size=count)
+        if rng.random() < 0.7:
+            values = np.rint(values * rng.choice([1.0, 10.0, 100.0]))
+        if count and rng.random() < 0.1:
+            values[rng.integers(count)] = rng.choice([np.nan, np.inf, -np.inf])
+        rank = np.empty(count, np.intp)
+        rank[np.argsort(values, kind="stable")] = np.arange(count)
+        np.testing.assert_array_equal(equal_groups(values, groups), rank * groups // max(1, count))

@@ -159,7 +159,7 @@ def samples_of(
     return Samples(
         x=table.mean_of(name) if instrument == "q" else table.mean(f"x_{name}"),
         y=table.mean(f"y_{name}") / kept,
-        q=q_of_own_light(table, instrument) if statistics.halved else table.mean("q"),
+        q=_instrument_of(table, instrument) if statistics.halved else table.mean("q"),
         n=table.n,
         tile=tile,
         place=tile * CLASSES + table.label("brightness"),
@@ -168,6 +168,13 @@ def samples_of(
         grid=statistics.grid,
         shifted=shifted,
     )
+
+
+def _instrument_of(table: Table, instrument: Instrument) -> Floats:
+    """`q_of_own_light`, worked out once for all filters."""
+    if instrument not in table.own_light:
+        table.own_light[instrument] = q_of_own_light(table, instrument)
+    return table.own_light[instrument]
 
 
 def choose_instrument(statistics: NoiseStatistics, table: Table, usable: Bools) -> Instrument:

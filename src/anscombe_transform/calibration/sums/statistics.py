@@ -29,6 +29,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any, Literal, Protocol
 
@@ -95,6 +96,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def own_light(self) -> dict[str, Floats]:
+        """Instruments in the light of each row's own half segment, which all filters take; by name."""
+        return {}
 
     def _column(self, name: str) -> Floats:
         return self.rows[:, COLUMNS.index(name)]
