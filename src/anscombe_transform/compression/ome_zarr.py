@@ -35,7 +35,12 @@ from anscombe_transform.compression.blocks.workers import count_workers
 from anscombe_transform.compression.checking import read_coarse_levels
 from anscombe_transform.compression.results import CompressionResult
 from anscombe_transform.compression.stored.arrays import stored_bytes
-from anscombe_transform.compression.stored.destination import check_apart, check_name, check_replaceable
+from anscombe_transform.compression.stored.destination import (
+    check_apart,
+    check_name,
+    check_replaceable,
+    check_taken,
+)
 from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.native.durable import Workspace, delete, sync
@@ -330,10 +335,7 @@ def _check_place(work: Workspace, overwrite: bool, resume: bool, *, begun: bool)
     """Refuse to replace what is there unasked."""
     path = work.path
     if os.path.lexists(path):
-        if not (overwrite or resume):
-            raise FileExistsError(
-                f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
-            )
+        check_taken(path, overwrite or resume)
         if overwrite:
             check_replaceable(path, overwrite=True, image=True)
     if begun and not (overwrite or resume):

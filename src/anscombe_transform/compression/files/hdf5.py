@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from anscombe_transform.codec.hdf5.parameters import FilterParameters, fit_to_filter
 from anscombe_transform.codec.transform.configuration import fields_of
 from anscombe_transform.compression.stored.arrays import open_array
-from anscombe_transform.compression.stored.destination import check_apart
+from anscombe_transform.compression.stored.destination import OnDisk, check_taken
 from anscombe_transform.movies.errors import missing
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.native import crc32
@@ -27,18 +26,16 @@ from anscombe_transform.native.durable import GuardedFile, Workspace, delete, sy
 if TYPE_CHECKING:
     from anscombe_transform.compression.stored.arrays import Codec
     from anscombe_transform.compression.stored.journal import Journal
-    from anscombe_transform.movies import Movie
 
 __all__ = ["HDF5File", "check_ours"]
 
 _log = logging.getLogger(__name__)
 
 
-class HDF5File:
+class HDF5File(OnDisk):
     """A dataset in a new HDF5 file, with the methods of `destination.Folder`."""
 
     resumable = False
-    contested = False
     transposed = False
 
     def __init__(self, path: Path, dataset: str) -> None:
@@ -53,9 +50,8 @@ class HDF5File:
                 f"{path}: HDF5 files are written with zarr-python 3.1.1 or later ({error}): pip install "
                 '"zarr>=3.1.1", or write with h5py and anscombe_transform.hdf5.filter_options'
             ) from error
-        self.path, self.dataset = path, dataset
-        self.name = str(path)
-        self._work = Workspace(path, path.name)
+        super().__init__(path, Workspace(path, path.name))
+        self.dataset = dataset
         self._guard: GuardedFile | None = None
         self._file: Any = None
         self._store: Any = None
@@ -82,11 +78,7 @@ class HDF5File:
         FileExistsError
         """
         if os.path.lexists(self.path):
-            if not (overwrite or resume):
-                raise FileExistsError(
-                    f"{self.path} exists already: choose another name, or overwrite it (overwrite=True, "
-                    "--overwrite)"
-                )
+            check_taken(self.path, overwrite or resume)
             check_ours(self.path)
         elif not self.path.absolute().parent.is_dir():
             raise FileNotFoundError(
@@ -98,18 +90,6 @@ class HDF5File:
                 f"{self._work.folder} was left by an interrupted run, which can't be gone on with, as HDF5 "
                 "writes its index last: begin again (overwrite=True, --overwrite)"
             )
-
-    def check_source(self, movie: Movie) -> None:
-        """Refuse to replace the movie by its own compressed copy."""
-        check_apart(movie, self.path)
-
-    def held(self, *, takeover: bool) -> AbstractContextManager[None]:
-        """Keep other processes away while this one works."""
-        return self._work.held()
-
-    def finished(self) -> Any:
-        """The array of the file that has its name already, or None."""
-        return open_array(self.path) if self.path.exists() else None
 
     def begun(self) -> Any:
         """Nothing: a file that was not closed can't be relied on."""

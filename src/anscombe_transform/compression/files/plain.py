@@ -17,7 +17,7 @@ from anscombe_transform.compression.decompression import write_stored
 from anscombe_transform.compression.files.hdf5 import check_ours
 from anscombe_transform.compression.files.record import PLAIN_SUFFIXES, read_plain_record
 from anscombe_transform.compression.stored.arrays import codec_of
-from anscombe_transform.compression.stored.destination import check_apart
+from anscombe_transform.compression.stored.destination import check_apart, check_taken
 from anscombe_transform.compression.stored.notes import notes_of, sealed
 from anscombe_transform.movies import open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE
@@ -125,10 +125,7 @@ def write_plain(
 def _check_place(work: Workspace, *, overwrite: bool, begun: bool) -> None:
     path = work.path
     if os.path.lexists(path):
-        if not overwrite:
-            raise FileExistsError(
-                f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
-            )
+        check_taken(path, overwrite)
         if path.is_dir() or read_plain_record(path) is None:
             check_ours(path)
     elif not path.absolute().parent.is_dir():

@@ -48,6 +48,7 @@ __all__ = [
     "check_apart",
     "check_name",
     "check_replaceable",
+    "check_taken",
     "destination_of",
 ]
 
@@ -58,16 +59,42 @@ LIVE_SETTINGS, LIVE_SPOOL = "stream.json", "spool"
 _log = logging.getLogger(__name__)
 
 
-class Folder:
+class OnDisk:
+    """A path of the file system, which gets its name when all of it is written and verified.
+
+    Parameters
+    ----------
+    path : Path
+        Of what is written.
+    work : Workspace
+        The folder beside it that holds what is unfinished.
+    """
+
+    contested = False
+
+    def __init__(self, path: Path, work: Workspace) -> None:
+        self.path, self.name, self._work = path, str(path), work
+
+    def check_source(self, movie: Movie) -> None:
+        """Refuse to replace the movie by its own compressed copy, or to write into it."""
+        check_apart(movie, self.path)
+
+    def held(self, *, takeover: bool) -> AbstractContextManager[None]:
+        """Keep other processes away while this one works."""
+        return self._work.held()
+
+    def finished(self) -> Any:
+        """The array that has its name already, or None."""
+        return open_array(self.path) if self.path.exists() else None
+
+
+class Folder(OnDisk):
     """A folder of the file system."""
 
     resumable = True
-    contested = False
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = str(path)
-        self._work = Workspace(path, "array", keeps=(LIVE_SPOOL,))
+        super().__init__(path, Workspace(path, "array", keeps=(LIVE_SPOOL,)))
         self.partial = self._work.folder
         self.place = str(self._work.content)
 
@@ -86,11 +113,7 @@ class Folder:
         FileExistsError
         """
         if self.path.exists() or self.path.is_symlink():
-            if not (overwrite or resume):
-                raise FileExistsError(
-                    f"{self.path} exists already: choose another name, or overwrite it (overwrite=True, "
-                    "--overwrite)"
-                )
+            check_taken(self.path, overwrite or resume)
             check_replaceable(self.path, overwrite=overwrite)
         if self.holds_recording() and not overwrite:
             raise FileExistsError(
@@ -109,18 +132,6 @@ class Folder:
         """Whether there is a recording that was cut off while it was made."""
         parts = (Path(self.place), self.partial / LIVE_SPOOL)
         return (self.partial / LIVE_SETTINGS).exists() and any(part.exists() for part in parts)
-
-    def check_source(self, movie: Movie) -> None:
-        """Refuse to replace the movie by its own compressed copy, or to write into it."""
-        check_apart(movie, self.path)
-
-    def held(self, *, takeover: bool) -> AbstractContextManager[None]:
-        """Keep other processes away while this one works."""
-        return self._work.held()
-
-    def finished(self) -> Any:
-        """The array that has its name already, or None."""
-        return open_array(self.path) if self.path.exists() else None
 
     def begun(self) -> Any:
         """The array of an interrupted run, open for writing, or None."""
@@ -454,6 +465,19 @@ def check_name(name: str) -> None:
     elif suffix in (".tif", ".tiff", ".btf", ".h5", ".hdf5", ".npy", ".raw"):
         remedy += f"; `anscombe decompress {plain}.zarr {name}` makes a file of it"
     raise ValueError(f"{name} is the name of a file, and what is written is a Zarr array, a folder: {remedy}")
+
+
+def check_taken(path: Path, allowed: bool) -> None:
+    """Refuse a path at which there is something already, unless that is allowed.
+
+    Raises
+    ------
+    FileExistsError
+    """
+    if not allowed:
+        raise FileExistsError(
+            f"{path} exists already: choose another name, or overwrite it (overwrite=True, --overwrite)"
+        )
 
 
 def check_replaceable(path: Path, *, overwrite: bool, image: bool = False) -> None:
