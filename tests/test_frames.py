@@ -129,6 +129,16 @@ def test_motion_is_not_predicted_by_the_mean(rng: np.random.Generator) -> None:
     assert len(round_trip(codes)) < codes.size * 1.01
 
 
+@EACH
+def test_a_still_of_unlike_rows_is_predicted_along_them(
+    configuration: FrameConfiguration, rng: np.random.Generator
+) -> None:
+    """An image with a level of its own in every row takes little more than its noise."""
+    levels = rng.integers(300, 400, (1, 96, 1))
+    codes = np.rint(rng.normal(levels, 2, (1, 96, 512))).astype("uint16")
+    assert 8 * len(round_trip(codes, configuration)) / codes.size < 5
+
+
 def damage(data: bytes) -> itertools.chain[bytes]:
     """Every truncation, and every byte flipped in one bit and in all."""
     cut = (data[:n] for n in range(len(data)))

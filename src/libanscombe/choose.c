@@ -24,6 +24,8 @@ enum {
 };
 /* The noise that 15 symbols hold well, in standard deviations of codes. */
 static const double MOST_NOISE = 3.8;
+/* A mean square error of predictions in a first frame, in codes, from which on others are tried. */
+static const double POOR = 8;
 /* Bits of a set of weights in the chunk. */
 static const double WEIGHT_BITS = 8 * 12 + 16;
 
@@ -491,7 +493,7 @@ static const struct { double gain, near, far, odd, left, kept; } FIRST[] = {
     {0.6, 0.2, 0.08, 0, 0.3, 0.999},  {0.2, 0.2, 0.08, 0, 0.15, 0.5},   {0.7, 0.2, 0.08, 0, 0.45, 0.7},
     {0.9, 0.2, 0.06, 0, 0.8, 0.7},    {0.45, 0.05, 0, 0, 0.15, 0.999},  {0.9, 0.2, 0.08, 0, 0.8, 0.999},
 };
-/* With little effort the first few are tried: codes that are predicted from the left are slow to read. */
+/* The first few do not predict from the left, which is slow to read. */
 enum { FIRST_SETS = sizeof FIRST / sizeof *FIRST, FEW_SETS = 5, FEW_FRAMES = 8 };
 
 /* Squares of errors in columns of even and of odd number, each cut to 48 codes, in units of 1/16 code. */
@@ -559,7 +561,16 @@ void choose_first(channel *c, const header *h, const frame_codes *f, const frame
     bool few = !h->coding.wide;
     size_t rows = !few ? TRIED_ROWS : height / 8 > 24 ? height / 8 : 24;
     rows = rows < height ? rows : height;
-    for (int i = 0; i < (few ? FEW_SETS : FIRST_SETS); i++) {
+    for (int i = 0; i < FIRST_SETS; i++) {
+        /* With little effort the first few do, unless the best of them is far from noise: then all are, on more rows. */
+        if (few && i == FEW_SETS) {
+            if (least < POOR) {
+                break;
+            }
+            few = false;
+            rows = TRIED_ROWS < height ? TRIED_ROWS : height;
+            i = 0;
+        }
         prediction p = {.row_gain = gain_of(FIRST[i].gain), .row_near = coarse_weight(FIRST[i].near),
                         .row_far = coarse_weight(FIRST[i].far), .odd = coarse_weight(FIRST[i].odd)};
         if (FIRST[i].left > 0) {
