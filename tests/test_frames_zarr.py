@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
-import threading
-from concurrent.futures import wait
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,6 @@ import anscombe_transform as at
 from anscombe_transform import FrameCoderV2, FrameCoderV3
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.frames import DamagedChunkError
-from anscombe_transform.codec.threads import Workers
 
 NOISE = np.random.default_rng(3).poisson(20, (40, 30, 30)).astype("uint8")
 KNOWN = Sensitivity.from_known(conversion_gain=90, zero_level=50)
@@ -116,35 +111,6 @@ def test_a_chunk_above_the_inline_size(rng: np.random.Generator) -> None:
     codes = rng.poisson(20, (20, 160, 160)).astype("uint8")
     array = zarr.create_array({}, data=codes, chunks=codes.shape, serializer=FrameCoderV3(), compressors=None)
     assert np.array_equal(array[:], codes)
-
-
-def test_threads_finish_what_is_begun_first() -> None:
-    """A chunk that one codec has had is worked on before another is begun; errors come back."""
-    workers, order, gate = Workers(1), [], threading.Event()
-    first = workers.submit(gate.wait, begun=False)
-    waiting = [workers.submit(partial(order.append, k), begun=k in (1, 3)) for k in range(4)]
-    failing = workers.submit(partial(int, "no number"), begun=True)
-    gate.set()
-    wait([first, *waiting, failing], timeout=60)
-    assert order == [1, 3, 0, 2]
-    with pytest.raises(ValueError, match="no number"):
-        failing.result()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_has_threads_of_its_own() -> None:
-    """A child process works on large chunks although its parent's threads are not in it."""
-    program = """
-import os
-from anscombe_transform.codec import threads
-threads._shared().submit(int, begun=False).result()
-child = os.fork()
-if child == 0:
-    os._exit(threads._shared().submit(lambda: 7, begun=False).result(timeout=60))
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "7", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import numpy as np
 from zarr.abc.codec import ArrayArrayCodec, ArrayBytesCodec
 from zarr.registry import register_codec
 
-from anscombe_transform.codec import threads
 from anscombe_transform.codec.frames import (
     FRAMES,
     FrameConfiguration,
@@ -41,11 +41,17 @@ except ImportError:  # zarr-python 3.0.0 to 3.1.0
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
+
+_Chunk = TypeVar("_Chunk")
+_Result = TypeVar("_Result")
+
+# Below this a hop to another thread costs more than the work; above it, the event loop would stall.
+_INLINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,14 +224,10 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
         return chunk_spec.prototype.nd_buffer.from_ndarray_like(values.reshape(chunk_spec.shape))
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        return await threads.run(
-            self._encode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array), begun=False
-        )
+        return await _run(self._encode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array))
 
     async def _decode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:
-        return await threads.run(
-            self._decode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array), begun=True
-        )
+        return await _run(self._decode_sync, chunk_array, chunk_spec, _bytes_of(chunk_array))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(_restore, type(self), self._stored), (fields_of(self),)
@@ -235,6 +237,15 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
 
     def __hash__(self) -> int:
         return identity(self)
+
+
+async def _run(
+    work: Callable[[_Chunk, ArraySpec], _Result], chunk: _Chunk, spec: ArraySpec, nbytes: int
+) -> _Result:
+    """What `work` makes of a chunk of so many bytes, in a thread of Zarr's if it is large."""
+    if nbytes <= _INLINE_BYTES:
+        return work(chunk, spec)
+    return await asyncio.to_thread(work, chunk, spec)
 
 
 def _bytes_of(chunk: NDBuffer) -> int:
@@ -323,14 +334,10 @@ class FrameCoderV3(ArrayBytesCodec):
         return chunk_spec.prototype.nd_buffer.from_numpy_array(codes.astype(dtype, copy=False))
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
-        return await threads.run(
-            self._encode_sync, chunk_array, chunk_spec, _spec_bytes(chunk_spec), begun=True
-        )
+        return await _run(self._encode_sync, chunk_array, chunk_spec, _spec_bytes(chunk_spec))
 
     async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        return await threads.run(
-            self._decode_sync, chunk_bytes, chunk_spec, _spec_bytes(chunk_spec), begun=False
-        )
+        return await _run(self._decode_sync, chunk_bytes, chunk_spec, _spec_bytes(chunk_spec))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.preset, self.time_axis)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anscombe_transform.codec.memory import pool
 from anscombe_transform.native import core, warn_if_slow
 from anscombe_transform.native.reference_frames import DamagedChunk
 from anscombe_transform.native.reference_frames import decode_chunk as decode_empty
@@ -70,8 +69,8 @@ def encode_chunk(codes: AnyArray, configuration: FrameConfiguration) -> bytes:
         return bytes(encode_empty(frames.reshape(shape)))
     warn_if_slow()
     size, needed = core.encode_frames_sizes(*shape, frames.itemsize, planes)
-    chunk = pool.empty(size, np.dtype(np.uint8))
-    scratch = pool.empty(needed, np.dtype(np.uint8))
+    chunk = np.empty(size, np.dtype(np.uint8))
+    scratch = np.empty(needed, np.dtype(np.uint8))
     count = core.encode_frames(frames, *shape, frames.itemsize, planes, configuration.effort, chunk, scratch)
     if count < 0:  # pragma: no cover - every size is checked above
         raise RuntimeError(f"the frame coder refused codes of shape {codes.shape}")
@@ -113,10 +112,10 @@ def decode_chunk(
     if math.prod(frames):
         warn_if_slow()
         needed = core.decode_frames_scratch(view, *frames, wanted.itemsize)
-        codes = pool.empty(math.prod(frames) if needed >= 0 else 0, wanted)
+        codes = np.empty(math.prod(frames) if needed >= 0 else 0, wanted)
         status = needed
         if needed >= 0:
-            scratch = pool.empty(needed, np.dtype(np.uint8))
+            scratch = np.empty(needed, np.dtype(np.uint8))
             status = core.decode_frames(view, *frames, wanted.itemsize, codes, scratch)
         if status == _UNKNOWN:
             raise DamagedChunkError(

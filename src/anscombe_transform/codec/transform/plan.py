@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anscombe_transform.codec.memory import pool
 from anscombe_transform.codec.transform.choice import fit, holds, refuse_masked
 from anscombe_transform.codec.transform.configuration import (
     CODES,
@@ -145,7 +144,7 @@ class Plan:
         if not x.dtype.isnative:
             x = x.astype(x.dtype.newbyteorder("="))
         flat, shaped = _flat(x)
-        codes = pool.empty(flat.size, self._code_view)
+        codes = np.empty(flat.size, self._code_view)
         if not self._encode_flat(flat, codes):
             self._refuse(x)
         return shaped(codes.view(self.encoded_dtype))
@@ -176,7 +175,7 @@ class Plan:
         if not q.dtype.isnative:
             q = q.astype(q.dtype.newbyteorder("="))
         flat, shaped = _flat(q)
-        values = pool.empty(flat.size, self.decoded_dtype) if out is None else out
+        values = np.empty(flat.size, self.decoded_dtype) if out is None else out
         q = flat.view(self._code_view)
         if core.decode_table(q, self._values, values) > self._top:
             self._check_codes(q)
@@ -430,7 +429,7 @@ def _flat(x: AnyArray) -> tuple[AnyArray, Callable[[AnyArray], AnyArray]]:
     elif x.flags.f_contiguous:
         line, shaped = x.T.reshape(-1), lambda values: values.reshape(x.shape[::-1]).T
     else:
-        line, shaped = pool.empty(x.size, x.dtype), lambda values: values.reshape(x.shape)
+        line, shaped = np.empty(x.size, x.dtype), lambda values: values.reshape(x.shape)
         np.copyto(line.reshape(x.shape), x)
     line.flags.writeable = False
     return line, shaped

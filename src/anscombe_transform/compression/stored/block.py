@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.codec.memory import SMALLEST, pool
 from anscombe_transform.compression.blocks.comparison import Comparison, checksum
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
@@ -24,6 +23,9 @@ __all__ = ["BlockWriter", "ReadFailure", "read_back", "stored_checksums"]
 
 # Seconds to wait before a read that failed is tried again.
 _PAUSES = (0.2, 1.0)
+
+# Bytes of a chunk below which chunks go together.
+_SMALL_CHUNK = 1 << 20
 
 
 class ReadFailure(OSError):
@@ -87,7 +89,7 @@ class BlockWriter:
         Zarr copies each chunk out of a larger array into fresh memory, but takes a chunk as it is. Small
         chunks gain more by going together.
         """
-        if self.layout.shards is not None or math.prod(self.layout.chunks) * values.itemsize < SMALLEST:
+        if self.layout.shards is not None or math.prod(self.layout.chunks) * values.itemsize < _SMALL_CHUNK:
             chunks = values.shape
         else:
             chunks = self.layout.chunks
@@ -145,10 +147,10 @@ def read_back(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArr
 
 
 def _read(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArray[Any]:
-    """A band in memory that is used again: a fresh one costs more than reading into it."""
+    """A band, read into one piece of memory."""
     selection = (slice(start, stop), slice(top, bottom), slice(None))
     shape = (stop - start, bottom - top, array.shape[2])
-    values = pool.empty(math.prod(shape), array.dtype).reshape(shape)
+    values = np.empty(shape, array.dtype)
     out: Any = values
     if has_zarr_3():
         from zarr.core.buffer import default_buffer_prototype
