@@ -175,7 +175,10 @@ def _one_in_turn(movie: Any, period: int) -> NDArray[Any]:
     frame_bytes = math.prod(movie.shape[1:]) * np.dtype(movie.dtype).itemsize
     most = max(_FEWEST_FRAMES, _TURN_BYTES // max(frame_bytes, 1))
     numbers = range(0, movie.shape[0], period)[:most]
-    return np.concatenate([np.asarray(movie[number : number + 1]) for number in numbers])
+    frames = np.empty((len(numbers), *movie.shape[1:]), movie.dtype)
+    for frame, number in zip(frames, numbers, strict=True):
+        frame[...] = np.asarray(movie[number : number + 1])[0]
+    return frames
 
 
 def _precise(agreement: Agreement) -> bool:
