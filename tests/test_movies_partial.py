@@ -12,6 +12,7 @@ from movie_files import write_npy, write_raw, write_suite2p, zarr
 from numpy.typing import NDArray
 
 from anscombe_transform import Sensitivity, compress, compute_sensitivity, decompress, verify, write_report
+from anscombe_transform.compression import describe
 from anscombe_transform.movies import IncompleteRecordingError, open_movie
 from anscombe_transform.simulation import simulate_movie
 
@@ -111,6 +112,7 @@ def test_the_record_of_a_partial_recording_says_so_for_ever(tmp_path: Path, seed
     compress(path, tmp_path / "a.zarr", sensitivity=KNOWN, partial=True)
     noted = zarr.open_array(tmp_path / "a.zarr").attrs["anscombe_transform"]
     assert "cut short" in noted["source"]["metadata"]["partial"][0]
+    assert "PARTIAL" in str(describe(tmp_path / "a.zarr"))
     assert verify(tmp_path / "a.zarr", path, partial=True).ok
     write_report(tmp_path / "a.zarr", tmp_path / "a.html", against=path, partial=True)
     decompress(tmp_path / "a.zarr", tmp_path / "a.h5")

@@ -25,6 +25,7 @@ from anscombe_transform.cli.output import (
     print_results,
     refused,
     stop,
+    write_figure,
 )
 from anscombe_transform.compression import VerificationError, describe
 from anscombe_transform.compression.batch import (
@@ -258,8 +259,7 @@ def calibrate(
         if plot is not None:
             from anscombe_transform.diagnostics import plot_noise_transfer
 
-            figure: Any = plot_noise_transfer(sensitivity).figure
-            figure.savefig(plot, dpi=150)
+            write_figure(plot, plot_noise_transfer(sensitivity).figure)
         if page is not None and page.suffix.lower() in _PAGES:
             anscombe_transform.write_calibration_report(
                 sensitivity, page, movie=None if flats else file, partial=partial
@@ -267,7 +267,7 @@ def calibrate(
         elif page is not None:
             from anscombe_transform.diagnostics import plot_calibration_report
 
-            plot_calibration_report(sensitivity).savefig(page, dpi=150)
+            write_figure(page, plot_calibration_report(sensitivity))
         if as_json:
             documents[file] = sensitivity.to_dict()
         if sensitivity.verdict == "refused":
@@ -771,7 +771,7 @@ def decide(
         if output is not None and output.suffix.lower() in _PAGES:
             anscombe_transform.write_decision_report(decision, output)
         elif output is not None:
-            plot_decision(decision).savefig(output, dpi=150)
+            write_figure(output, plot_decision(decision))
     if as_json:
         print_json(decision.to_dict())
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ from anscombe_transform.cli.commands import (
     _ZeroLevel,
     app,
 )
-from anscombe_transform.cli.output import ExitCode, one_line_errors, print_json, stop
+from anscombe_transform.cli.output import ExitCode, one_line_errors, print_json, stop, write_figure
 from anscombe_transform.codec.pipeline import Preset
 from anscombe_transform.compression.batch import BatchItem
 
@@ -123,19 +123,10 @@ def trend(
     Example: anscombe trend archive/ --plot trend.png
     """
     from anscombe_transform.diagnostics import measure_trend, plot_trend
-    from anscombe_transform.native.durable import write_file
 
     with one_line_errors():
         _check_suffix("--plot", plot, _DRAWN)
         found = measure_trend(stored)
         if plot is not None:
-            write_file(plot, _drawn(plot_trend(found), plot.suffix))
+            write_figure(plot, plot_trend(found))
     print_json(found.to_dict()) if as_json else typer.echo(found)
-
-
-def _drawn(figure: Any, suffix: str) -> bytes:
-    from io import BytesIO
-
-    content = BytesIO()
-    figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
-    return content.getvalue()

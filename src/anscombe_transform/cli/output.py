@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from anscombe_transform.calibration import ConstantsMismatch, Sensitivity, UntrustworthyCalibration
 from anscombe_transform.compression import SourceChangedError, VerificationError
+from anscombe_transform.native.durable import write_file
 
 
 class ExitCode(IntEnum):
@@ -177,3 +180,10 @@ def bar() -> Iterator[Bar]:
         return
     with Progress(*columns, console=console, transient=True) as progress:
         yield Bar(progress)
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """Write a figure in the format of the name's suffix, whole or not at all."""
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+    write_file(path, content.getvalue())

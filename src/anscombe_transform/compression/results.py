@@ -158,6 +158,8 @@ class StoredMovie:
             if "minimum" in source:
                 held = f", values {signal_text(source['minimum'])} to {signal_text(source['maximum'])}"
             lines.append(f"  source        {source['name']}{held}")
+            problems = (source.get("metadata") or {}).get("partial") or ()
+            lines += [f"                PARTIAL: {problem}" for problem in problems]
         if checked := noted.get("verification"):
             lines.append(f"  verification  {Verification.from_dict(checked)}")
             lines.append("                (when it was written; `anscombe verify` reads it again)")
