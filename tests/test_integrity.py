@@ -384,9 +384,12 @@ def test_an_array_that_was_changed_says_so(change: str, tmp_path: Path, movie: N
     assert "CHANGED" in str(describe(store))
     with pytest.raises(ValueError, match=r"another recording|changed|shape"):
         at.compress(movie, store, **OPTIONS, resume=True)
-    if "edited" not in text:
-        with pytest.raises(VerificationError, match=text):
-            at.decompress(store, tmp_path / "out.npy")
+    with pytest.raises(VerificationError, match=text):
+        at.decompress(store, tmp_path / "out.npy")
+    with pytest.raises(VerificationError, match=text):
+        at.write_report(store, tmp_path / "out.html")
+    assert not (tmp_path / "out.npy").exists()
+    assert not (tmp_path / "out.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,6 @@ def _plain(
         held: Any = SimpleNamespace(
             attrs={ATTRIBUTE: record}, shape=values.shape, chunks=(1, *values.shape[1:])
         )
-        check_record(held, values.source)
         checksums = StoredChecksums.of(held, values.source)
         if checksums is None and against is None:
             raise ValueError(
@@ -272,7 +271,6 @@ def _against_source(array: Any, name: str, original: Any, partial: bool, compare
 
 
 def _against_checksums(array: Any, name: str, compare: _Compare) -> Verification:
-    check_record(array, name)
     checksums = StoredChecksums.of(array, name)
     if checksums is None:
         notes = notes_of(array)

@@ -14,7 +14,6 @@ from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.verification import VerificationError
 from anscombe_transform.compression.stored.notes import (
     CHECKSUM,
-    change_of_shape,
     difference_from_notes,
     notes_of,
 )
@@ -47,16 +46,15 @@ class StoredChecksums:
         Raises
         ------
         VerificationError
-            The array has another shape than was written, or its checksums make no sense.
+            The array has another shape than was written, its record was edited, or its checksums make no
+            sense.
         ValueError
             The checksums are of a kind that this version does not know.
         """
-        record = notes_of(array)
-        checksums = record.get("checksums")
+        check_record(array, name)
+        checksums = notes_of(array).get("checksums")
         if not checksums:
             return None
-        if (how := change_of_shape(array)) is not None:
-            raise _changed(name, how)
         if not isinstance(checksums, dict):
             raise _changed(name, "its record has no list of checksums")
         if checksums.get("algorithm") != CHECKSUM:
