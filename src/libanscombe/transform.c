@@ -1,12 +1,14 @@
 /* Signals to codes and back, by tables and by comparison with the edges of bins. */
 #include "anscombe.h"
 #include "dispatch.h"
+#include "transform_avx512.h"
 
 #include <math.h>
 #include <string.h>
 
 /* Items at once, so that what lies between two passes over them stays in the first cache. */
 #define BLOCK 1024
+#define DECODED 8192
 
 static const size_t ITEM_BYTES[] = {1, 2, 4, 8, 1, 2, 4, 8, 4, 8, 0};
 
@@ -83,6 +85,14 @@ DEFINE_LOOKUP(look_up_16_to_64, uint16_t, uint64_t)
 
 /* Values of any bytes by an index of one or two. */
 static void look_up(const void *x, size_t index_bytes, const void *table, void *out, size_t value_bytes, size_t size) {
+#if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
+    if (index_bytes == 1 && value_bytes <= 2 && size >= 64 && has_avx512()) {
+        size_t done = look_up_avx512(x, table, out, value_bytes, size);
+        x = (const uint8_t *)x + done;
+        out = (uint8_t *)out + done * value_bytes;
+        size -= done;
+    }
+#endif
     switch (index_bytes * 16 + value_bytes) {
         case 1 * 16 + 1: look_up_8_to_8(x, table, out, size); break;
         case 1 * 16 + 2: look_up_8_to_16(x, table, out, size); break;
@@ -127,16 +137,21 @@ int anscombe_decode_table(anscombe_array codes, anscombe_array table, anscombe_a
         values.size != codes.size || table.size != (size_t)1 << 8 * ITEM_BYTES[codes.type]) {
         return ANSCOMBE_BAD_ARGUMENT;
     }
-    if (codes.type == ANSCOMBE_UINT8) {
-        uint8_t found[2] = {255, 0};
-        ends_uint8(codes.data, codes.size, found);
-        *largest = found[1];
-    } else {
-        uint16_t found[2] = {65535, 0};
-        ends_uint16(codes.data, codes.size, found);
-        *largest = found[1];
+    size_t code_bytes = ITEM_BYTES[codes.type], value_bytes = ITEM_BYTES[values.type];
+    uint8_t bytes[2] = {255, 0};
+    uint16_t words[2] = {65535, 0};
+    /* Codes are read twice, from the cache the second time. */
+    for (size_t start = 0; start < codes.size; start += DECODED) {
+        size_t count = codes.size - start < DECODED ? codes.size - start : DECODED;
+        const uint8_t *part = (const uint8_t *)codes.data + start * code_bytes;
+        look_up(part, code_bytes, table.data, (uint8_t *)values.data + start * value_bytes, value_bytes, count);
+        if (codes.type == ANSCOMBE_UINT8) {
+            ends_uint8(part, count, bytes);
+        } else {
+            ends_uint16((const uint16_t *)part, count, words);
+        }
     }
-    look_up(codes.data, ITEM_BYTES[codes.type], table.data, values.data, ITEM_BYTES[values.type], codes.size);
+    *largest = codes.type == ANSCOMBE_UINT8 ? bytes[1] : words[1];
     return ANSCOMBE_OK;
 }
 
