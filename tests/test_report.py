@@ -19,6 +19,7 @@ if int(zarr.__version__.partition(".")[0]) < 3:
 from anscombe_transform import AnscombeTransformV3, compress  # noqa: E402
 from anscombe_transform.calibration import Reason, Sensitivity  # noqa: E402
 from anscombe_transform.compression import ATTRIBUTE  # noqa: E402
+from anscombe_transform.compression.stored.notes import sealed  # noqa: E402
 from anscombe_transform.diagnostics.report import write_calibration_report, write_report  # noqa: E402
 from anscombe_transform.simulation import simulate_movie  # noqa: E402
 
@@ -86,7 +87,7 @@ def test_an_unfinished_array_is_called_that(stored: Path, tmp_path: Path) -> Non
     """Neither an interrupted writing nor a missing verification looks like a good end."""
     array = zarr.open_array(stored, mode="r+")
     notes = dict(array.attrs[ATTRIBUTE])
-    array.attrs[ATTRIBUTE] = notes | {"verification": None}
+    array.attrs[ATTRIBUTE] = sealed(notes | {"verification": None})
     page = _Page(write_report(stored, tmp_path / "report.html"))
     assert "not verified" in page.text
     assert "verified, value by value" not in page.text
@@ -117,7 +118,7 @@ def test_notes_of_another_version_are_no_error(stored: Path, tmp_path: Path) -> 
     """A calibration with unknown fields leaves a page with the codec's constants."""
     array = zarr.open_array(stored, mode="r+")
     notes = dict(array.attrs[ATTRIBUTE])
-    array.attrs[ATTRIBUTE] = notes | {"sensitivity": notes["sensitivity"] | {"colour": "blue"}}
+    array.attrs[ATTRIBUTE] = sealed(notes | {"sensitivity": notes["sensitivity"] | {"colour": "blue"}})
     assert "90 signal units per photon" in _Page(write_report(stored, tmp_path / "report.html")).text
 
 
