@@ -20,9 +20,6 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["anscombe_transform"]):
-    import anscombe_transform.codec.frames_zarr_v2
-    import anscombe_transform.codec.frames_zarr_v3
-
     import anscombe_transform as at
     import anscombe_transform.codec.zarr_v2
     import anscombe_transform.codec.zarr_v3
