@@ -3,8 +3,8 @@
     python tests/benchmarks/cost.py --before /path/to/other/bin/python [--megabytes 1000] [--profile]
 
 The movie is a file of uint16 frames of 512 × 512. Each environment stores it twice in turn, with constants
-that are
-given and with constants that it measures; the median counts. Time in fsync is listed apart: it is the disk's.
+that are given and with constants that it measures; the median counts. Time in fsync is listed apart: it is
+the disk's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Gain, zero level and read noise over the recordings of an archive: whether a detector is what it was.
 
 A photomultiplier ages, a supply voltage is changed, an offset drifts. Every stored array has the constants
-of its
-recording with their intervals; in order of time they show it.
+of its recording with their intervals; in order of time they show it.
 """
 
 from __future__ import annotations
@@ -121,16 +120,14 @@ def measure_trend(stored: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     ----------
     stored : path or sequence of paths
         A folder, with its subfolders, or arrays and images that `compress` or `write_ome_zarr` wrote with
-        one detector
-        and setting.
+        one detector and setting.
 
     Returns
     -------
     Trend
         A recording leaves its history when a constant is farther from the median of all before than four
-        standard
-        deviations; these are of the scatter of those before (from their median absolute deviation) and of the
-        recording's own interval together. The first five have no history.
+        standard deviations; these are of the scatter of those before (from their median absolute deviation)
+        and of the recording's own interval together. The first five have no history.
 
     Raises
     ------
@@ -261,8 +258,7 @@ def _compared(points: list[TrendPoint]) -> list[TrendPoint]:
                 how = f"{abs(value - middle) / spread:.0f}" if spread > 0 else "infinitely many"
                 warnings[name] = (
                     f"{name.replace('_', ' ')} {value:.4g} is {how} standard deviations from {middle:.4g}, "
-                    f"the median "
-                    f"of the {len(before)} recordings before"
+                    f"the median of the {len(before)} recordings before"
                 )
         compared.append(replace(point, warnings=warnings))
     return compared

@@ -1,10 +1,8 @@
 """Taking over an array of codes that another program wrote.
 
 Fast writers of Zarr (acquire-zarr, ome-writers, tensorstore) know nothing of our codec, but an array of
-codes, uint8
-or uint16, needs nothing more than metadata to become an array of signals: the codec in front of those that
-are there,
-the dtype of the values, a checksum for every block, and a record.
+codes, uint8 or uint16, needs nothing more than metadata to become an array of signals: the codec in front
+of those that are there, the dtype of the values, a checksum for every block, and a record.
 """
 
 from __future__ import annotations
@@ -65,15 +63,14 @@ def adopt(
     -------
     StoredMovie
         What the array says of itself now. Its record has checksums of all values, so that `verify` finds
-        damage; it
-        says that nothing was compared with a source, which was not there. ``verify(array, source)`` does so.
+        damage; it says that nothing was compared with a source, which was not there. ``verify(array,
+        source)`` does so.
 
     Raises
     ------
     ValueError
         The array's dtype is not that of the codes, it has this codec already, a code is in it that stands
-        for no
-        value, or the codec is of the other Zarr format.
+        for no value, or the codec is of the other Zarr format.
     FileNotFoundError
         There is no array.
 
@@ -118,8 +115,7 @@ def adopt(
         if int(block.max(initial=0)) >= count and plan.decoded_dtype.kind != "f":
             raise ValueError(
                 f"{path} holds the code {int(block.max())} in frames {start} to {stop - 1}, and the codec "
-                f"has {count} "
-                "codes: it was encoded otherwise"
+                f"has {count} codes: it was encoded otherwise"
             )
         values = plan.decode(block)
         bands = tuple(checksum(values[:, top:bottom]) for top, bottom in layout.bands)
@@ -152,8 +148,7 @@ def _check(codes: Any, codec: Any, path: Path) -> None:
     if codes.dtype != plan.encoded_dtype:
         raise ValueError(
             f"{path} holds {codes.dtype}, and the codes of this codec are {plan.encoded_dtype}: it is not "
-            f"an array of "
-            "its codes"
+            "an array of its codes"
         )
     is_v2 = (path / ".zarray").exists()
     if is_v2 != isinstance(codec, AnscombeTransformV2):

@@ -3,9 +3,8 @@
 The spool is the queue between a camera and the writer, and what survives the death of the process: a frame
 that `append` has taken is in a file. The frames of each block of the array have two files, ``<first
 frame>.frames`` with the values, little-endian in C order, and ``<first frame>.sums`` with the CRC-32 of
-each. A
-frame without its checksum, or with another one, is not used: after a power cut the end of a file may be
-anything.
+each. A frame without its checksum, or with another one, is not used: after a power cut the end of a file
+may be anything.
 
 Files of a block are deleted when the block is stored, which mostly happens before the operating system has
 written them to the disk: the spool then costs a copy in memory.

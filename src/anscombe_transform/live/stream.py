@@ -1,11 +1,9 @@
 """Compressing a recording while it is being made.
 
 Frames go to a spool on the disk first (`anscombe_transform.live.spool`), from where threads take whole
-blocks,
-write them to the array, read them back and compare them, as `compress` does; the journal notes every block
-that
-is done. What a crash leaves is therefore an array with some blocks, a journal and a spool with the rest:
-`finish` puts them together.
+blocks, write them to the array, read them back and compare them, as `compress` does; the journal notes
+every block that is done. What a crash leaves is therefore an array with some blocks, a journal and a spool
+with the rest: `finish` puts them together.
 """
 
 from __future__ import annotations
@@ -140,8 +138,8 @@ class StreamWriter:
         As for `compress`; chunks and shards along time in frames.
     signal_range : (float, float), optional
         Smallest and largest signal that can occur, for instance (0, 4095) of a converter of 12 bits. By
-        default
-        the whole range of an integer type: every frame then has codes, whatever comes. Required for floats.
+        default the whole range of an integer type: every frame then has codes, whatever comes. Required for
+        floats.
     calibration_frames : int, optional
         Frames that the calibration, or the comparison with a given `sensitivity`, waits for: by default as
         many as fill 128 MB, between 64 and 2,000.
@@ -369,8 +367,7 @@ class StreamWriter:
             if self.frames > self.stored:
                 error.add_note(
                     f"{self.frames} frames are kept in {self._folder.partial}: anscombe finish "
-                    f"{self._folder.name} "
-                    "(anscombe_transform.live.finish) goes on from there"
+                    f"{self._folder.name} (anscombe_transform.live.finish) goes on from there"
                 )
             self._abandon()
             raise
@@ -423,9 +420,8 @@ class StreamWriter:
             if self._when_behind == "raise":
                 raise BacklogFull(
                     f"{self.frames - self.stored} frames wait to be stored in {self._folder.name}, and no "
-                    f"more "
-                    "are taken: the disk or the processor is slower than the camera. Offer the frame again, "
-                    "or allow more by backlog_bytes="
+                    "more are taken: the disk or the processor is slower than the camera. Offer the frame "
+                    "again, or allow more by backlog_bytes="
                 )
             wait(self._running, return_when=FIRST_COMPLETED)
             self._collect()
@@ -631,8 +627,7 @@ class StreamWriter:
         elif journal:
             raise ValueError(
                 f"{self._folder.partial} holds {len(journal)} finished blocks of an array whose metadata "
-                f"can't be read: "
-                "take them from a copy of the disk"
+                "can't be read: take them from a copy of the disk"
             )
         lengths = {start: record.stop - start for start, record in records.items()}
         waiting = {start: self._spool.count(start) for start in self._spool.starts() if start not in records}
@@ -647,8 +642,7 @@ class StreamWriter:
             raise ValueError(
                 f"frame {total} was taken and is missing or damaged in {self._folder.partial}, and {behind} "
                 "frames were taken from there on: partial=True (--partial) stores those in front, and "
-                "deletes "
-                "what is left of the others"
+                "deletes what is left of the others"
             )
         for start in [start for start in lengths if start > end]:
             self._spool.drop(start)
@@ -682,9 +676,8 @@ def finish(
     accept_mismatch : bool, optional
         Go on with constants that contradict the first frames; the record keeps that.
     partial : bool, optional
-        Where frames in the middle are missing or damaged, as a power cut may leave it, store those in
-        front of them
-        and delete the others.
+        Where frames in the middle are missing or damaged, as a power cut may leave it, store those in front
+        of them and delete the others.
     threads : int, optional
         As for `StreamWriter`.
 
@@ -747,8 +740,7 @@ def _folder(destination: str | os.PathLike[str]) -> Folder:
     if path is None:
         raise ValueError(
             f"a recording is written to a folder of this computer, got {destination!r}: record there, and "
-            f"copy "
-            "or compress it to a store afterwards"
+            "copy or compress it to a store afterwards"
         )
     check_name(os.fspath(path))
     return Folder(path)

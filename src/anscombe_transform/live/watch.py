@@ -1,11 +1,9 @@
 """Compressing the recordings of a folder as soon as they are complete.
 
-What was done is kept in a ledger in the output folder: the state of a recording's files, and what became
-of it.
-The ledger only saves work. What makes a recording be stored once, whatever happens in between, is
-`compress` with
-``resume=True``: an array that is there is compared with the recording, one that was interrupted is gone on
-with.
+What was done is kept in a ledger in the output folder: the state of a recording's files, and what became of
+it. The ledger only saves work. What makes a recording be stored once, whatever happens in between, is
+`compress` with ``resume=True``: an array that is there is compared with the recording, one that was
+interrupted is gone on with.
 """
 
 from __future__ import annotations
@@ -75,9 +73,8 @@ def watch(
         Where the arrays go, as for `compress_all`. It also gets the ledger ``.anscombe-watch.json``.
     settle : float, optional
         Seconds for which the files of a recording must not have changed. A recording that its reader finds
-        not to
-        be whole all the same is tried again when its files have changed, or after a minute, then two, and
-        so on.
+        not to be whole all the same is tried again when its files have changed, or after a minute, then
+        two, and so on.
     interval : float, optional
         Seconds between two looks at the folder.
     once : bool, optional

@@ -1,8 +1,8 @@
 """Stored movies as datasets of xarray: ``xarray.open_dataset("movie.zarr")``.
 
 xarray reads groups of Zarr, and `compress` writes an array, so that ``xarray.open_zarr`` finds none. This
-engine is found
-by its entry point; it gives the movie lazily, with its axes in seconds and micrometres where these are known.
+engine is found by its entry point; it gives the movie lazily, with its axes in seconds and micrometres
+where these are known.
 """
 
 from __future__ import annotations
@@ -79,9 +79,8 @@ class AnscombeEngine(BackendEntrypoint):
         Returns
         -------
         xarray.Dataset
-            With the variable ``movie``; coordinates ``time`` (s), ``y`` and ``x`` (µm) where the record
-            has the frame
-            rate and the pixel size.
+            With the variable ``movie``; coordinates ``time`` (s), ``y`` and ``x`` (µm) where the record has
+            the frame rate and the pixel size.
 
         Raises
         ------

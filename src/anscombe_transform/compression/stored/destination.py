@@ -169,8 +169,7 @@ class Folder(OnDisk):
         """Give the array that was begun its final shape and notes, on the disk when this returns.
 
         The document of metadata is replaced as a whole, so that a power cut leaves the old or the new one:
-        the
-        frames of a recording that was written while it was made are nowhere else.
+        the frames of a recording that was written while it was made are nowhere else.
         """
         root = Path(self.place)
         document = root / ("zarr.json" if (root / "zarr.json").exists() else ".zarray")
