@@ -30,7 +30,7 @@ from anscombe_transform.compression.files.record import plan_of_record, read_pla
 from anscombe_transform.compression.results import measured_bound
 from anscombe_transform.compression.stored.arrays import coarse_levels, codec_of, name_of, open_array
 from anscombe_transform.compression.stored.block import read_back, stored_checksums
-from anscombe_transform.compression.stored.checksums import StoredChecksums, check_record
+from anscombe_transform.compression.stored.checksums import StoredChecksums
 from anscombe_transform.compression.stored.notes import largest_error, notes_of
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE
@@ -258,13 +258,12 @@ def _against_source(array: Any, name: str, original: Any, partial: bool, compare
             "numpy.array_equal"
         )
     with open_movie(original, partial=partial) as movie:
-        check_record(array, name)
+        checksums = StoredChecksums.of(array, name)
         if tuple(array.shape) != movie.shape:
             raise ValueError(f"the original has shape {movie.shape}, the stored array {tuple(array.shape)}")
         dtype = array.dtype.newbyteorder("=")
         if dtype not in (movie.dtype, "float32"):
             raise ValueError(f"the original has values of type {movie.dtype}, the stored array {array.dtype}")
-        checksums = StoredChecksums.of(array, name)
         layout = _layout_of(array) if checksums is None else checksums.layout
         found = compare(_WithSource(array, layout, checksums), movie, layout.spans)
         return _with_agreement(found, movie, codec, notes_of(array))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -346,6 +347,33 @@ def bound_text(noise_std: float, agreement: Agreement | None) -> str:
             "which was not checked"
         )
     return f"an error is at most {measured:.2f} measured standard deviations of the noise at its value"
+
+
+def result_of(
+    name: str, array: Any, notes: dict[str, Any], *, raw_bytes: int, stored_bytes: int, started: float
+) -> CompressionResult:
+    """The result of a run that began at a time of ``time.perf_counter``, from the array and its notes."""
+    codec: Any = codec_of(array)
+    checked = notes["verification"]
+    return CompressionResult(
+        path=name,
+        array=array,
+        raw_bytes=raw_bytes,
+        stored_bytes=stored_bytes,
+        seconds=time.perf_counter() - started,
+        sensitivity=sensitivity_of(notes),
+        codec=codec,
+        bound=notes["bound"]["noise_std"],
+        verification=None if checked is None else Verification.from_dict(checked),
+        agreement=agreement_of(notes),
+    )
+
+
+def sensitivity_of(notes: dict[str, Any]) -> Sensitivity:
+    """The constants behind an array, from its notes."""
+    from anscombe_transform.calibration.result.sensitivity import Sensitivity
+
+    return Sensitivity.from_dict(notes["sensitivity"])
 
 
 def agreement_text(agreement: Agreement | None) -> str:

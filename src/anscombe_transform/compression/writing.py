@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike
 
-from anscombe_transform.calibration.references.agreement import measure_agreement, sensitivity_with_agreement
-from anscombe_transform.calibration.result.agreement import ConstantsMismatch
+from anscombe_transform.calibration.references.agreement import require_agreement, sensitivity_with_agreement
 from anscombe_transform.calibration.result.sensitivity import Reason
 from anscombe_transform.calibration.sums.interleaved import find_interleaving, with_interleaving
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
@@ -32,7 +31,7 @@ from anscombe_transform.compression.blocks.source import (
     first_other_frame,
     state_of,
 )
-from anscombe_transform.compression.blocks.verification import Verification, VerificationError, merged
+from anscombe_transform.compression.blocks.verification import VerificationError, merged
 from anscombe_transform.compression.blocks.workers import (
     Progress,
     Workers,
@@ -45,7 +44,7 @@ from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.files.by_suffix import hdf5_destination
 from anscombe_transform.compression.files.hdf5 import HDF5File
 from anscombe_transform.compression.files.plain import check_plain, write_plain
-from anscombe_transform.compression.results import CompressionResult, agreement_of
+from anscombe_transform.compression.results import CompressionResult, result_of, sensitivity_of
 from anscombe_transform.compression.stored.arrays import (
     check_zarr_format,
     chunk_files,
@@ -56,8 +55,7 @@ from anscombe_transform.compression.stored.arrays import (
     open_array,
     sync_metadata,
 )
-from anscombe_transform.compression.stored.block import BlockWriter, stored_checksums
-from anscombe_transform.compression.stored.checksums import check_record
+from anscombe_transform.compression.stored.block import BlockWriter, is_intact
 from anscombe_transform.compression.stored.destination import Destination, destination_of
 from anscombe_transform.compression.stored.journal import Journal, Record
 from anscombe_transform.compression.stored.notes import fill_value, first_notes, last_notes
@@ -67,7 +65,6 @@ from anscombe_transform.native.durable import disk_full
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
-    from anscombe_transform.calibration.references import Agreement
     from anscombe_transform.codec.pipeline import Preset
     from anscombe_transform.compression.stored.arrays import Codec
 
@@ -310,7 +307,14 @@ def compress(
             if disk_full(error):
                 raise job.without_room() from error
             raise
-        return _result(destination, array, notes, movie.nbytes, started)
+        return result_of(
+            destination.name,
+            array,
+            notes,
+            raw_bytes=movie.nbytes,
+            stored_bytes=destination.size(array),
+            started=started,
+        )
 
 
 def _compress_plain(
@@ -408,7 +412,6 @@ class _Job:
             notes = self._same_job(array, sample)
             self._check_whole_source(notes)
             # What is called verified was read just now, and its record is the one that was written.
-            check_record(array, self.destination.name)
             read_again(array, self.destination.name, self.workers, self.report)
             return array, notes
         if self.given is not None and self.given.verdict == "refused":
@@ -430,7 +433,7 @@ class _Job:
         else:
             sample = Sample.of(self.movie, self._workers, self.report)
             notes = self._same_job(array, sample)
-            sensitivity, known = _sensitivity_of(notes), notes["whole_range"]
+            sensitivity, known = sensitivity_of(notes), notes["whole_range"]
             records = self._intact(array, self.destination.journal().records())
             self._check_journalled(notes, records, sample)
         try:
@@ -468,17 +471,6 @@ class _Job:
 
         return compute_sensitivity(self.movie, progress=frames_read)
 
-    def _agreement(self, sensitivity: Sensitivity) -> Agreement:
-        """Compare the constants with the movie, whatever they come from; stop where they contradict it."""
-        agreement = measure_agreement(
-            self.movie, sensitivity, measured=sensitivity if self.given is None else None
-        )
-        if agreement.verdict == "contradicts" and not self.accept_mismatch:
-            raise ConstantsMismatch(agreement)
-        if agreement.verdict != "agrees":
-            _log.warning("%s", agreement)
-        return agreement
-
     def _scan(self) -> Extent:
         return scan(self.movie, self.layout.spans, self._workers, self.report)
 
@@ -488,7 +480,9 @@ class _Job:
         filters_after: Sequence[Any] = ()
         if isinstance(self.destination, HDF5File):
             codec, filters_after = self.destination.adapted(codec), self.destination.filters_after
-        agreement = self._agreement(sensitivity)
+        agreement = require_agreement(
+            self.movie, sensitivity, measured=self.given is None, accept_mismatch=self.accept_mismatch
+        )
         sensitivity = sensitivity_with_agreement(sensitivity, agreement)
         sensitivity = _with_few_frames(sensitivity, self.movie.shape[0])
         turns = find_interleaving(sample.pieces)
@@ -723,12 +717,7 @@ class _Job:
         intact: list[Record] = []
 
         def look(start: int, stop: int) -> bool:
-            try:
-                found = stored_checksums(array, self.layout, start, stop)
-            except VerificationError:
-                return False
-            noted = known[start, stop].stored
-            return noted is None or noted == found
+            return is_intact(array, self.layout, known[start, stop])
 
         if known:
             self._tell(0, total, stage)
@@ -759,25 +748,6 @@ class _Job:
         return self.destination.finish(array, overwrite=overwrite), notes
 
 
-def _result(
-    destination: AnyDestination, array: Any, notes: dict[str, Any], raw_bytes: int, started: float
-) -> CompressionResult:
-    codec: Any = codec_of(array)
-    checked = notes["verification"]
-    return CompressionResult(
-        path=destination.name,
-        array=array,
-        raw_bytes=raw_bytes,
-        stored_bytes=destination.size(array),
-        seconds=time.perf_counter() - started,
-        sensitivity=_sensitivity_of(notes),
-        codec=codec,
-        bound=notes["bound"]["noise_std"],
-        verification=None if checked is None else Verification.from_dict(checked),
-        agreement=agreement_of(notes),
-    )
-
-
 def _with_few_frames(sensitivity: Sensitivity, frames: int) -> Sensitivity:
     """Note, and log, that decoded values are fitted to few frames, where they are."""
     others = tuple(reason for reason in sensitivity.reasons if reason.code != _FEW_FRAMES)
@@ -799,12 +769,6 @@ def _frames_of(records: Sequence[Record]) -> dict[int, int]:
         for record in records
         for number, value in zip(range(record.start, record.stop), record.source, strict=True)
     }
-
-
-def _sensitivity_of(notes: dict[str, Any]) -> Sensitivity:
-    from anscombe_transform.calibration import Sensitivity
-
-    return Sensitivity.from_dict(notes["sensitivity"])
 
 
 def _constants(sensitivity: Sensitivity) -> dict[str, float]:

@@ -7,7 +7,6 @@ of those that are there, the dtype of the values, a checksum for every block, an
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +21,16 @@ from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
 from anscombe_transform.compression.blocks.workers import Progress, count_workers, in_threads, reporting
 from anscombe_transform.compression.results import StoredMovie, describe
-from anscombe_transform.compression.stored.arrays import codec_of, local_path, open_array
+from anscombe_transform.compression.stored.arrays import (
+    codec_of,
+    local_path,
+    open_array,
+    read_metadata,
+    replace_metadata,
+)
 from anscombe_transform.compression.stored.journal import Record
 from anscombe_transform.compression.stored.notes import Described, first_notes, last_notes, notes_of
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
-from anscombe_transform.native.durable import write_file
 
 if TYPE_CHECKING:
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
@@ -162,30 +166,16 @@ def _check(codes: Any, codec: Any, path: Path) -> None:
 def _write_metadata(path: Path, codec: Any, notes: dict[str, Any], attributes: dict[str, Any]) -> None:
     """Replace the metadata of an array of codes by those of the signals."""
     plan = codec.plan
-    added = attributes | {ATTRIBUTE: notes}
     zero = 0 if plan.lowest <= 0 <= plan.highest else plan.lowest
     fill = int(zero) if plan.decoded_dtype.kind != "f" else float(zero)
-    if (path / ".zarray").exists():
-        attributes_file = path / ".zattrs"
-        there = json.loads(attributes_file.read_bytes()) if attributes_file.exists() else {}
-        write_file(attributes_file, _json(there | added))
-        document = json.loads((path / ".zarray").read_bytes())
-        document |= {
-            "dtype": plan.decoded_dtype.newbyteorder("<").str,
-            "fill_value": fill,
-            "filters": [codec.get_config(), *(document.get("filters") or [])],
-        }
-        write_file(path / ".zarray", _json(document))
-        return
-    document = json.loads((path / "zarr.json").read_bytes())
-    outer = document["codecs"]
-    # Within shards, so that a chunk can still be read by itself.
-    inner = outer[0]["configuration"]["codecs"] if outer[0]["name"] == "sharding_indexed" else outer
-    inner.insert(0, codec.to_dict())
-    document |= {"data_type": plan.decoded_dtype.name, "fill_value": fill}
-    document["attributes"] = document.get("attributes", {}) | added
-    write_file(path / "zarr.json", _json(document))
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, indent=2).encode()
+    document = read_metadata(path) | {"fill_value": fill}
+    if "codecs" in document:
+        outer = document["codecs"]
+        # Within shards, so that a chunk can still be read by itself.
+        inner = outer[0]["configuration"]["codecs"] if outer[0]["name"] == "sharding_indexed" else outer
+        inner.insert(0, codec.to_dict())
+        document["data_type"] = plan.decoded_dtype.name
+    else:
+        document["filters"] = [codec.get_config(), *(document.get("filters") or [])]
+        document["dtype"] = plan.decoded_dtype.newbyteorder("<").str
+    replace_metadata(path, document, attributes | {ATTRIBUTE: notes})

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -24,15 +24,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from anscombe_transform.calibration import Sensitivity, compute_sensitivity
-from anscombe_transform.calibration.references.agreement import measure_agreement, sensitivity_with_agreement
-from anscombe_transform.calibration.result.agreement import ConstantsMismatch
+from anscombe_transform.calibration.references.agreement import require_agreement, sensitivity_with_agreement
 from anscombe_transform.codec.transform.values import MOST_VALUES, some_rows
 from anscombe_transform.compression.blocks.comparison import digest
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
-from anscombe_transform.compression.blocks.verification import Verification, VerificationError, merged
+from anscombe_transform.compression.blocks.verification import VerificationError, merged
 from anscombe_transform.compression.blocks.workers import count_workers
-from anscombe_transform.compression.results import CompressionResult, agreement_of
+from anscombe_transform.compression.results import CompressionResult, result_of, sensitivity_of
 from anscombe_transform.compression.stored.arrays import (
     chunk_files,
     codec_of,
@@ -42,7 +41,7 @@ from anscombe_transform.compression.stored.arrays import (
     reopen,
     sync_metadata,
 )
-from anscombe_transform.compression.stored.block import BlockWriter, stored_checksums
+from anscombe_transform.compression.stored.block import BlockWriter, is_intact
 from anscombe_transform.compression.stored.destination import LIVE_SETTINGS, LIVE_SPOOL, Folder, check_name
 from anscombe_transform.compression.stored.journal import Record
 from anscombe_transform.compression.stored.notes import Described, fill_value, first_notes, last_notes
@@ -83,7 +82,8 @@ class _Settings:
     preset: Preset
     beta: float
     zarr_format: Literal[2, 3]
-    layout: Layout
+    chunks: tuple[int, int, int]
+    shards: tuple[int, int, int] | None
     signal_range: tuple[float, float]
     calibration_frames: int
     sensitivity: dict[str, Any] | None
@@ -94,28 +94,20 @@ class _Settings:
 
     def to_json(self) -> bytes:
         """The settings as bytes of a JSON document."""
-        layout = {
-            "chunks": self.layout.chunks,
-            "shards": self.layout.shards,
-        }
-        fields = {name: getattr(self, name) for name in self.__slots__ if name != "layout"}
-        return json.dumps(fields | layout).encode()
+        return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> _Settings:
         """The settings of a document that `to_json` wrote."""
-        fields = json.loads(content)
-        chunks, shards = fields.pop("chunks"), fields.pop("shards")
-        frame_shape = tuple(fields["frame_shape"])
-        return cls(
-            **fields
-            | {
-                "frame_shape": frame_shape,
-                "layout": _layout(frame_shape, np.dtype(fields["dtype"]), chunks, shards),
-                "signal_range": tuple(fields["signal_range"]),
-                "dimension_names": tuple(fields["dimension_names"]),
-            }
-        )
+        fields: dict[str, Any] = json.loads(content)
+        # What JSON knows as lists.
+        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**fields)
+
+    @property
+    def layout(self) -> Layout:
+        """How frames are cut."""
+        return _layout(self.frame_shape, np.dtype(self.dtype), self.chunks, self.shards)
 
 
 class StreamWriter:
@@ -226,7 +218,8 @@ class StreamWriter:
             preset=preset,
             beta=beta,
             zarr_format=zarr_format,
-            layout=layout,
+            chunks=layout.chunks,
+            shards=layout.shards,
             signal_range=_signal_range(signal_range, kind),
             calibration_frames=_calibration_frames(calibration_frames, shape, kind),
             sensitivity=None if sensitivity is None else sensitivity.to_dict(),
@@ -255,7 +248,7 @@ class StreamWriter:
         self, folder: Folder, settings: _Settings, sensitivity: Sensitivity | None, threads: int | None
     ) -> None:
         """Set all that a new recording and one that is finished have in common."""
-        self._folder, self._settings = folder, settings
+        self._folder, self._settings, self._layout = folder, settings, settings.layout
         self._dtype = np.dtype(settings.dtype)
         self._frame_bytes = math.prod(settings.frame_shape) * self._dtype.itemsize
         self._stack = ExitStack()
@@ -310,7 +303,7 @@ class StreamWriter:
         self._collect()
         self._go_on()
         self._make_way(len(taken))
-        block = self._settings.layout.block_frames
+        block = self._layout.block_frames
         done = 0
         while done < len(taken):
             room = block - self.frames % block
@@ -350,7 +343,7 @@ class StreamWriter:
             raise ValueError(f"no frame was given for {self._folder.name}, so that there is nothing to store")
         try:
             self._spool.close()
-            block = self._settings.layout.block_frames
+            block = self._layout.block_frames
             if self.frames % block and self.frames - self.frames % block not in self._known():
                 self._waiting.append((self.frames - self.frames % block, self.frames))
             self._go_on(last=True)
@@ -459,7 +452,7 @@ class StreamWriter:
     def _take(self, done: Any) -> None:
         if isinstance(done, Record):
             self._records.append(done)
-        elif done is not None:
+        else:
             self._array, self._write, self.sensitivity = done
 
     def _known(self) -> set[int]:
@@ -483,7 +476,7 @@ class StreamWriter:
     # -- the array ---------------------------------------------------------------------------------------
 
     def _first_frames(self, count: int) -> NDArray[Any]:
-        block = self._settings.layout.block_frames
+        block = self._layout.block_frames
         parts = [
             self._spool.read(start, min(start + block, count))
             for start in range(0, min(count, self.frames), block)
@@ -497,11 +490,9 @@ class StreamWriter:
         given = self._given
         sensitivity = compute_sensitivity(sample) if given is None else given
         with open_movie(sample) as movie:
-            agreement = measure_agreement(movie, sensitivity, measured=sensitivity if given is None else None)
-        if agreement.verdict == "contradicts" and not settings.accept_mismatch:
-            raise ConstantsMismatch(agreement)
-        if agreement.verdict != "agrees":
-            _log.warning("%s", agreement)
+            agreement = require_agreement(
+                movie, sensitivity, measured=given is None, accept_mismatch=settings.accept_mismatch
+            )
         sensitivity = sensitivity_with_agreement(sensitivity, agreement)
         codec = fitted_codec(self._codec(sensitivity), [some_rows(sample, MOST_VALUES)])
         described = Described(
@@ -514,8 +505,8 @@ class StreamWriter:
             agreement=agreement,
             parameters={
                 "live": True,
-                "chunks": list(settings.layout.chunks),
-                "shards": None if settings.layout.shards is None else list(settings.layout.shards),
+                "chunks": settings.chunks,
+                "shards": settings.shards,
                 "preset": settings.preset,
                 "beta": settings.beta,
                 "calibration_frames": len(sample),
@@ -524,7 +515,7 @@ class StreamWriter:
         )
         array = create_array(
             self._folder.place,
-            layout=settings.layout,
+            layout=self._layout,
             dtype=self._dtype,
             codec=codec,
             preset=settings.preset,
@@ -535,7 +526,7 @@ class StreamWriter:
             overwrite=True,
         )
         sync_metadata(array)
-        return array, BlockWriter(array, settings.layout, True), sensitivity
+        return array, BlockWriter(array, self._layout, True), sensitivity
 
     def _codec(self, sensitivity: Sensitivity) -> AnscombeTransformV2 | AnscombeTransformV3:
         """The codec of the whole range: what comes later has a code, too."""
@@ -556,7 +547,7 @@ class StreamWriter:
         notes = last_notes(
             notes,
             plan=codec.plan,
-            layout=replace(settings.layout, shape=shape),
+            layout=replace(self._layout, shape=shape),
             records=records,
             extent=Extent.merged([record.extent for record in records]),
             verification=checked,
@@ -566,17 +557,13 @@ class StreamWriter:
         self._spool.remove()
         finished = self._folder.finish(reopen(self._folder.place), overwrite=settings.overwrite)
         delete(self._folder.partial / LIVE_SETTINGS)
-        return CompressionResult(
-            path=self._folder.name,
-            array=finished,
+        return result_of(
+            self._folder.name,
+            finished,
+            notes,
             raw_bytes=self.frames * self._frame_bytes,
             stored_bytes=self._folder.size(finished),
-            seconds=time.perf_counter() - self._started,
-            sensitivity=Sensitivity.from_dict(notes["sensitivity"]),
-            codec=codec,
-            bound=notes["bound"]["noise_std"],
-            verification=Verification.from_dict(notes["verification"]),
-            agreement=agreement_of(notes),
+            started=self._started,
         )
 
     def _abandon(self, *, delete_all: bool = False) -> None:
@@ -610,20 +597,20 @@ class StreamWriter:
             raise
         writer._stack = stack
         writer._spool = Spool(
-            folder.partial / LIVE_SPOOL, settings.frame_shape, writer._dtype, settings.layout.block_frames
+            folder.partial / LIVE_SPOOL, settings.frame_shape, writer._dtype, writer._layout.block_frames
         )
         return writer
 
     def _recover(self, *, partial: bool) -> None:
         """Find the frames that are there, in blocks of the array and in the spool."""
-        layout, array = self._settings.layout, self._folder.begun()
+        layout, array = self._layout, self._folder.begun()
         block = layout.block_frames
         journal = self._folder.journal().records()
         records: dict[int, Record] = {}
         if array is not None and ATTRIBUTE in array.attrs:
             self._array, self._write = array, BlockWriter(array, layout, True)
-            self.sensitivity = Sensitivity.from_dict(dict(array.attrs)[ATTRIBUTE]["sensitivity"])
-            records = {record.start: record for record in journal if _is_intact(array, layout, record)}
+            self.sensitivity = sensitivity_of(dict(array.attrs)[ATTRIBUTE])
+            records = {record.start: record for record in journal if is_intact(array, layout, record)}
         elif journal:
             raise ValueError(
                 f"{self._folder.partial} holds {len(journal)} finished blocks of an array whose metadata "
@@ -725,14 +712,6 @@ def finish(
         writer._abandon()
         raise
     return writer.close()
-
-
-def _is_intact(array: Any, layout: Layout, record: Record) -> bool:
-    """Whether a block is still what was written."""
-    try:
-        return record.stored == stored_checksums(array, layout, record.start, record.stop)
-    except VerificationError:
-        return False
 
 
 def _folder(destination: str | os.PathLike[str]) -> Folder:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from anscombe_transform.compression.batch import BatchItem, BatchResult, Layout, compress_one, pair_names
+from anscombe_transform.compression.blocks.source import state_of_files
 from anscombe_transform.compression.options import BatchOptions, check_options
 from anscombe_transform.native.durable import make_folders, write_file
 
@@ -33,8 +34,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
 
 _log = logging.getLogger(__name__)
 
-State = tuple[int, int, int]
-"""Number of files, their bytes, and their latest change in nanoseconds."""
+State = dict[str, int] | None
+"""Of a recording's files, see `state_of_files`."""
 
 
 @dataclass(slots=True)
@@ -183,7 +184,7 @@ class _Watch:
         if seen is None or seen.state != state:
             seen = self._seen[source] = _Seen(state, now)
         entry = self._ledger.get(source)
-        if entry is not None and entry["state"] == list(state) and _is_settled(entry, store):
+        if entry is not None and entry["state"] == state and _is_settled(entry, store):
             self.items.setdefault(source, _item_of(entry, source, store))
             return 0.0
         # A file that was copied here keeps its old time of change: what counts is what we saw.
@@ -206,7 +207,7 @@ class _Watch:
 
     def _note(self, source: str, state: State, item: BatchItem) -> None:
         self._ledger[source] = {
-            "state": list(state),
+            "state": state,
             "outcome": item.outcome,
             "store": item.store,
             "message": item.message,
@@ -253,7 +254,7 @@ def _changed(source: str, state: State) -> bool:
 
 
 def _state_of(source: str) -> State:
-    """Number, bytes and latest change of the files of a recording: a file, a folder, or a pattern."""
+    """State of the files of a recording: a file, a folder, or a pattern."""
     path = Path(source)
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file()]
@@ -261,9 +262,4 @@ def _state_of(source: str) -> State:
         files = list(path.parent.glob(path.name))
     else:
         files = [path]
-    found = [file.stat() for file in files]
-    return (
-        len(found),
-        sum(file.st_size for file in found),
-        max((file.st_mtime_ns for file in found), default=0),
-    )
+    return state_of_files(files)

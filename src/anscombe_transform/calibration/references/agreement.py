@@ -22,6 +22,7 @@ The noise is measured by one of two ways:
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -30,9 +31,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.result.agreement import Agreement, AgreementVerdict, Interval
+from anscombe_transform.calibration.result.agreement import (
+    Agreement,
+    AgreementVerdict,
+    ConstantsMismatch,
+    Interval,
+)
 from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity, UntrustworthyCalibration
 from anscombe_transform.calibration.sums.interleaved import interleaving_of
+
+_log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
@@ -168,6 +176,32 @@ def measure_agreement(
         return agreement
     mean, ratio = _code_noise(movie, codec.plan, mask)
     return replace(agreement, code_mean=mean, code_ratio=ratio)
+
+
+def require_agreement(
+    movie: Any, sensitivity: Sensitivity, *, measured: bool, accept_mismatch: bool
+) -> Agreement:
+    """Compare constants with the movie that they are for; stop where they contradict it, unless accepted.
+
+    Parameters
+    ----------
+    movie, sensitivity
+        As for `measure_agreement`.
+    measured : bool
+        Whether the constants are this movie's own calibration.
+    accept_mismatch : bool
+        Go on where they contradict it; a warning is logged.
+
+    Raises
+    ------
+    ConstantsMismatch
+    """
+    agreement = measure_agreement(movie, sensitivity, measured=sensitivity if measured else None)
+    if agreement.verdict == "contradicts" and not accept_mismatch:
+        raise ConstantsMismatch(agreement)
+    if agreement.verdict != "agrees":
+        _log.warning("%s", agreement)
+    return agreement
 
 
 def _one_in_turn(movie: Any, period: int) -> NDArray[Any]:

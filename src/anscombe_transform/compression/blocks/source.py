@@ -8,7 +8,7 @@ have to be looked at again: a file that grew, was replaced or was cut while it w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ __all__ = [
     "first_other_frame",
     "place_of",
     "state_of",
+    "state_of_files",
 ]
 
 
@@ -56,9 +57,20 @@ def state_of(movie: Movie) -> dict[str, int] | None:
     The inode is that of a single file, and 0 for several.
     """
     try:
-        found = [path.stat() for path in _files(movie)]
+        return state_of_files(_files(movie))
     except OSError:
-        found = []
+        return None
+
+
+def state_of_files(paths: Iterable[Path]) -> dict[str, int] | None:
+    """The same of files by their paths; None where there are none.
+
+    Raises
+    ------
+    OSError
+        One of them is gone.
+    """
+    found = [path.stat() for path in paths]
     if not found:
         return None
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import os
 import re
@@ -17,7 +18,7 @@ from anscombe_transform.codec.pipeline import Preset, pipeline_for
 from anscombe_transform.codec.transform.choice import fitted_to
 from anscombe_transform.codec.transform.configuration import fields_of
 from anscombe_transform.movies.readers.zarr_stores import check_geometry, is_zarr
-from anscombe_transform.native.durable import PARTIAL, sync, sync_names
+from anscombe_transform.native.durable import PARTIAL, sync, sync_names, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -143,6 +144,31 @@ def sync_metadata(array: Any) -> None:
             sync(file)
     sync(root)
     sync(root.parent)
+
+
+def read_metadata(root: Path) -> dict[str, Any]:
+    """The document of metadata of an array in a folder: ``zarr.json``, or ``.zarray`` of format 2."""
+    document: dict[str, Any] = json.loads((root / _metadata_name(root)).read_bytes())
+    return document
+
+
+def replace_metadata(root: Path, document: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """Write an array's metadata with attributes added, on the disk when this returns.
+
+    Each file is replaced as a whole, so that a power cut leaves the old or the new one.
+    """
+    name = _metadata_name(root)
+    if name == "zarr.json":
+        document = document | {"attributes": document.get("attributes", {}) | attributes}
+    else:
+        place = root / ".zattrs"
+        there = json.loads(place.read_bytes()) if place.exists() else {}
+        write_file(place, json.dumps(there | attributes, indent=2).encode())
+    write_file(root / name, json.dumps(document, indent=2).encode())
+
+
+def _metadata_name(root: Path) -> str:
+    return ".zarray" if (root / ".zarray").exists() else "zarr.json"
 
 
 def stored_bytes(array: Any, path: Path | None) -> int:

@@ -18,7 +18,7 @@ from anscombe_transform.compression.blocks.verification import VerificationError
 from anscombe_transform.compression.stored.arrays import codec_of, has_zarr_3, sync_chunks, zarr_module
 from anscombe_transform.compression.stored.journal import Record
 
-__all__ = ["BlockWriter", "ReadFailure", "read_back", "stored_checksums"]
+__all__ = ["BlockWriter", "ReadFailure", "is_intact", "read_back", "stored_checksums"]
 
 
 # Seconds to wait before a read that failed is tried again.
@@ -112,6 +112,15 @@ class BlockWriter:
 def stored_checksums(array: Any, layout: Layout, start: int, stop: int) -> tuple[int, ...]:
     """Checksums of the bands of a block as they are stored."""
     return tuple(checksum(read_back(array, start, stop, top, bottom)) for top, bottom in layout.bands)
+
+
+def is_intact(array: Any, layout: Layout, record: Record) -> bool:
+    """Whether a block can be read, and is what was written as far as that is known."""
+    try:
+        found = stored_checksums(array, layout, record.start, record.stop)
+    except VerificationError:
+        return False
+    return record.stored is None or record.stored == found
 
 
 def read_back(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArray[Any]:

@@ -26,7 +26,9 @@ from anscombe_transform.compression.stored.arrays import (
     local_path,
     local_root,
     open_array,
+    read_metadata,
     reopen,
+    replace_metadata,
     root_of,
     stored_bytes,
     sync_metadata,
@@ -36,7 +38,7 @@ from anscombe_transform.compression.stored.journal import Journal
 from anscombe_transform.compression.stored.keys import FolderKeys, Keys, keys_beside
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
-from anscombe_transform.native.durable import Workspace, delete, write_file
+from anscombe_transform.native.durable import Workspace, delete
 
 if TYPE_CHECKING:
     from anscombe_transform.movies import Movie
@@ -168,18 +170,11 @@ class Folder(OnDisk):
     def seal(self, shape: Sequence[int], notes: dict[str, Any]) -> None:
         """Give the array that was begun its final shape and notes, on the disk when this returns.
 
-        The document of metadata is replaced as a whole, so that a power cut leaves the old or the new one:
-        the frames of a recording that was written while it was made are nowhere else.
+        Zarr would write the metadata without waiting for the disk; the frames of a recording that was written
+        while it was made are nowhere else.
         """
         root = Path(self.place)
-        document = root / ("zarr.json" if (root / "zarr.json").exists() else ".zarray")
-        content = json.loads(document.read_bytes())
-        if document.name == ".zarray":
-            attributes = root / ".zattrs"
-            write_file(attributes, _json(json.loads(attributes.read_bytes()) | {ATTRIBUTE: notes}))
-        else:
-            content["attributes"][ATTRIBUTE] = notes
-        write_file(document, _json(content | {"shape": list(shape)}))
+        replace_metadata(root, read_metadata(root) | {"shape": list(shape)}, {ATTRIBUTE: notes})
 
     def finish(self, array: Any, *, overwrite: bool) -> Any:
         """Give the array its name, and delete what it replaces and the journal.
@@ -414,10 +409,6 @@ class Store:
 def _is_incomplete(array: Any) -> bool:
     noted = dict(array.attrs).get(ATTRIBUTE)
     return isinstance(noted, dict) and noted.get("complete") is False
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, indent=2).encode()
 
 
 Destination = Folder | Store
