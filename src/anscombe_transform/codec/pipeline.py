@@ -98,6 +98,16 @@ def codec_pipeline(
     return pipeline
 
 
+def array_in_memory(
+    frames: Any, sensitivity: Calibrated, *, preset: Preset, beta: float = 0.5, chunks: Sequence[int]
+) -> Any:
+    """Frames as an array of Zarr in memory with the pipeline of a preset, to measure sizes and speeds."""
+    import zarr
+
+    pipeline = codec_pipeline(sensitivity, sample=frames, preset=preset, beta=beta, chunks=chunks)
+    return zarr.create_array({}, data=frames, **pipeline)
+
+
 def pipeline_for(
     codec: AnscombeTransformV2 | AnscombeTransformV3,
     *,

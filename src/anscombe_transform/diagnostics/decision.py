@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from anscombe_transform.calibration import compute_sensitivity
-from anscombe_transform.codec.pipeline import PRESETS, codec_pipeline
+from anscombe_transform.codec.pipeline import PRESETS, array_in_memory
 from anscombe_transform.diagnostics.measurements.cells import (
     Detector,
     cell_traces,
@@ -518,11 +518,8 @@ def _compare_traces(first: npt.NDArray[np.float64], second: npt.NDArray[np.float
 
 def _ratio(frames: AnyArray, sensitivity: Sensitivity, beta: float, preset: Any) -> float:
     """How many times smaller the frames are stored, in memory."""
-    import zarr
-
     chunk = (min(len(frames), max(1, _CHUNK_BYTES // frames[0].nbytes)), *frames.shape[1:])
-    pipeline = codec_pipeline(sensitivity, sample=frames, preset=preset, beta=beta, chunks=chunk)
-    array = zarr.create_array({}, data=frames, **pipeline)
+    array = array_in_memory(frames, sensitivity, preset=preset, beta=beta, chunks=chunk)
     return float(frames.nbytes / array.nbytes_stored())
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform.calibration import compute_sensitivity
-from anscombe_transform.codec.pipeline import PRESETS, codec_pipeline
+from anscombe_transform.codec.pipeline import PRESETS, array_in_memory
 from anscombe_transform.compression import verify
 from anscombe_transform.movies import open_movie
 
@@ -208,15 +208,11 @@ def measure_speed(
 def _measure(
     preset: Any, frames: Any, sensitivity: Sensitivity, chunks: tuple[int, ...], repeats: int
 ) -> PresetSpeed:
-    import zarr
-
-    pipeline = codec_pipeline(sensitivity, sample=frames, preset=preset, chunks=chunks)
-    array = zarr.create_array({}, shape=frames.shape, dtype=frames.dtype, fill_value=frames.min(), **pipeline)
+    array = array_in_memory(frames, sensitivity, preset=preset, chunks=chunks)
 
     def write() -> None:
         array[:] = frames
 
-    write()  # compiles, and makes the tables
     writing = _fastest(write, repeats)
     reading = _fastest(lambda: array[:], repeats)
     amount = frames.nbytes / 1e6
