@@ -279,6 +279,8 @@ def test_frames_of_another_kind_are_refused(tmp_path: Path, frames: Any, error: 
         ({"dtype": "float32"}, ValueError, "signal_range"),
         ({"signal_range": (5, 5)}, ValueError, "signal_range"),
         ({"calibration_frames": 0}, ValueError, "calibration_frames"),
+        ({"chunks": (-1, 48, 64)}, ValueError, "number of frames"),
+        ({"chunks": (16, 48, 64), "shards": (-1, 48, 64)}, ValueError, "number of frames"),
         ({"when_behind": "drop"}, ValueError, "when_behind"),
         ({"dimension_names": ("t",)}, ValueError, "dimension_names"),
         ({"destination": "s3://bucket/movie.zarr"}, ValueError, "folder of this computer"),

@@ -730,6 +730,11 @@ def _layout(
 ) -> Layout:
     """How frames without an end are cut: a block is one chunk or shard long, so that few frames wait."""
     layout = Layout.of((_ENDLESS, *shape), dtype, chunks, shards)
+    if _ENDLESS in (layout.chunks[0], *(layout.shards or ())[:1]):
+        raise ValueError(
+            "a recording has no last frame while it is made: chunks and shards need a number of frames, and "
+            "-1 is none"
+        )
     return replace(layout, block_frames=(layout.shards or layout.chunks)[0])
 
 
