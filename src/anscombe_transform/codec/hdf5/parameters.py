@@ -44,7 +44,7 @@ _MOST_WORDS = 256
 
 @dataclass(frozen=True, slots=True)
 class FilterParameters:
-    """What the filter is told about a dataset.
+    """The parameters of the filter for one dataset.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ class FilterParameters:
 
 
 def fit_to_filter(configuration: Configuration) -> Configuration:
-    """The configuration with values that the filter can be told of.
+    """Round the values of a configuration to those that the filter stores.
 
     Integers stay as they are. Values of floats are rounded to the grid of the bins, a 256th of the narrowest
     one; on the grid of integers to the finest part of a step that fits, 1/256 but for many codes.
