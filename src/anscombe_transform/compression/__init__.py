@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 
 from anscombe_transform.compression.blocks import layout
+from anscombe_transform.compression.blocks.mean_shift import MeanShift
 from anscombe_transform.compression.blocks.source import SourceChangedError
 from anscombe_transform.compression.blocks.verification import Verification, VerificationError
 from anscombe_transform.compression.blocks.workers import Progress
@@ -25,6 +26,7 @@ from anscombe_transform.movies.metadata import ATTRIBUTE
 __all__ = [
     "ATTRIBUTE",
     "CompressionResult",
+    "MeanShift",
     "Progress",
     "SourceChangedError",
     "StoredMovie",

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
+from anscombe_transform.compression.blocks.mean_shift import mean_shifts
 from anscombe_transform.compression.blocks.verification import Verification
 from anscombe_transform.native import core, crc32
 
@@ -76,7 +77,8 @@ class Comparison:
         values, clipped = self._clip(x)
         largest, worst = self._largest(values, decoded)
         if worst <= 1 + _ROUNDING:
-            return Verification(True, x.size, 0, clipped, largest, worst)
+            shifts = mean_shifts(self._plan.curve, original, stored)
+            return Verification(True, x.size, 0, clipped, largest, worst, mean_shift=shifts)
         failed, first = self._failures(values, decoded)
         frame, row, column = (int(i) for i in np.unravel_index(first, original.shape))
         index = (first_frame + frame, first_row + row, column)

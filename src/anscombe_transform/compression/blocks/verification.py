@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from anscombe_transform.compression.blocks.mean_shift import MeanShift, merged_shifts
 from anscombe_transform.native.documents import json_document
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Verification:
         source; None where it was not measured.
     blocks : tuple of (int, int)
         First and last frame of the blocks that are not what was written, by their checksums.
+    mean_shift : tuple of MeanShift
+        Shift of the mean by brightness, measured in some rows of every block that agrees with its source.
 
     Examples
     --------
@@ -110,6 +113,7 @@ class Verification:
     agreement: Agreement | None = field(default=None, compare=False)
     error_in_noise: float | None = field(default=None, compare=False)
     blocks: tuple[tuple[int, int], ...] = ()
+    mean_shift: tuple[MeanShift, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         where = "" if self.chunk is None else f", in chunk {self.chunk}"
@@ -156,6 +160,7 @@ class Verification:
         if known.get("agreement") is not None:
             known["agreement"] = read_agreement(known["agreement"])
         known["blocks"] = tuple((first, last) for first, last in known.get("blocks", ()))
+        known["mean_shift"] = tuple(MeanShift(**group) for group in known.get("mean_shift", ()))
         return cls(**known)
 
 
@@ -173,6 +178,7 @@ def merged(parts: Sequence[Verification]) -> Verification:
         (wrong or parts[0]).against,
         wrong.chunk if wrong else None,
         blocks=tuple(block for part in parts for block in part.blocks),
+        mean_shift=merged_shifts(part.mean_shift for part in parts),
     )
 
 
