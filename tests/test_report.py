@@ -20,7 +20,7 @@ from anscombe_transform import AnscombeTransformV3, compress  # noqa: E402
 from anscombe_transform.calibration import Reason, Sensitivity  # noqa: E402
 from anscombe_transform.compression import ATTRIBUTE  # noqa: E402
 from anscombe_transform.compression.stored.notes import sealed  # noqa: E402
-from anscombe_transform.diagnostics.report import write_calibration_report, write_report  # noqa: E402
+from anscombe_transform.diagnostics.pages.report import write_calibration_report, write_report  # noqa: E402
 from anscombe_transform.simulation import simulate_movie  # noqa: E402
 
 KNOWN = Sensitivity.from_known(conversion_gain=90, zero_level=50)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.decompression import decompress
     from anscombe_transform.compression.ome_zarr import write_ome_zarr
     from anscombe_transform.diagnostics.decision import decide
-    from anscombe_transform.diagnostics.report import (
+    from anscombe_transform.diagnostics.pages.report import (
         write_calibration_report,
         write_decision_report,
         write_report,
@@ -78,10 +78,10 @@ _HOME = {
     "simulate_movie": "anscombe_transform.simulation",
     "stabilize": "anscombe_transform.transform.stabilization",
     "verify": "anscombe_transform.compression",
-    "write_calibration_report": "anscombe_transform.diagnostics.report",
-    "write_decision_report": "anscombe_transform.diagnostics.report",
+    "write_calibration_report": "anscombe_transform.diagnostics.pages.report",
+    "write_decision_report": "anscombe_transform.diagnostics.pages.report",
     "write_ome_zarr": "anscombe_transform.compression.ome_zarr",
-    "write_report": "anscombe_transform.diagnostics.report",
+    "write_report": "anscombe_transform.diagnostics.pages.report",
 }
 _MODULES = ("codec", "diagnostics", "hdf5")
 

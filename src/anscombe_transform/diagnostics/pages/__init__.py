@@ -1,0 +1,1 @@
+"""Pages about a calibration, a stored movie, a decision and a deletion, without anything from elsewhere."""
