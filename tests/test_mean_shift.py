@@ -83,3 +83,17 @@ def test_groups_known_badly_are_not_named() -> None:
     sure, unsure = MeanShift(1, 10_000, 100.0, 0.01, 0.1), MeanShift(2, 4, 200.0, 0.5, 0.2)
     assert largest_shift([sure, unsure]) == sure
     assert largest_shift([unsure]) is None
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_later_comparison_names_the_recording(zarr_format: int) -> None:
+    """`verify` gives the digest of the source that the record has, and another for another source."""
+    movie, store = _movie(), zarr.storage.MemoryStore()
+    known = Sensitivity.from_known(conversion_gain=90, zero_level=50, read_noise=9)
+    result = compress(movie, store, sensitivity=known, zarr_format=zarr_format)  # type: ignore[arg-type]
+    recorded = result.array.attrs["anscombe_transform"]["source"]["checksum"]
+    assert verify(store, movie).source_checksum == recorded
+    other = movie.copy()
+    other[3, 5, 7] += 1
+    again = verify(store, other)
+    assert again.ok and again.source_checksum not in (recorded, None)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.calibration.references.agreement import measure_agreement
-from anscombe_transform.compression.blocks.comparison import Comparison, checksum
+from anscombe_transform.compression.blocks.comparison import Comparison, checksum, digest
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
 from anscombe_transform.compression.blocks.verification import Verification, VerificationError, merged
@@ -131,7 +131,24 @@ class _Compare(NamedTuple):
     def __call__(
         self, work: Callable[[Any, int], Verification], movie: Movie | None, spans: Sequence[Span]
     ) -> Verification:
-        return merged(in_order(self.workers.finished(work, movie, spans), spans, self.report, "verify"))
+        return merged(self.results(work, movie, spans))
+
+    def results(self, work: Callable[[Any, int], Any], movie: Movie | None, spans: Sequence[Span]) -> list[Any]:
+        """What the work finds in each block, in order."""
+        return in_order(self.workers.finished(work, movie, spans), spans, self.report, "verify")
+
+
+class _Seen(NamedTuple):
+    """A block compared with its source, and the checksums of the source's frames."""
+
+    verification: Verification
+    frames: tuple[int, ...]
+
+
+def _seen(blocks: Sequence[_Seen]) -> Verification:
+    """One verification of all blocks, with the digest that a record has of its source."""
+    found = merged([block.verification for block in blocks])
+    return replace(found, source_checksum=digest(value for block in blocks for value in block.frames))
 
 
 class _WithSource:
@@ -145,13 +162,14 @@ class _WithSource:
         codec: Any = codec_of(array)
         self._comparison = Comparison(codec.plan, layout)
 
-    def __call__(self, block: NDArray[Any], start: int) -> Verification:
-        return merged(
+    def __call__(self, block: NDArray[Any], start: int) -> _Seen:
+        found = merged(
             [
                 self._compared(block[:, top:bottom], start, number)
                 for number, (top, bottom) in enumerate(self._layout.bands)
             ]
         )
+        return _Seen(found, _frame_checksums(block))
 
     def _compared(self, part: NDArray[Any], start: int, number: int) -> Verification:
         """Compare a band: with its source, and where that agrees with its checksum."""
@@ -169,6 +187,10 @@ class _WithSource:
     def __reduce__(self) -> tuple[Any, ...]:
         # The tables of a comparison are made where they are used.
         return type(self), (self._array, self._layout, self._checksums)
+
+
+def _frame_checksums(block: NDArray[Any]) -> tuple[int, ...]:
+    return tuple(checksum(frame) for frame in block)
 
 
 def _other_than_written(layout: Layout, start: int, frames: int, number: int) -> Verification:
@@ -265,7 +287,7 @@ def _against_source(array: Any, name: str, original: Any, partial: bool, compare
         if dtype not in (movie.dtype, "float32"):
             raise ValueError(f"the original has values of type {movie.dtype}, the stored array {array.dtype}")
         layout = _layout_of(array) if checksums is None else checksums.layout
-        found = compare(_WithSource(array, layout, checksums), movie, layout.spans)
+        found = _seen(compare.results(_WithSource(array, layout, checksums), movie, layout.spans))
         return _with_agreement(found, movie, codec, notes_of(array))
 
 
@@ -325,10 +347,12 @@ def _against_decoded(
         comparison = Comparison(codec.plan)
         spans = Layout.of(movie.shape, movie.dtype, (1, -1, -1)).spans
 
-        def compare(start: int, stop: int) -> Verification:
-            return comparison.compare(movie.frames(start, stop), values.frames(start, stop), start)
+        def compare(start: int, stop: int) -> _Seen:
+            block = movie.frames(start, stop)
+            found = comparison.compare(block, values.frames(start, stop), start)
+            return _Seen(found, _frame_checksums(block))
 
-        found = merged(in_threads(compare, spans, workers, report, "verify"))
+        found = _seen(in_threads(compare, spans, workers, report, "verify"))
         return _with_agreement(found, movie, codec, None)
 
 

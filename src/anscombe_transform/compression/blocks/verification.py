@@ -86,6 +86,10 @@ class Verification:
         First and last frame of the blocks that are not what was written, by their checksums.
     mean_shift : tuple of MeanShift
         Shift of the mean by brightness, measured in some rows of every block that agrees with its source.
+    source_checksum : str or None
+        Digest of the source that was compared, as the record of an array has it of the source that was
+        stored (``source["checksum"]``): SHA-256 of the CRC-32 of every frame. None where `compress` compared
+        while writing, as its record has it already.
 
     Examples
     --------
@@ -114,6 +118,7 @@ class Verification:
     error_in_noise: float | None = field(default=None, compare=False)
     blocks: tuple[tuple[int, int], ...] = ()
     mean_shift: tuple[MeanShift, ...] = field(default=(), compare=False)
+    source_checksum: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         where = "" if self.chunk is None else f", in chunk {self.chunk}"
