@@ -1,23 +1,13 @@
-"""One HTML page about a stored movie or a calibration: what was found, what was kept, and the plots.
-
-The page holds its plots and its style, and asks for nothing from elsewhere: it can be mailed, archived beside
-the data, printed, and opened in twenty years without a network.
-"""
+"""One HTML page about a stored movie or a calibration: what was found, what was kept, and the plots."""
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from anscombe_transform.calibration import Reason, Sensitivity
+from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import describe, verify
 from anscombe_transform.compression.blocks.workers import count_workers
 from anscombe_transform.compression.checking import read_again
@@ -28,12 +18,21 @@ from anscombe_transform.compression.results import (
     size_text,
 )
 from anscombe_transform.compression.stored.arrays import open_array
+from anscombe_transform.diagnostics.pages.page import (
+    Picture,
+    Section,
+    Status,
+    check_page_name,
+    constant_rows,
+    load_template,
+    png_text,
+    software_text,
+    times_text,
+    write_page,
+)
 from anscombe_transform.movies import open_movie
-from anscombe_transform.native.durable import make_folders, write_file
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from anscombe_transform.calibration import Agreement
     from anscombe_transform.compression import StoredMovie, Verification
     from anscombe_transform.diagnostics.decision import Decision
@@ -42,36 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["write_calibration_report", "write_decision_report", "write_report"]
 
 Progress = Callable[[int, int, str], object]
-
-_DPI = 110
-
-
-@dataclass(frozen=True, slots=True)
-class _Status:
-    """The verdict on a page in a few words, and the colour that they are in."""
-
-    text: str
-    kind: Literal["good", "care", "bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A plot as it stands in the page."""
-
-    png: str
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """A heading with what stands below it."""
-
-    title: str
-    text: str = ""
-    rows: tuple[tuple[str, str], ...] = ()
-    reasons: tuple[Reason, ...] = ()
-    figures: tuple[_Picture, ...] = ()
 
 
 def write_report(
@@ -124,8 +93,8 @@ def write_report(
     ...     print(page.read_text(encoding="utf-8").splitlines()[0])
     <!doctype html>
     """
-    _check_name(path)
-    render = _template()
+    check_page_name(path)
+    render = load_template()
     found = describe(stored)
     if found.codec is None:
         raise ValueError(
@@ -137,7 +106,7 @@ def write_report(
     sensitivity = _noted_sensitivity(found.provenance)
     pictures = _Drawing(progress)
     sections = [
-        _Section("What is stored", rows=_stored_rows(found)),
+        Section("What is stored", rows=_stored_rows(found)),
         _detector(found, sensitivity, pictures),
         _kept(found, verification),
         _views(stored, against, partial, pictures),
@@ -149,7 +118,7 @@ def write_report(
         sections=[section for section in sections if section is not None],
         footer=_footer(found),
     )
-    return _write(path, page)
+    return write_page(path, page)
 
 
 def write_calibration_report(
@@ -196,38 +165,38 @@ def write_calibration_report(
     ...     print(page.read_text(encoding="utf-8").count("<img"))
     1
     """
-    _check_name(path)
-    render = _template()
+    check_page_name(path)
+    render = load_template()
     pictures = _Drawing(progress)
     sections = [
-        _Section(
+        Section(
             "The detector",
             text=_DETECTOR,
-            rows=_constants(sensitivity),
+            rows=constant_rows(sensitivity),
             reasons=sensitivity.reasons,
             figures=(pictures.transfer(sensitivity),),
         )
     ]
     maps = sensitivity.maps
     if maps is not None and (maps.offset is not None or maps.gain is not None):
-        sections.append(_Section("The pixels", text=_PIXELS, figures=(pictures.pixels(sensitivity),)))
+        sections.append(Section("The pixels", text=_PIXELS, figures=(pictures.pixels(sensitivity),)))
     title = "Calibration"
     if movie is not None:
         with open_movie(movie, partial=partial) as opened:
             title = f"Calibration of {Path(opened.source).name or opened.source}"
-            rows = (("shape (time, y, x)", _times(opened.shape)), ("values", opened.dtype.name))
-            figures: tuple[_Picture, ...] = ()
+            rows = (("shape (time, y, x)", times_text(opened.shape)), ("values", opened.dtype.name))
+            figures: tuple[Picture, ...] = ()
             if sensitivity.verdict != "refused":
                 figures = (pictures.stabilization(opened, sensitivity.codec(sample=_extremes(opened))),)
-            sections.append(_Section("The movie", rows=rows, figures=figures))
+            sections.append(Section("The movie", rows=rows, figures=figures))
     page = render(
         title=title,
         status=_verdict_status(sensitivity.verdict),
         lead=_VERDICTS[sensitivity.verdict],
         sections=sections,
-        footer=_software(None),
+        footer=software_text(None),
     )
-    return _write(path, page)
+    return write_page(path, page)
 
 
 def write_decision_report(decision: Decision, path: str | os.PathLike[str]) -> Path:
@@ -264,35 +233,35 @@ def write_decision_report(decision: Decision, path: str | os.PathLike[str]) -> P
     from anscombe_transform.diagnostics.decision_page import plot_decision
 
     stored = [change for change in decision.changes if change.kind == "stored"]
-    picture = _Picture(
-        _png(plot_decision(decision)),
+    picture = Picture(
+        png_text(plot_decision(decision)),
         "Size, shift of the mean, cells, events, noise of traces and frame shifts against the step β",
         "Each result of the stored movie (blue) beside that of the original with equal random noise (red) "
         "and the difference between odd and even frames (dotted). Where blue and red agree, storing does "
         "what a little more noise does, and nothing else.",
     )
     sections = [
-        _Section("Settings", rows=tuple((change.name, decision.summary(change.beta)) for change in stored)),
-        _Section("What changes", figures=(picture,)),
-        _Section(
+        Section("Settings", rows=tuple((change.name, decision.summary(change.beta)) for change in stored)),
+        Section("What changes", figures=(picture,)),
+        Section(
             "The movie",
             rows=(
-                ("shape (time, y, x)", _times(decision.shape)),
+                ("shape (time, y, x)", times_text(decision.shape)),
                 ("first frame", f"{decision.first_frame:,}"),
                 ("values", decision.dtype),
-                *_constants(decision.sensitivity),
+                *constant_rows(decision.sensitivity),
             ),
             reasons=decision.sensitivity.reasons,
         ),
     ]
-    page = _template()(
+    page = load_template()(
         title=f"How far to compress {Path(decision.source).name or decision.source}",
         status=_verdict_status(decision.sensitivity.verdict),
         lead="What each quantisation step β saves, and what it changes in results drawn from this movie.",
         sections=sections,
-        footer=_software(None),
+        footer=software_text(None),
     )
-    return _write(path, page)
+    return write_page(path, page)
 
 
 # --- words --------------------------------------------------------------------------------------------------
@@ -313,20 +282,20 @@ _DETECTOR = (
 )
 
 
-def _status(found: StoredMovie, verification: Verification | None) -> _Status:
+def _status(found: StoredMovie, verification: Verification | None) -> Status:
     if not found.complete:
-        return _Status("incomplete: its writing did not end", "bad")
+        return Status("incomplete: its writing did not end", "bad")
     ok = verification.ok if verification is not None else _noted(found, "verification").get("ok")
     if ok is None:
-        return _Status("not verified", "care")
+        return Status("not verified", "care")
     if not ok:
-        return _Status("beyond its bound", "bad")
+        return Status("beyond its bound", "bad")
     agreement = _agreement(found, verification)
     if agreement is None or not agreement.checked:
-        return _Status("verified against constants that were not checked", "care")
+        return Status("verified against constants that were not checked", "care")
     if agreement.verdict == "contradicts":
-        return _Status("constants contradict the movie", "bad")
-    return _Status("verified, value by value", "good")
+        return Status("constants contradict the movie", "bad")
+    return Status("verified, value by value", "good")
 
 
 def _agreement(found: StoredMovie, verification: Verification | None) -> Agreement | None:
@@ -336,9 +305,9 @@ def _agreement(found: StoredMovie, verification: Verification | None) -> Agreeme
     return agreement_of(found.provenance)
 
 
-def _verdict_status(verdict: str) -> _Status:
+def _verdict_status(verdict: str) -> Status:
     kinds: dict[str, Literal["good", "care", "bad"]] = {"trustworthy": "good", "caution": "care"}
-    return _Status(verdict, kinds.get(verdict, "bad"))
+    return Status(verdict, kinds.get(verdict, "bad"))
 
 
 def _lead(found: StoredMovie, verification: Verification | None) -> str:
@@ -366,9 +335,9 @@ def _stored_rows(found: StoredMovie) -> tuple[tuple[str, str], ...]:
     rows = [
         ("array", found.path),
         ("source", source.get("name", "not noted")),
-        ("shape (time, y, x)", _times(found.shape)),
+        ("shape (time, y, x)", times_text(found.shape)),
         ("values", found.dtype + (f", {source['minimum']:g} to {source['maximum']:g}" if source else "")),
-        ("chunks", _times(found.chunks)),
+        ("chunks", times_text(found.chunks)),
         ("raw size", size_text(found.raw_bytes)),
         ("stored size", f"{size_text(found.stored_bytes)} ({100 / found.ratio:.1f} % of the raw size)"),
         ("format", f"Zarr V{found.zarr_format}, codec {(found.codec or {})['name']}"),
@@ -376,12 +345,12 @@ def _stored_rows(found: StoredMovie) -> tuple[tuple[str, str], ...]:
     return tuple(rows)
 
 
-def _detector(found: StoredMovie, sensitivity: Sensitivity | None, pictures: _Drawing) -> _Section:
+def _detector(found: StoredMovie, sensitivity: Sensitivity | None, pictures: _Drawing) -> Section:
     if sensitivity is not None:
-        return _Section(
+        return Section(
             "The detector",
             text=f"Verdict: {sensitivity.verdict}. {_VERDICTS[sensitivity.verdict]}",
-            rows=_constants(sensitivity),
+            rows=constant_rows(sensitivity),
             reasons=sensitivity.reasons,
             figures=(pictures.transfer(sensitivity),),
         )
@@ -392,28 +361,12 @@ def _detector(found: StoredMovie, sensitivity: Sensitivity | None, pictures: _Dr
     ]
     if codec.get("read_noise"):
         rows.append(("read noise", f"{codec['read_noise']:g}"))
-    return _Section(
+    return Section(
         "The detector", text="The array does not say how these constants were found.", rows=tuple(rows)
     )
 
 
-def _constants(sensitivity: Sensitivity) -> tuple[tuple[str, str], ...]:
-    rows = [
-        (
-            f"{constant.name}, {constant.unit}" if constant.unit else constant.name,
-            _interval(constant.value, constant.interval),
-        )
-        for constant in sensitivity.constants()
-    ]
-    rows += [
-        ("found by", f"filter {sensitivity.method}; zero level from {sensitivity.zero_level_method}"),
-    ]
-    if sensitivity.method == "known":
-        rows[-1] = ("found by", "given, not measured")
-    return tuple(rows)
-
-
-def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
+def _kept(found: StoredMovie, verification: Verification | None) -> Section:
     bound, noted = _noted(found, "bound"), _noted(found, "verification")
     beta = (found.codec or {}).get("beta", 0.5)
     rows = [
@@ -442,7 +395,7 @@ def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
         if agreement is not None and agreement.verdict in ("agrees", "differs")
         else " that the constants imply"
     )
-    return _Section(
+    return Section(
         "What was kept",
         text="Each value is stored as the nearest of a row of levels that lie closer together than the noise "
         f"at their brightness{inside}.",
@@ -450,7 +403,7 @@ def _kept(found: StoredMovie, verification: Verification | None) -> _Section:
     )
 
 
-def _views(stored: Any, against: Any, partial: bool, pictures: _Drawing) -> _Section:
+def _views(stored: Any, against: Any, partial: bool, pictures: _Drawing) -> Section:
     from anscombe_transform.compression.stored.arrays import codec_of, open_array
 
     array = open_array(stored)
@@ -461,7 +414,7 @@ def _views(stored: Any, against: Any, partial: bool, pictures: _Drawing) -> _Sec
             figures.insert(0, pictures.stabilization(movie, codec))
         if against is not None:
             figures.append(pictures.residuals(movie, codec))
-    return _Section(
+    return Section(
         "What it looks like",
         text="Drawn from the source." if against is not None else "Drawn from the stored values.",
         figures=tuple(figures),
@@ -470,14 +423,7 @@ def _views(stored: Any, against: Any, partial: bool, pictures: _Drawing) -> _Sec
 
 def _footer(found: StoredMovie) -> str:
     written = (found.provenance or {}).get("date")
-    return _software(found.provenance) + (f" Array written {written}." if written else "")
-
-
-def _software(provenance: Mapping[str, Any] | None) -> str:
-    by = f"Page made by anscombe-transform {version('anscombe-transform')}."
-    software = (provenance or {}).get("software") or {}
-    versions = ", ".join(f"{name} {number}" for name, number in software.items())
-    return f"{by} Array written with {versions}." if versions else by
+    return software_text(found.provenance) + (f" Array written {written}." if written else "")
 
 
 # --- plots --------------------------------------------------------------------------------------------------
@@ -490,7 +436,7 @@ class _Drawing:
         self._progress = progress
         self._done = 0
 
-    def transfer(self, sensitivity: Sensitivity) -> _Picture:
+    def transfer(self, sensitivity: Sensitivity) -> Picture:
         from anscombe_transform.diagnostics.plots.transfer import plot_noise_transfer
 
         return self._picture(
@@ -499,7 +445,7 @@ class _Drawing:
             "Noise variance against brightness. The points should lie on the line, whose slope is the gain.",
         )
 
-    def pixels(self, sensitivity: Sensitivity) -> _Picture:
+    def pixels(self, sensitivity: Sensitivity) -> Picture:
         from anscombe_transform.diagnostics.plots.pixel_maps import plot_pixel_maps
 
         return self._picture(
@@ -508,7 +454,7 @@ class _Drawing:
             "Pixels beside their neighbours: columns and corners that stand out belong to the camera.",
         )
 
-    def stabilization(self, movie: Movie, codec: Any) -> _Picture:
+    def stabilization(self, movie: Movie, codec: Any) -> Picture:
         from anscombe_transform.diagnostics.plots.stabilization import plot_stabilization
 
         return self._picture(
@@ -518,7 +464,7 @@ class _Drawing:
             "at every brightness, so that one step suits all.",
         )
 
-    def codes(self, movie: Movie, codec: Any) -> _Picture:
+    def codes(self, movie: Movie, codec: Any) -> Picture:
         from anscombe_transform.diagnostics.plots.codes import plot_code_histogram
 
         return self._picture(
@@ -527,7 +473,7 @@ class _Drawing:
             "How often each code is used, and the least bits a pixel can take.",
         )
 
-    def residuals(self, movie: Movie, codec: Any) -> _Picture:
+    def residuals(self, movie: Movie, codec: Any) -> Picture:
         from anscombe_transform.diagnostics.plots.residuals import plot_residuals
 
         return self._picture(
@@ -536,18 +482,12 @@ class _Drawing:
             "Stored minus original, in standard deviations of the noise: it should look like nothing at all.",
         )
 
-    def _picture(self, figure: Any, alt: str, caption: str) -> _Picture:
-        picture = _Picture(_png(figure), alt, caption)
+    def _picture(self, figure: Any, alt: str, caption: str) -> Picture:
+        picture = Picture(png_text(figure), alt, caption)
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self._done, "draw")
         return picture
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _extremes(movie: Movie) -> Any:
@@ -560,43 +500,7 @@ def _extremes(movie: Movie) -> Any:
     return np.array(ends, movie.dtype)
 
 
-# --- the page -----------------------------------------------------------------------------------------------
-
-
-def _template() -> Callable[..., str]:
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f'a report needs {error.name}, which is not installed: pip install "anscombe-transform[report]"'
-        ) from None
-    text = (
-        resources.files("anscombe_transform.diagnostics")
-        .joinpath("templates/report.html.j2")
-        .read_text("utf-8")
-    )
-    # Names of files and arrays come from outside: escaped, they stay text.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text).render
-
-
-def _write(path: str | os.PathLike[str], page: str) -> Path:
-    path = Path(path)
-    make_folders(path.parent)
-    write_file(path, page.encode("utf-8"))
-    return path
-
-
-def _check_name(path: str | os.PathLike[str]) -> None:
-    if Path(path).suffix.lower() not in (".html", ".htm"):
-        raise ValueError(
-            f"a report is an HTML page, and its name must end with .html, got {os.fspath(path)!r}"
-        )
-
-
-# --- figures and sizes --------------------------------------------------------------------------------------
+# --- the record ---------------------------------------------------------------------------------------------
 
 
 def _noted(found: StoredMovie, name: str) -> dict[str, Any]:
@@ -610,14 +514,3 @@ def _noted_sensitivity(provenance: Mapping[str, Any] | None) -> Sensitivity | No
         return None if values is None else Sensitivity.from_dict(values)
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def _interval(value: float, interval: tuple[float, float]) -> str:
-    low, high = interval
-    if math.isnan(value):
-        return "not found"
-    return f"{value:.4g} (95 % interval {low:.4g} to {high:.4g})" if low < high else f"{value:.4g}"
-
-
-def _times(lengths: tuple[int, ...]) -> str:
-    return " × ".join(f"{n:,}" for n in lengths)
