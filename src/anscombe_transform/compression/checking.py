@@ -133,7 +133,9 @@ class _Compare(NamedTuple):
     ) -> Verification:
         return merged(self.results(work, movie, spans))
 
-    def results(self, work: Callable[[Any, int], Any], movie: Movie | None, spans: Sequence[Span]) -> list[Any]:
+    def results(
+        self, work: Callable[[Any, int], Any], movie: Movie | None, spans: Sequence[Span]
+    ) -> list[Any]:
         """What the work finds in each block, in order."""
         return in_order(self.workers.finished(work, movie, spans), spans, self.report, "verify")
 
