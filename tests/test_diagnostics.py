@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
@@ -126,7 +126,7 @@ def test_the_line_has_the_gain_as_slope_and_meets_zero_at_the_intercept():
 def test_the_bins_are_drawn_with_their_standard_errors():
     """Points and error bars are those of the transfer curve."""
     curve = measured().transfer_curve
-    x, y, error = error_bars(plot_noise_transfer(measured()), "measured, ± standard error")
+    x, y, error = error_bars(plot_noise_transfer(measured()), "measured ± standard error")
     assert np.array_equal(x, curve.mean)
     assert np.array_equal(y, curve.variance)
     assert np.allclose(error, curve.standard_error)
@@ -153,7 +153,7 @@ def test_the_legend_tells_gain_zero_level_and_verdict_with_their_intervals():
     texts = legend_texts(ax)
     assert "gain 90.0 [88.0, 92.0] per photon" in texts
     assert "zero level 50 [40, 65]" in texts
-    assert "read noise 45 signal units" in texts
+    assert "read noise 45" in texts
     assert ax.get_legend().get_title().get_text() == "Verdict: trustworthy"
     assert ax.get_xlabel() == "Mean signal (signal units)"
     assert ax.get_ylabel() == "Noise variance (10³ signal units²)"
@@ -295,7 +295,7 @@ def test_the_expected_law_accounts_for_integers(seed):
     )
     ax = plot_residuals(movie, AnscombeTransformV2(0, 1, decoded_dtype="uint8")).axes[1]
     density, edges = steps(ax, "measured")
-    expected, _ = steps(ax, "expected")
+    expected, _ = steps(ax, "expected of these bins")
     assert expected @ np.diff(edges) == pytest.approx(1, abs=0.01)
     assert np.abs(density - expected) @ np.diff(edges) < 0.15
     assert any("unchanged" in text for text in legend_texts(ax))
@@ -304,7 +304,7 @@ def test_the_expected_law_accounts_for_integers(seed):
 def test_residuals_are_white(bright, codec):
     """Correlations of the residuals stay within twice the band that holds 95 % of white ones."""
     ax = plot_residuals(bright, codec).axes[2]
-    (band,) = [float(t.split("±")[-1]) for t in legend_texts(ax) if "√N" in t]
+    (band,) = [float(t.split("±")[-1]) for t in legend_texts(ax) if "95 %" in t]
     for label in ("next frames", "along y", "along x"):
         _, values = labelled(ax, label)
         assert np.abs(values).max() < 2.5 * band
@@ -425,7 +425,7 @@ def test_a_refused_calibration_has_a_page_without_codec(dim):
     reason = Reason("no_slope", "variance does not grow with the mean", "refusal")
     figure = plot_summary(dim, measured(verdict="refused", reasons=(reason,)))
     titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
-    assert titles == ["a  Mean of 20 frames", "b  Noise transfer"]
+    assert titles == ["a  Mean of 20 frames", "b  Photon transfer curve"]
     assert "refused" in figure.get_suptitle()
 
 
@@ -507,21 +507,45 @@ def test_given_axes_and_figures_are_used_and_returned(dim, codec):
         assert figure.axes
 
 
-def test_legends_do_not_cover_the_data(bright, codec):
-    """No point lies behind a legend, wherever the points are."""
-    curve = measured().transfer_curve
-    falling = measured(transfer_curve=dataclasses.replace(curve, variance=curve.variance[::-1]))
-    plots = (plot_noise_transfer(falling), plot_stabilization(bright, codec))
-    for ax, resolution in itertools.product(plots, (72, 80, 120, 150)):
-        figure = ax.figure
-        figure.dpi = resolution
+def test_text_lies_beside_the_axes_and_inside_the_figure(bright, codec):
+    """A legend covers no axes, axis label or other legend, and nothing of it is cut off."""
+    grave = Reason("grave", "the frames were smoothed, resampled or denoised, " * 3, "refusal")
+    figures = (
+        plot_noise_transfer(measured(verdict="refused", reasons=(grave,), read_noise=45.0)).figure,
+        plot_stabilization(bright, codec).figure,
+        plot_code_histogram(bright, codec).figure,
+        plot_residuals(bright, codec),
+        plot_summary(bright, measured(), codec, stored_bytes=10**5),
+    )
+    for figure in figures:
         figure.draw_without_rendering()
-        (legend,) = [a.get_legend() for a in figure.axes if a.get_legend()]
-        box = legend.get_window_extent()
-        for axes in figure.axes:
-            for container in axes.containers:
-                points = axes.transData.transform(np.column_stack(container.lines[0].get_data()))
-                assert not any(box.contains(*point) for point in points)
+        legends = [ax.get_legend().get_window_extent() for ax in figure.axes if ax.get_legend()]
+        others = [ax.get_window_extent() for ax in figure.axes]
+        others += [ax.xaxis.label.get_window_extent() for ax in figure.axes if ax.xaxis.label.get_text()]
+        whole = figure.bbox.padded(1)
+        for n, legend in enumerate(legends):
+            assert not any(legend.overlaps(box) for box in others + legends[:n])
+            assert whole.contains(legend.x0, legend.y0)
+            assert whole.contains(legend.x1, legend.y1)
+
+
+def test_the_callers_style_wins(bright, codec):
+    """RcParams that the caller set are kept, in single plots and on pages; others have our look."""
+    with matplotlib.rc_context({"font.size": 5.0, "axes.titleweight": "light", "figure.figsize": (7, 5)}):
+        ax = plot_noise_transfer(measured())
+        page = plot_residuals(bright, codec)
+        left = matplotlib.rcParams["axes.spines.top"]
+    assert tuple(ax.figure.get_size_inches()) == (7, 5)
+    for axes in (ax, page.axes[1]):
+        assert axes.xaxis.label.get_size() == axes.get_xticklabels()[0].get_size() == 5
+        assert axes.title.get_text() == ""
+        assert axes._left_title.get_weight() == "light"
+    assert not ax.spines["top"].get_visible()
+    assert left
+    own = Figure(layout="constrained").add_subplot()
+    plot_noise_transfer(measured(), ax=own)
+    assert own.spines["top"].get_visible()
+    assert own.xaxis.label.get_size() == matplotlib.rcParams["font.size"]
 
 
 def test_long_names_are_shortened_and_one_frame_is_one(tmp_path, dim):

@@ -11,12 +11,12 @@ from anscombe_transform.diagnostics.plots.style import (
     BLUE,
     GREY,
     INK,
-    TEXT,
-    TITLE,
     VERMILION,
+    add_legend,
     dress,
     new_figure,
     say_instead,
+    with_look,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MARKERS = ("o", "s", "D", "^")
 
 
+@with_look
 def plot_decision(decision: Decision, *, figure: Figure | None = None) -> Figure:
     """Plot size and changes of results against β, each beside equal random noise and odd against even frames.
 
@@ -70,13 +71,11 @@ def plot_decision(decision: Decision, *, figure: Figure | None = None) -> Figure
     )
     _draw_change(axes[5], decision, "Frame shifts", "rms change (pixels)", lambda c: c.registration, log=True)
     handles, labels = axes[5].get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=TEXT, frameon=False)
-    for text in legend.get_texts():
-        text.set_color(INK)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="medium")
     size = " × ".join(map(str, decision.shape))
     figure.suptitle(
         f"{decision.source}: {size} {decision.dtype}, {decision.cells} cells, {decision.events} events",
-        x=0.012, ha="left", fontsize=TITLE, color=INK,
+        x=0.012, ha="left",
     )  # fmt: skip
     return figure
 
@@ -96,7 +95,7 @@ def _draw_sizes(ax: Axes, decision: Decision) -> None:
         )
     _scale_beta(ax, [change.beta for change in stored])
     ax.set_ylim(0, None)
-    ax.legend(fontsize=TEXT, frameon=False, loc="upper left")
+    add_legend(ax, ax.get_legend_handles_labels()[0])
 
 
 def _draw_mean_shift(ax: Axes, decision: Decision) -> None:
@@ -110,7 +109,7 @@ def _draw_mean_shift(ax: Axes, decision: Decision) -> None:
             signal, shift, error, marker=marker, ms=3.5, lw=0.8, color=BLUE, alpha=shade, label=change.name
         )
     ax.axhline(0, color=GREY, lw=0.6)
-    ax.legend(fontsize=TEXT - 1, frameon=False)
+    add_legend(ax, ax.get_legend_handles_labels()[0], ncols=4)
 
 
 def _draw_change(

@@ -29,14 +29,12 @@ from anscombe_transform.diagnostics.plots.style import (
     GREY,
     INK,
     SKY,
-    TEXT,
-    TITLE,
-    count_axes,
+    draw_map,
     dress,
     new_figure,
+    number_panels,
     say_instead,
-    settle,
-    shape_of,
+    with_look,
 )
 from anscombe_transform.diagnostics.plots.text import (
     in_bytes,
@@ -59,6 +57,7 @@ if TYPE_CHECKING:
     from anscombe_transform.movies import Movie
 
 
+@with_look
 def plot_summary(
     movie: Source,
     sensitivity: Sensitivity,
@@ -81,7 +80,7 @@ def plot_summary(
         The transform; by default ``sensitivity.codec(sample=…)`` for the values that are read. With a refused
         calibration and no codec the page shows the calibration alone.
     figure : matplotlib.figure.Figure, optional
-        Where to draw; by default a new one of 11 × 8.3 inches.
+        Where to draw; by default a new one of 11 × 9.6 inches.
     stored_bytes : int, optional
         Size of the movie as it was stored, for the comparison of sizes.
     max_frames : int, optional
@@ -129,32 +128,29 @@ def plot_summary(
             codes = plan.encode(block)
             for tool in tools:
                 tool.update(block, codes)
-        figure = new_figure(figure, (11, 8.3) if plan else (8.2, 3.6))
-        crowded: list[tuple[Axes, ...]] = []
+        figure = new_figure(figure, (11, 9.6) if plan else (8.2, 4.2))
         if plan is None or tools is None:
             axes = list(figure.subplots(1, 2, width_ratios=(1, 1.4)))
             _draw_mean_image(axes[0], mean)
-            crowded.append(draw_noise_transfer(axes[1], sensitivity, brief=plan is not None))
+            draw_noise_transfer(axes[1], sensitivity)
         else:
             noise, residuals, use = tools
             grid = figure.add_gridspec(3, 3, width_ratios=(1, 1.2, 1.2))
             cells = [*(grid[i // 3, i % 3] for i in range(7)), grid[2, 1:]]
             axes = [figure.add_subplot(cell) for cell in cells]
             _draw_mean_image(axes[0], mean)
-            crowded.append(draw_noise_transfer(axes[1], sensitivity, brief=plan is not None))
+            draw_noise_transfer(axes[1], sensitivity, brief=True)
             if noise.empty:
-                say_instead(axes[2], "Stabilisation", "Noise is measured between\nconsecutive frames")
+                say_instead(axes[2], "Noise before and after", "Measured between\nconsecutive frames")
             else:
-                crowded.append(draw_stabilization(axes[2], noise.binned(), plan))
+                draw_stabilization(axes[2], noise.binned(), plan)
             draw_residual_map(axes[3], residuals)
-            crowded.append(draw_residual_histogram(axes[4], residuals))
-            crowded.append(draw_correlation(axes[5], residuals))
+            draw_residual_histogram(axes[4], residuals)
+            draw_correlation(axes[5], residuals)
             _draw_sizes(axes[6], source, plan, use, stored_bytes)
-            crowded.append(draw_code_histogram(axes[7], use))
-        for letter, ax in zip("abcdefgh", axes, strict=False):
-            ax.set_title(f"{letter}  {ax.get_title(loc='left')}", loc="left", fontsize=TITLE, weight="bold")
-        figure.suptitle(_headline(source, sensitivity, tools), x=0.012, ha="left", fontsize=TITLE, color=INK)
-    settle(figure, crowded)
+            draw_code_histogram(axes[7], use)
+        number_panels(axes)
+        figure.suptitle(_headline(source, sensitivity, tools), x=0.012, ha="left")
     return figure
 
 
@@ -163,13 +159,8 @@ def _draw_mean_image(ax: Axes, mean: MeanImage) -> None:
     low, high = 0.0, 1.0
     if np.isfinite(image).any():
         low, high = np.nanquantile(image, [0.001, 0.999]).tolist()
-    shown = ax.imshow(image, cmap="gray", vmin=low, vmax=high if high > low else low + 1, **shape_of(image))
+    draw_map(ax, image, "signal units", (low, high if high > low else low + 1), cmap="gray")
     dress(ax, f"Mean of {in_frames(mean.frames)}", "x (pixels)", "y (pixels)")
-    count_axes(ax.xaxis, ax.yaxis)
-    bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03)
-    bar.set_label("signal units", fontsize=TEXT, color=INK)
-    bar.ax.tick_params(labelsize=TEXT, colors=INK, width=0.6, length=3)
-    bar.outline.set_linewidth(0.6)
 
 
 def _draw_sizes(ax: Axes, movie: Movie, plan: Plan, use: CodeUse, stored_bytes: int | None) -> None:
@@ -192,7 +183,7 @@ def _draw_sizes(ax: Axes, movie: Movie, plan: Plan, use: CodeUse, stored_bytes: 
         ink = "white" if inside and colour != SKY else INK
         ax.annotate(
             text, (b, y), xytext=(-4 if inside else 4, 0), textcoords="offset points", va="center",
-            ha="right" if inside else "left", fontsize=TEXT, color=ink,
+            ha="right" if inside else "left", color=ink,
         )  # fmt: skip
     dress(ax, "Size", "Bits per pixel")
     ax.set_yticks(place, names)

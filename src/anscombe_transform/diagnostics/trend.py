@@ -18,6 +18,7 @@ import numpy as np
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import describe
+from anscombe_transform.diagnostics.plots.style import BLUE, GREY, VERMILION, dress, new_figure, with_look
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
 from anscombe_transform.native.documents import json_document
 
@@ -40,9 +41,9 @@ _MAD = 1.4826  # of a normal distribution: standard deviation over median absolu
 _INTERVAL = 1.959964  # half width of a 95 % interval in standard deviations
 
 QUANTITIES = {
-    "conversion_gain": "conversion gain [signal/photon]",
-    "zero_level": "zero level [signal]",
-    "read_noise": "read noise [signal]",
+    "conversion_gain": "signal units / photon",
+    "zero_level": "signal units",
+    "read_noise": "signal units",
 }
 
 
@@ -159,47 +160,42 @@ def measure_trend(stored: str | os.PathLike[str] | Sequence[str | os.PathLike[st
     return Trend(tuple(_compared(sorted(points, key=lambda point: _moment(point.date)))), tuple(left_out))
 
 
-def plot_trend(trend: Trend) -> Figure:
-    """Draw constants over time with their intervals, and mark those that left their history.
+@with_look
+def plot_trend(trend: Trend, *, figure: Figure | None = None) -> Figure:
+    """Plot constants over time with their 95 % intervals, and mark those that left their history.
 
     Parameters
     ----------
     trend : Trend
+        From `measure_trend`.
+    figure : matplotlib.figure.Figure, optional
+        Where to draw; by default a new one of 8 × 6.5 inches.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A panel for each of conversion gain, zero level and read noise.
+        A panel for each of conversion gain, zero level and read noise; the grey line is the median.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 6.5), layout="constrained")
+    figure = new_figure(figure, (8, 6.5))
     panels = figure.subplots(len(QUANTITIES), sharex=True)
     moments = [_moment(point.date) for point in trend.points]
-    for axes, (name, label) in zip(panels, QUANTITIES.items(), strict=True):
+    for ax, (name, unit) in zip(panels, QUANTITIES.items(), strict=True):
         values = np.array([point.values[name] for point in trend.points])
         ends = np.array([point.intervals[name] for point in trend.points]).reshape(-1, 2)
-        reach = np.abs(ends - values[:, None]).T
-        axes.errorbar(moments, values, np.nan_to_num(reach), fmt="o", ms=4, lw=1, color="C0", zorder=2)
+        reach = np.nan_to_num(np.abs(ends - values[:, None]).T)
+        ax.errorbar(moments, values, reach, fmt="o", color=BLUE, elinewidth=0.8, label="95 % interval")
         marked = [i for i, point in enumerate(trend.points) if name in point.warnings]
         if marked:
-            axes.plot(
-                [moments[i] for i in marked],
-                values[marked],
-                "D",
-                ms=9,
-                mfc="none",
-                mec="C3",
-                mew=1.8,
-                label="left its history",
-                zorder=3,
-            )
-            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+            where = [moments[i] for i in marked]
+            ax.plot(where, values[marked], "D", ms=9, mfc="none", mec=VERMILION, mew=1.5,
+                    label="left its history")  # fmt: skip
         if len(values) >= FEWEST_BEFORE:
-            axes.axhline(float(np.nanmedian(values)), color="0.6", lw=0.8, zorder=1)
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.25)
-    panels[0].set_title(f"{len(trend.points)} recordings, 95 % intervals; grey: median")
+            ax.axhline(float(np.nanmedian(values)), color=GREY, lw=0.8, zorder=1, label="median")
+        dress(ax, name.replace("_", " ").capitalize(), ylabel=unit)
+    handles = {
+        label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
     panels[-1].tick_params("x", rotation=30)
     return figure
 

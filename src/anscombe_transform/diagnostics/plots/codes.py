@@ -13,15 +13,13 @@ from anscombe_transform.diagnostics.measurements.frames import check_codec, runs
 from anscombe_transform.diagnostics.measurements.noise import neighbours
 from anscombe_transform.diagnostics.plots.style import (
     BLUE,
-    INK,
-    TEXT,
     add_legend,
     count_axes,
     dress,
     new_axes,
     say_instead,
-    settle,
     text_entry,
+    with_look,
 )
 from anscombe_transform.diagnostics.plots.text import in_digits, in_percent, round_signals
 from anscombe_transform.movies import open_movie
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     FloatArray = npt.NDArray[np.float64]
 
 
+@with_look
 def plot_code_histogram(
     movie: Source, codec: Any, *, max_frames: int | None = None, partial: bool = False, ax: Axes | None = None
 ) -> Axes:
@@ -90,7 +89,7 @@ def plot_code_histogram(
         for block in runs(source, max_frames):
             use.update(block, plan.encode(block))
     ax = new_axes(ax)
-    settle(ax.figure, [draw_code_histogram(ax, use)])
+    draw_code_histogram(ax, use)
     return ax
 
 
@@ -191,13 +190,13 @@ class CodeUse:
         return self._bits / max(self._pixels, 1)
 
 
-def draw_code_histogram(ax: Axes, use: CodeUse) -> tuple[Axes, ...]:
+def draw_code_histogram(ax: Axes, use: CodeUse) -> None:
     """Draw the share of every code."""
     curve = use.plan.curve
     used = use.used
     if not used.size:
         say_instead(ax, "Use of codes", "There are no numbers, only NaN")
-        return (ax,)
+        return
     first, last = int(used[0]), int(used[-1])
     share = use.share[first : last + 1]
     edges = np.arange(first, last + 2) - 0.5
@@ -224,8 +223,6 @@ def draw_code_histogram(ax: Axes, use: CodeUse) -> tuple[Axes, ...]:
     upper = ax.secondary_xaxis("top", functions=(curve.invert, curve.stabilize))
     ticks = round_signals(curve.invert(np.linspace(first, last, 7)))
     upper.set_xticks(ticks, [in_digits(t) for t in ticks])
-    upper.set_xlabel("Signal (signal units)", fontsize=TEXT, color=INK)
-    upper.tick_params(labelsize=TEXT, colors=INK, width=0.6, length=3)
-    upper.spines["top"].set_linewidth(0.6)
-    add_legend(ax, [bars, *[text_entry(s) for s in lines]], loc="upper right")
-    return (ax,)
+    upper.set_xlabel("Signal (signal units)")
+    upper.spines["top"].set_visible(True)
+    add_legend(ax, [bars, *[text_entry(s) for s in lines]])

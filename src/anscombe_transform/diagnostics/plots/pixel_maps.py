@@ -8,12 +8,12 @@ import numpy as np
 
 from anscombe_transform.diagnostics.measurements.frames import check_sensitivity
 from anscombe_transform.diagnostics.plots.style import (
-    TEXT,
     VERMILION,
     draw_map,
     dress,
     new_figure,
     say_instead,
+    with_look,
 )
 
 if TYPE_CHECKING:
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 _MAPS = (
     ("offset", "Zero level", "signal units", "Give dark frames: dark="),
     ("read_variance", "Read noise", "standard deviation (signal units)", "Give two dark frames: dark="),
-    ("gain", "Gain", "signal units / photon", "Takes a movie in which\nnothing moves"),
+    ("gain", "Gain", "signal units / photon", "Needs a movie without motion"),
 )
 # More hot pixels than this would hide the map under their marks.
 _MOST_MARKED = 400
 
 
+@with_look
 def plot_pixel_maps(sensitivity: Sensitivity, *, figure: Figure | None = None) -> Figure:
     """Plot zero level, read noise and gain of every pixel, and mark hot ones.
 
@@ -87,12 +88,18 @@ def draw_pixel_maps(axes: Sequence[Axes], maps: PixelMaps) -> None:
         low, high = np.nanquantile(image, [0.01, 0.99])
         # One value has the middle colour.
         room = 0.0 if high > low else max(abs(low) / 20, 1e-6)
-        draw_map(ax, image, label, low - room, high + room, extend="both")
+        draw_map(ax, image, label, (low - room, high + room), extend="both")
         dress(ax, title, "x (pixels)", "y (pixels)")
         if not marked and len(maps.hot_pixels):
             y, x = maps.hot_pixels[:_MOST_MARKED].T
             # On a white ring a mark is seen on dark and on bright pixels.
             ax.plot(x, y, "o", ms=6.5, mfc="none", mec="white", mew=2.4)
             ax.plot(x, y, "o", ms=6.5, mfc="none", mec=VERMILION, mew=1.1)
-            ax.set_title(f"{len(maps.hot_pixels)} hot", loc="right", fontsize=TEXT, color=VERMILION)
+            ax.set_title(
+                f"{len(maps.hot_pixels)} hot",
+                loc="right",
+                fontsize="medium",
+                weight="normal",
+                color=VERMILION,
+            )
         marked = True

@@ -13,16 +13,14 @@ from anscombe_transform.diagnostics.plots.style import (
     BLUE,
     INK,
     SKY,
-    TEXT,
     VERMILION,
     add_legend,
-    count_axes,
+    draw_map,
     dress,
     new_figure,
     say_instead,
-    settle,
-    shape_of,
     text_entry,
+    with_look,
 )
 from anscombe_transform.diagnostics.plots.text import in_frames, in_percent, signed
 from anscombe_transform.movies import open_movie
@@ -44,6 +42,7 @@ _MOST_LAGS = 8
 _STEP_BINS = 41
 
 
+@with_look
 def plot_residuals(
     movie: Source,
     codec: Any,
@@ -71,10 +70,10 @@ def plot_residuals(
     Returns
     -------
     matplotlib.figure.Figure
-        Three axes: the residual's mean over the frames that were read, for every pixel; its histogram, with
-        the uniform law of width β and the law that follows if all signals that share a code are equally
-        likely; its correlation with later frames and neighbours, with the band ±2/√N that 95 % of white
-        residuals stay in. σ is the noise that the codec assumes at the decoded value.
+        Three axes: the mean residual of every pixel over the frames that were read; the histogram of the
+        residuals, with the uniform distribution of width β and the one expected of the codec's bins for
+        signals as frequent as in this movie; the correlation with later frames and neighbours, with the band
+        ±2/√N that holds 95 % of white residuals. σ is the noise that the codec assumes at the decoded value.
 
     Raises
     ------
@@ -89,17 +88,18 @@ def plot_residuals(
     >>> movie, truth = simulate_movie((20, 64, 64), rng=0)
     >>> figure = plot_residuals(movie, AnscombeTransformV2(truth.zero_level, truth.conversion_gain))
     >>> [ax.get_title(loc="left") for ax in figure.axes[:3]]
-    ['Mean residual of 20 frames', 'Residuals', 'Correlation of residuals']
+    ['Mean residual of 20 frames', 'Residuals of single values', 'Correlation of residuals']
     """
     plan = check_codec(codec)
     with open_movie(movie, partial=partial) as source:
         residuals = Residuals(plan, source.shape)
         for block in runs(source, max_frames):
             residuals.update(block, plan.encode(block))
-    figure = new_figure(figure, (9.2, 2.9))
-    axes = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.15))
+    figure = new_figure(figure, (9.2, 3.3))
+    axes = figure.subplots(1, 3, width_ratios=(1.15, 1, 1))
     draw_residual_map(axes[0], residuals)
-    settle(figure, [draw_residual_histogram(axes[1], residuals), draw_correlation(axes[2], residuals)])
+    draw_residual_histogram(axes[1], residuals)
+    draw_correlation(axes[2], residuals)
     return figure
 
 
@@ -195,9 +195,11 @@ class Residuals:
         return lags, covariance / variance if variance > 0 else np.zeros(lags.size), pairs
 
     def expected_histogram(self) -> FloatArray:
-        """Density of the residual if all signals that share a code are equally likely, code by code.
+        """Density of the residual that the bins give for signals as frequent as in the movie.
 
-        It is the uniform law of width β, blurred where codes hold only a few integers.
+        The frequency of signals inside a bin is interpolated between the counts of neighbouring codes. The
+        result is uniform of width β where bins hold many integers, and has a peak for each integer where they
+        hold few.
         """
         plan = self.plan
         integers = plan.decoded_dtype.kind != "f"
@@ -213,7 +215,9 @@ class Residuals:
         if integers:
             signal = np.clip(np.rint(signal), low[used, None], high[used, None])
         residual = (value[:, None] - signal) / sigma[:, None]
-        weight = np.broadcast_to(self.code_count[used, None] / members, residual.shape)
+        middle, count = (first + last)[used] / 2, self.code_count[used]
+        weight = np.interp(signal, middle, count / (last - first)[used])
+        weight *= (count / weight.sum(axis=1))[:, None]
         density = np.histogram(residual, self.edges, weights=weight)[0]
         return density / max(self.size, 1) / np.diff(self.edges)
 
@@ -225,34 +229,24 @@ def draw_residual_map(ax: Axes, residuals: Residuals) -> None:
     limit = 3 * step / math.sqrt(residuals.frames)
     if np.isfinite(image).any():
         limit = max(limit, float(np.nanquantile(np.abs(image), 0.995)))
-    shown = ax.imshow(image, cmap="cividis", vmin=-limit, vmax=limit, **shape_of(image))
+    draw_map(ax, image, "decoded − original (σ)", (-limit, limit), cmap="RdBu_r", extend="both")
     dress(ax, f"Mean residual of {in_frames(residuals.frames)}", "x (pixels)", "y (pixels)")
-    count_axes(ax.xaxis, ax.yaxis)
-    bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03, extend="both")
-    bar.set_label("decoded − original (σ)", fontsize=TEXT, color=INK)
-    bar.ax.tick_params(labelsize=TEXT, colors=INK, width=0.6, length=3)
-    bar.outline.set_linewidth(0.6)
 
 
-def draw_residual_histogram(ax: Axes, residuals: Residuals) -> tuple[Axes, ...]:
-    """Draw the residuals and the laws that they should follow."""
+def draw_residual_histogram(ax: Axes, residuals: Residuals) -> None:
+    """Draw the histogram of residuals and the distributions that it should follow."""
     beta, edges = residuals.plan.curve.beta, residuals.edges
     width = np.diff(edges)
     measured = residuals.histogram / max(residuals.size, 1) / width
     bars = ax.stairs(measured, edges, fill=True, color=SKY, zorder=1, label="measured")
-    law = ax.stairs(
-        residuals.expected_histogram(),
-        edges,
-        color=BLUE,
-        lw=1.0,
-        zorder=2,
-        label="expected",
+    expected = ax.stairs(
+        residuals.expected_histogram(), edges, color=BLUE, lw=1.0, zorder=2, label="expected of these bins"
     )
     uniform = ax.plot(
         np.array([-0.5, -0.5, 0.5, 0.5]) * beta, np.array([0, 1, 1, 0]) / beta, color=INK, lw=1.0,
         ls=(0, (4, 2)), zorder=3, label="uniform, width β",
     )[0]  # fmt: skip
-    dress(ax, "Residuals", "(decoded − original) / σ", "Density (1/σ)")
+    dress(ax, "Residuals of single values", "(decoded − original) / σ", "Density (1/σ)")
     occupied = np.flatnonzero(residuals.histogram)
     reach = float(np.abs(edges[[occupied[0], occupied[-1] + 1]]).max()) if occupied.size else 0.0
     reach = max(0.65 * beta, 1.05 * reach)
@@ -260,7 +254,7 @@ def draw_residual_histogram(ax: Axes, residuals: Residuals) -> tuple[Axes, ...]:
     # Where single integers have codes of their own, most values don't change: a spike that runs off the plot.
     top = 3 / beta
     if measured.max() > top:
-        for artist in (bars, law):
+        for artist in (bars, expected):
             artist.set_clip_path(Rectangle((-reach, 0), 2 * reach, top, transform=ax.transData))
         ax.plot(
             edges[:-1][measured > top] + width[0] / 2,
@@ -285,17 +279,16 @@ def draw_residual_histogram(ax: Axes, residuals: Residuals) -> tuple[Axes, ...]:
         lines.append(f"{in_percent(residuals.clipped / residuals.size)} clipped")
     handles = [
         bars,
-        law,
+        expected,
         uniform,
         *[text_entry("")] * (len(lines) - 3),
         *[text_entry(line) for line in lines],
     ]
-    add_legend(ax, handles, loc="upper left", ncols=2)
-    return (ax,)
+    add_legend(ax, handles)
 
 
-def draw_correlation(ax: Axes, residuals: Residuals) -> tuple[Axes, ...]:
-    """Draw the residuals' correlation in time and space."""
+def draw_correlation(ax: Axes, residuals: Residuals) -> None:
+    """Draw the correlation of residuals in time and space."""
     styles = (("frames", "o", INK), ("y", "s", BLUE), ("x", "^", VERMILION))
     handles: list[Any] = []
     largest, band = 0.02, 0.0
@@ -313,13 +306,12 @@ def draw_correlation(ax: Axes, residuals: Residuals) -> tuple[Axes, ...]:
         band = max(band, 2 / math.sqrt(float(pairs.min())))
     if not handles:
         say_instead(ax, "Correlation of residuals", "There are no neighbours to compare")
-        return (ax,)
+        return
     dress(ax, "Correlation of residuals", "Lag (frames or pixels)", "Correlation")
-    handles.append(ax.axhspan(-band, band, color="#D0D0D0", lw=0, zorder=0, label=f"±2/√N = ±{band:.1g}"))
+    handles.append(ax.axhspan(-band, band, color="#D0D0D0", lw=0, zorder=0, label=f"95 % limits ±{band:.1g}"))
     ax.axhline(0, color=INK, lw=0.6, zorder=1)
     ax.set_xlim(0.4, _MOST_LAGS + 0.6)
     ax.set_xticks(range(1, _MOST_LAGS + 1))
     limit = 1.15 * max(largest, band)
     ax.set_ylim(-limit, limit)
-    add_legend(ax, handles, loc="upper right", ncols=2)
-    return (ax,)
+    add_legend(ax, handles)

@@ -17,8 +17,8 @@ from anscombe_transform.diagnostics.plots.style import (
     dress,
     new_axes,
     scale_variance,
-    settle,
     text_entry,
+    with_look,
 )
 from anscombe_transform.movies import open_movie
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from anscombe_transform.diagnostics.measurements.frames import Source
 
 
+@with_look
 def plot_stabilization(
     movie: Source, codec: Any, *, max_frames: int | None = None, partial: bool = False, ax: Axes | None = None
 ) -> Axes:
@@ -84,11 +85,11 @@ def plot_stabilization(
                 f"numbers in all pixels of a tile, and max_frames of 2 or more, got {max_frames!r}"
             )
     ax = new_axes(ax)
-    settle(ax.figure, [draw_stabilization(ax, noise.binned(), plan)])
+    draw_stabilization(ax, noise.binned(), plan)
     return ax
 
 
-def draw_stabilization(ax: Axes, bins: NoiseBins, plan: Plan) -> tuple[Axes, ...]:
+def draw_stabilization(ax: Axes, bins: NoiseBins, plan: Plan) -> None:
     """Draw both variances against their mean; the axes at the right hold the codes."""
     curve = plan.curve
     level = 1 / curve.beta**2
@@ -97,8 +98,8 @@ def draw_stabilization(ax: Axes, bins: NoiseBins, plan: Plan) -> tuple[Axes, ...
     photons = np.maximum(curve.photons(x), 0)
     model = curve.conversion_gain**2 * photons + curve.read_noise**2
     before = ax.errorbar(
-        bins.mean, bins.before, bins.before_error, fmt="o", ms=3.6, mfc="white", mec=VERMILION, mew=0.9,
-        ecolor=VERMILION, elinewidth=0.8, zorder=3, label="signal (left)",
+        bins.mean, bins.before, bins.before_error, fmt="o", ms=3.6, mfc=ax.get_facecolor(),
+        mec=VERMILION, mew=0.9, ecolor=VERMILION, elinewidth=0.8, zorder=3, label="signal (left)",
     )  # fmt: skip
     line = ax.plot(x, model, color=VERMILION, lw=0.9, zorder=2, label="codec's noise model")[0]
     after = right.errorbar(
@@ -110,12 +111,13 @@ def draw_stabilization(ax: Axes, bins: NoiseBins, plan: Plan) -> tuple[Axes, ...
         x, code_law(plan).variance_at(photons), color=INK, lw=0.9, ls=(0, (4, 2)), zorder=2,
         label="expected",
     )[0]  # fmt: skip
-    dress(ax, "Stabilisation", "Mean signal (signal units)", right=True)
-    dress(right, "", "", "Code variance (codes²)", right=True)
+    dress(ax, "Noise before and after", "Mean signal (signal units)")
+    dress(right, "", "", "Code variance (codes²)")
+    right.spines["right"].set_visible(True)
     ax.set_ylim(0, 1.05 * float(max((bins.before + bins.before_error).max(), model.max())) or 1.0)
     scale_variance(ax, "Signal variance")
     ax.yaxis.label.set_color(VERMILION)
     right.yaxis.label.set_color(BLUE)
     right.set_ylim(0, max(1.6 * level, 1.05 * float((bins.after + bins.after_error).max())))
-    add_legend(right, [before, line, text_entry(""), after, flat, expected], loc="upper left", ncols=2)
-    return ax, right
+    # A twin has no x axis of its own: its legend would be placed without regard to the labels of the other.
+    add_legend(ax, [before, line, text_entry(""), after, flat, expected])

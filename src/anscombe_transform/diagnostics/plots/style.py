@@ -1,44 +1,89 @@
-"""How the plots look: colours, axes, legends, and room for them."""
+"""How the plots look: our defaults for matplotlib's rcParams, axes, legends, maps.
+
+`LOOK` applies where the caller's rcParams are still matplotlib's own, so that `matplotlib.rc_context`, a
+style sheet or a ``matplotlibrc`` wins. Axes that the caller made keep the caller's rcParams altogether.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import numpy as np
+import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import ScaledTranslation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    import numpy as np
     import numpy.typing as npt
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.legend import Legend
 
     FloatArray = npt.NDArray[np.float64]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
-# Of the palette of Okabe and Ito, which is told apart with every kind of colour vision; their luminances and
-# the marker shapes differ too, for print without colour.
+# From the palette of Okabe and Ito, which people with every kind of colour vision can distinguish; luminances
+# and marker shapes differ too, for print without colour.
 BLUE = "#0072B2"
 SKY = "#A6D3EE"
 VERMILION = "#C84E00"
+OCHRE = "#A36A00"
 INK = "#262626"
 GREY = "#6E6E6E"
-VERDICT = {"trustworthy": BLUE, "given": "#A36A00", "caution": "#A36A00", "refused": VERMILION}
-# Points: the text of a page that is printed at full width.
-TEXT = 8.0
-TITLE = 9.0
-_DPI = 150
+VERDICT = {"trustworthy": BLUE, "given": OCHRE, "caution": OCHRE, "refused": VERMILION}
+
+# Point sizes for a page that is printed at full width.
+LOOK: dict[str, Any] = {
+    "figure.figsize": (4.6, 4.2),
+    "figure.dpi": 150,
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "figure.titlesize": 9,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.labelspacing": 0.35,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "image.interpolation": "nearest",
+    "lines.linewidth": 1.0,
+    "lines.markersize": 4,
+    **{f"{axis}tick.major.{name}": value for axis in "xy" for name, value in (("width", 0.6), ("size", 3))},
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
 
 
-def new_figure(figure: Figure | None, size: tuple[float, float]) -> Figure:
+def with_look(plot: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Make a plotting function draw with `LOOK`, unless it is given Axes."""
+
+    @functools.wraps(plot)
+    def draw(*args: _P.args, **options: _P.kwargs) -> _R:
+        current: Any = matplotlib.rcParams
+        default: Any = matplotlib.rcParamsDefault
+        ours: Any = {key: value for key, value in LOOK.items() if current[key] == default[key]}
+        with matplotlib.rc_context({} if options.get("ax") is not None else ours):
+            return plot(*args, **options)
+
+    return draw
+
+
+def new_figure(figure: Figure | None, size: tuple[float, float] | None = None) -> Figure:
     """The given Figure, laid out if nothing is on it yet, or a new one."""
     if figure is None:
-        return Figure(figsize=size, dpi=_DPI, layout="constrained")
+        return Figure(figsize=size, layout="constrained")
     if isinstance(figure, Figure) and figure.get_layout_engine() is None and not figure.axes:
         figure.set_layout_engine("constrained")
     return figure
@@ -46,42 +91,45 @@ def new_figure(figure: Figure | None, size: tuple[float, float]) -> Figure:
 
 def new_axes(ax: Axes | None) -> Axes:
     """The given Axes, or those of a new Figure."""
-    return new_figure(None, (4.6, 3.4)).add_subplot() if ax is None else ax
+    return new_figure(None).add_subplot() if ax is None else ax
 
 
-def dress(ax: Axes, title: str, xlabel: str = "", ylabel: str = "", *, right: bool = False) -> None:
-    """Give an Axes its title, labels and the look of all of them."""
-    ax.set_title(title, loc="left", fontsize=TITLE, color=INK, weight="bold")
-    ax.set_xlabel(xlabel, fontsize=TEXT, color=INK)
-    ax.set_ylabel(ylabel, fontsize=TEXT, color=INK)
-    ax.tick_params(labelsize=TEXT, colors=INK, width=0.6, length=3)
-    for side, spine in ax.spines.items():
-        spine.set_linewidth(0.6)
-        spine.set_color(INK)
-        if side == "top" or (side == "right" and not right):
-            spine.set_visible(False)
-    ax.set_axisbelow(True)
+def dress(ax: Axes, title: str, xlabel: str = "", ylabel: str = "") -> None:
+    """Give an Axes its title and labels, and fix the size of tick labels, which matplotlib makes later."""
+    ax.set_title(title, loc="left")
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    for axis in "xy":
+        ax.tick_params(axis=axis, labelsize=_points(f"{axis}tick.labelsize"))  # type: ignore[arg-type]
 
 
-def add_legend(ax: Axes, handles: Sequence[Any], **options: Any) -> Legend:
-    """Add a legend in the look of all of them."""
+def number_panels(axes: Iterable[Axes]) -> None:
+    """Put letters before the titles of a page's panels."""
+    for letter, ax in zip("abcdefghij", axes, strict=False):
+        ax.set_title(f"{letter}  {ax.get_title(loc='left')}", loc="left")
+
+
+def add_legend(ax: Axes, handles: Sequence[Any], title: str | None = None, *, ncols: int = 2) -> Legend:
+    """Add a legend under an Axes and its labels, where it covers no data, in as many columns as fit."""
+    figure: Any = ax.figure
+    drop = 1.3 * (_points("xtick.labelsize") + _points("axes.labelsize")) + 14
+    below = ScaledTranslation(-28 / 72, -drop / 72, figure.dpi_scale_trans)
     legend = ax.legend(
         handles=handles,
-        fontsize=TEXT - 1,
-        title_fontsize=TEXT - 1,
-        facecolor="white",
-        edgecolor="none",
-        framealpha=1.0,
-        borderaxespad=0.2,
-        handlelength=1.6,
-        labelspacing=0.35,
+        title=title,
+        ncols=ncols,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=ax.transAxes + below,
+        borderaxespad=0,
+        borderpad=0,
+        columnspacing=1.0,
         alignment="left",
-        **options,
     )
-    for text in legend.get_texts():
-        text.set_color(INK)
-    # A legend lies on its axes: the layout must not shrink them to make room beside it.
-    legend.set_in_layout(False)
+    cell = ax.get_subplotspec()
+    room = figure.bbox.width * (len(cell.colspan) / cell.get_gridspec().ncols if cell else 1)
+    if ncols > 1 and legend.get_window_extent().width > room - 0.2 * figure.dpi:
+        return add_legend(ax, handles, title, ncols=1)
     return legend
 
 
@@ -95,7 +143,7 @@ def scale_variance(ax: Axes, quantity: str) -> None:
     largest = max(abs(v) for v in ax.get_ylim())
     power = 3 * max(0, math.floor(math.log10(largest / 10) / 3)) if largest > 0 else 0
     factor = {0: "", 3: "10³ ", 6: "10⁶ ", 9: "10⁹ "}.get(power, f"10^{power} ")
-    ax.set_ylabel(f"{quantity} ({factor}signal units²)", fontsize=TEXT)
+    ax.set_ylabel(f"{quantity} ({factor}signal units²)")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 10**power:g}"))
 
 
@@ -103,29 +151,28 @@ def say_instead(ax: Axes, title: str, text: str) -> None:
     """Say in words why a plot has nothing to show."""
     dress(ax, title)
     ax.set_axis_off()
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=TEXT, color=GREY)
-
-
-def shape_of(image: FloatArray) -> dict[str, Any]:
-    """How an image is laid out: pixels are squares, except in strips that would be hard to see."""
-    height, width = image.shape
-    return {
-        "interpolation": "nearest",
-        "aspect": "auto" if max(height, width) > 6 * min(height, width) else "equal",
-    }
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
 
 
 def draw_map(
-    ax: Axes, image: FloatArray, label: str, low: float, high: float, *, extend: str = "neither"
-) -> None:
-    """Draw an image and the bar of its colours, from `low` to `high`."""
-    options: dict[str, Any] = shape_of(image)
-    shown = ax.imshow(image, cmap="cividis", vmin=low, vmax=high, **options)
+    ax: Axes,
+    image: FloatArray,
+    label: str,
+    limits: tuple[float, float],
+    *,
+    cmap: str = "cividis",
+    extend: str = "neither",
+) -> Colorbar:
+    """Draw an image between two limits, grey where it has no number, with a colour bar as high as it is."""
+    height, width = image.shape
+    # Pixels are squares, except in strips that would be hard to see.
+    aspect = "auto" if max(height, width) > 6 * min(height, width) else "equal"
+    colours = matplotlib.colormaps[cmap].with_extremes(bad="0.6")
+    shown = ax.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1], aspect=aspect)  # type: ignore[arg-type]
     count_axes(ax.xaxis, ax.yaxis)
-    bar = ax.figure.colorbar(shown, ax=ax, shrink=0.85, pad=0.03, extend=extend)
-    bar.set_label(label, fontsize=TEXT, color=INK)
-    bar.ax.tick_params(labelsize=TEXT, colors=INK, width=0.6, length=3)
-    bar.outline.set_linewidth(0.6)
+    bar = ax.figure.colorbar(shown, cax=ax.inset_axes((1.04, 0, 0.05, 1)), extend=extend, label=label)
+    bar.ax.tick_params(labelsize=_points("ytick.labelsize"))
+    return bar
 
 
 def count_axes(*axes: Any) -> None:
@@ -134,56 +181,7 @@ def count_axes(*axes: Any) -> None:
         axis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
 
 
-def settle(figure: Any, groups: Sequence[tuple[Axes, ...]]) -> None:
-    """Raise upper limits until each legend lies above what is drawn; the last of a group holds the legend."""
-    root: Figure = figure.get_figure(root=True)
-    # Only a finished layout says how much of its axes a legend takes.
-    engine = root.get_layout_engine()
-    if engine is not None:
-        engine.execute(root)
-    for group in groups:
-        if group[-1].get_legend() is None:
-            continue
-        box = _legend_box(group[-1], root)
-        floor = max(box.y0 - 0.04, 0.25)
-        for ax in group:
-            low, high = ax.get_ylim()
-            tallest = high if ax.patches else low
-            for x, y in _drawn(ax):
-                place = (ax.transData - ax.transAxes).transform(np.column_stack([x, y]))[:, 0]
-                under = (place > box.x0 - 0.03) & (place < box.x1 + 0.03) & (y <= high)
-                tallest = max(tallest, float(y[under].max(initial=low)))
-            ax.set_ylim(low, max(high, low + (tallest - low) / floor))
-
-
-def _legend_box(ax: Axes, root: Figure) -> Bbox:
-    """Where the legend lies in its axes, at most: lines of text take whole pixels, be they large or small."""
-    legend: Any = ax.get_legend()
-    saved_at = root.dpi
-    # A window would change its size with the resolution.
-    resolutions = (
-        (saved_at, 72, 80, 110, 120) if getattr(root.canvas, "manager", None) is None else (saved_at,)
-    )
-    boxes = []
-    try:
-        for resolution in resolutions:
-            root.dpi = resolution
-            boxes.append(ax.transAxes.inverted().transform_bbox(legend.get_window_extent()))
-    finally:
-        root.dpi = saved_at
-    return Bbox.union(boxes)
-
-
-def _drawn(ax: Axes) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Points of the lines, error bars and bands of an axes, in its units."""
-    for line in ax.lines:
-        x, y = (np.asarray(values, np.float64) for values in line.get_data())
-        if line.get_transform() != ax.transData:
-            # A line across the axes, whose x runs from 0 to 1.
-            x = np.linspace(*ax.get_xlim(), 50)
-            y = np.full_like(x, y[0])
-        yield x, y
-    for collection in ax.collections:
-        for path in collection.get_paths():
-            vertices = np.asarray(path.vertices)
-            yield vertices[:, 0], vertices[:, 1]
+def _points(parameter: str) -> float:
+    """A font size of rcParams, in points."""
+    parameters: Any = matplotlib.rcParams
+    return float(FontProperties(size=parameters[parameter]).get_size_in_points())

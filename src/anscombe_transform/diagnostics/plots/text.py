@@ -26,6 +26,8 @@ def with_interval(value: float, interval: tuple[float, float]) -> str:
     if not all_finite(low, high) or not high > low:
         return signed(f"{value:.4g}")
     places = max(0, 1 - math.floor(math.log10((high - low) / 2)))
+    # Adding 0 makes a zero of −0.
+    value, low, high = (round(number, places) + 0.0 for number in (value, low, high))
     return signed(f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]")
 
 

@@ -21,8 +21,8 @@ from anscombe_transform.diagnostics.plots.style import (
     dress,
     new_axes,
     scale_variance,
-    settle,
     text_entry,
+    with_look,
 )
 from anscombe_transform.diagnostics.plots.text import all_finite, in_percent, short, with_interval
 
@@ -37,29 +37,31 @@ if TYPE_CHECKING:
 
 FILTERS = {
     "t": "differences in time",
-    "ty": "differences in time and along y",
-    "tx": "differences in time and along x",
-    "txy": "differences in time, along y and x",
+    "ty": "differences in time and y",
+    "tx": "differences in time and x",
+    "txy": "differences in time, y and x",
 }
 
 
+@with_look
 def plot_noise_transfer(sensitivity: Sensitivity, *, ax: Axes | None = None) -> Axes:
-    """Plot the noise transfer curve of a calibration: binned noise variance against mean signal.
+    """Plot the photon transfer curve of a calibration: noise variance against mean signal.
 
     Parameters
     ----------
     sensitivity : Sensitivity
-        What `compute_sensitivity` found; a refused one too: its verdict and first reason are in the legend.
-        Without a measured curve (constants from a data sheet) the line alone is drawn.
+        The result of `compute_sensitivity`, refused or not: verdict and first reason are in the legend.
+        Without a measured curve (constants from a data sheet) only the line is drawn.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; by default on a new Figure.
+        Where to draw; by default on a new Figure. The legend lies below the axes: a Figure of your own needs
+        ``layout="constrained"`` to make room for it.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Variance in signal units², mean in signal units. The band is the line's 95 % interval: the gain's,
-        turning about the weighted centre of the bins, and that of the centre's height. In grey is what was
-        left out of the line, by reason, with its share.
+        Variance in signal units², mean in signal units. The band is the line's 95 % interval: the
+        interval of the gain, turning about the weighted centre of the bins, and that of the centre's height.
+        Rejected samples are grey, by reason, with their share.
 
     Raises
     ------
@@ -75,12 +77,12 @@ def plot_noise_transfer(sensitivity: Sensitivity, *, ax: Axes | None = None) -> 
     """
     check_sensitivity(sensitivity)
     ax = new_axes(ax)
-    settle(ax.figure, [draw_noise_transfer(ax, sensitivity)])
+    draw_noise_transfer(ax, sensitivity)
     return ax
 
 
-def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity, *, brief: bool = False) -> tuple[Axes, ...]:
-    """Draw the curve, the line, the zero level and the verdict; `brief` is for a small panel."""
+def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity, *, brief: bool = False) -> None:
+    """Draw the curve, the line, the zero level and the verdict; `brief` is for a page with a headline."""
     gain, zero = sensitivity.conversion_gain, sensitivity.zero_level
     intercept, read_noise = sensitivity.variance_intercept, sensitivity.read_noise
     handles: list[Any] = []
@@ -88,16 +90,16 @@ def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity, *, brief: bool = Fal
     if mean.size:
         handles.append(
             ax.errorbar(
-                mean, variance, error, fmt="o", ms=3.2, mfc="white", mec=INK, mew=0.8, ecolor=GREY,
-                elinewidth=0.8, zorder=3, label="measured, ± standard error",
+                mean, variance, error, fmt="o", ms=3.2, mfc=ax.get_facecolor(), mec=INK, mew=0.8, ecolor=GREY,
+                elinewidth=0.8, zorder=3, label="measured ± standard error",
             )
         )  # fmt: skip
     ceiling = 2 * float(np.max(variance + error)) if mean.size else math.inf
     rejected = _draw_rejected(ax, sensitivity, ceiling)
     if math.isfinite(gain) and math.isfinite(intercept):
-        handles += _draw_fit(ax, sensitivity, mean, variance, error)
+        handles += _draw_fit(ax, sensitivity, mean, variance, error, brief)
     if all_finite(zero, intercept, gain):
-        label = "zero level " + with_interval(zero, sensitivity.zero_level_interval)
+        label = "zero level " + with_interval(zero, sensitivity.zero_level_interval) * (not brief)
         low, high = sensitivity.zero_level_interval
         bar = np.clip([[zero - low], [high - zero]], 0, None) if all_finite(low, high) else None
         if not mean.size or _near(zero, mean):
@@ -106,22 +108,14 @@ def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity, *, brief: bool = Fal
                 capsize=2, zorder=4, label=label,
             )  # fmt: skip
         handles.append(Line2D([], [], marker="s", ms=4, lw=0, color=BLUE, label=label))
-        if sensitivity.read_noise_interval[1] > 0:
+        if sensitivity.read_noise_interval[1] > 0 and not brief:
             noise = with_interval(read_noise, sensitivity.read_noise_interval)
-            handles.append(text_entry(f"read noise {noise} signal units"))
+            handles.append(text_entry(f"read noise {noise}"))
     if brief and rejected:
         share = sum(part.share for part in sensitivity.rejected)
-        rejected = [
-            Line2D(
-                [], [], marker="x", ms=4, mew=0.9, color=GREY, lw=0, label=f"left out: {in_percent(share)}"
-            )
-        ]
-    elif mean.size and sensitivity.method in FILTERS:
-        handles.append(text_entry(f"noise told by {FILTERS[sensitivity.method]}"))
-    elif mean.size and sensitivity.method == "flats":
-        handles.append(text_entry("noise told by frames of equal light"))
+        rejected = [Line2D([], [], marker="x", color=GREY, lw=0, label=f"rejected: {in_percent(share)}")]
     handles += rejected
-    dress(ax, "Noise transfer", "Mean signal (signal units)")
+    dress(ax, "Photon transfer curve", "Mean signal (signal units)")
     if not handles:
         ax.set_xticks([])
         ax.set_yticks([])
@@ -131,35 +125,37 @@ def draw_noise_transfer(ax: Axes, sensitivity: Sensitivity, *, brief: bool = Fal
     if top > 0:
         ax.set_ylim(min(0, float(np.min(variance - error)) if mean.size else 0) - 0.03 * top, 1.08 * top)
     scale_variance(ax, "Noise variance")
-    legend = add_legend(ax, handles, title=_verdict(sensitivity), loc="upper left")
+    legend = add_legend(ax, handles, None if brief else _verdict(sensitivity))
     legend.get_title().set_color(VERDICT.get(sensitivity.verdict, INK))
-    return (ax,)
 
 
 def _draw_rejected(ax: Axes, sensitivity: Sensitivity, ceiling: float) -> list[Any]:
-    """Bins of what was left out, in grey, by reason; those above `ceiling` as arrows at that height."""
+    """Bins of rejected samples in grey, by reason; those above `ceiling` as arrows at that height."""
     handles: list[Any] = []
     for marker, part in zip("xv+", sensitivity.rejected, strict=False):
         mean, variance = part.curve.mean, part.curve.variance
         below = variance <= ceiling
         ax.plot(mean[below], variance[below], marker, ms=4, mew=0.9, color=GREY, lw=0, zorder=2)
         ax.plot(mean[~below], np.full((~below).sum(), ceiling), "^", ms=3.5, color=GREY, lw=0, zorder=2)
-        label = f"left out, {part.reason}: {in_percent(part.share)}"
+        label = f"rejected, {part.reason}: {in_percent(part.share)}"
         handles.append(Line2D([], [], marker=marker, ms=4, mew=0.9, color=GREY, lw=0, label=label))
     return handles
 
 
 def _verdict(sensitivity: Sensitivity) -> str:
-    """The verdict, and unless all is well the first of the gravest reasons for it."""
+    """The verdict and, unless it is "trustworthy", the first of the most severe reasons."""
     text = f"Verdict: {sensitivity.verdict}"
     measured = sensitivity.transfer_curve.mean.size > 0
+    methods = FILTERS | {"flats": "frames of equal light"}
+    if measured and sensitivity.method in methods:
+        text += f" · noise from {methods[sensitivity.method]}"
     for severity in ("refusal", "caution") if measured else ("refusal", "caution", "note"):
         for reason in sensitivity.reasons:
             if reason.severity == severity:
                 message = textwrap.shorten(
                     reason.message[:1].upper() + reason.message[1:], 180, placeholder=" …"
                 )
-                return f"{text}\n{textwrap.fill(message, 48)}"
+                return f"{text}\n{textwrap.fill(message, 60)}"
     return text
 
 
@@ -172,14 +168,19 @@ def measured_bins(sensitivity: Sensitivity) -> tuple[FloatArray, FloatArray, Flo
 
 
 def _near(value: float, mean: FloatArray) -> bool:
-    """Whether a value is near enough to the bins to be drawn in their scale."""
+    """True if a value is near enough to the bins to be drawn at their scale."""
     return bool(mean.min() - 0.5 * (np.ptp(mean) or 1) <= value <= mean.max())
 
 
 def _draw_fit(
-    ax: Axes, sensitivity: Sensitivity, mean: FloatArray, variance: FloatArray, error: FloatArray
+    ax: Axes,
+    sensitivity: Sensitivity,
+    mean: FloatArray,
+    variance: FloatArray,
+    error: FloatArray,
+    brief: bool,
 ) -> list[Any]:
-    """The fitted line, its band and where it meets zero."""
+    """Draw the fitted line, its band and its zero crossing."""
     gain, intercept = sensitivity.conversion_gain, sensitivity.variance_intercept
     seen = not mean.size or _near(intercept, mean)
     ends = [*([intercept] if seen else []), *mean] if mean.size else [intercept, intercept + 100 * gain]
@@ -188,7 +189,7 @@ def _draw_fit(
     handles: list[Any] = [
         ax.plot(
             x, gain * (x - intercept), color=BLUE, lw=1.4, zorder=2,
-            label=f"gain {with_interval(gain, (low, high))} per photon",
+            label="fitted line" if brief else f"gain {with_interval(gain, (low, high))} per photon",
         )[0]
     ]  # fmt: skip
     if all_finite(low, high) and mean.size:
