@@ -28,6 +28,8 @@ static const double MOST_NOISE = 3.8;
 static const double POOR = 8;
 /* Bits of a set of weights in the chunk. */
 static const double WEIGHT_BITS = 8 * 12 + 16;
+/* Bits of a table in the chunk, and of its frequencies' errors. */
+static const double TABLE_BITS = 160;
 
 static double clip(double value, double low, double high) { return value < low ? low : value > high ? high : value; }
 static int16_t weight_of(double value) { return (int16_t)lrint(clip(value * 32768, -32767, 32767)); }
@@ -155,15 +157,16 @@ void choose_header(const anscombe_frames_shape *s, const void *codes, int effort
 
 /* Codes' distances from the mean of their neighbours, by that mean: what bands of predictions hold. Neighbours are the
  * same pixel in four frames before and four behind, or in few frames those of the same frame around it. */
-static void count_distances(const anscombe_frames_shape *s, const void *codes, const header *h, uint64_t samples,
-                            uint32_t (*counts)[SYMBOLS]) {
+static uint64_t count_distances(const anscombe_frames_shape *s, const void *codes, const header *h, uint64_t samples,
+                                uint32_t (*counts)[SYMBOLS]) {
     int64_t row = (int64_t)s->width, frame = (int64_t)(s->height * s->width) * h->lag;
     bool times = s->frames > 16 * (uint64_t)h->lag;
     const int64_t around[8] = {-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1};
     const int64_t along[8] = {-4 * frame, -3 * frame, -2 * frame, -frame, frame, 2 * frame, 3 * frame, 4 * frame};
     const int64_t *offsets = times ? along : around;
     uint64_t pixels = s->frames * s->height * s->width, margin = (uint64_t)offsets[7], step = pixels / samples + 1;
-    for (uint64_t at = margin + step / 2; at + margin < pixels; at += step | 1) {
+    uint64_t counted = 0;
+    for (uint64_t at = margin + step / 2; at + margin < pixels; at += step | 1, counted++) {
         int32_t sum = 0, code = (int32_t)((code_at(s, codes, at) - h->lowest) >> h->low_bits);
         for (int i = 0; i < 8; i++) {
             sum += (int32_t)((code_at(s, codes, at + (uint64_t)offsets[i]) - h->lowest) >> h->low_bits);
@@ -171,6 +174,7 @@ static void count_distances(const anscombe_frames_shape *s, const void *codes, c
         int32_t mean = sum / 8, distance = code - mean + CENTRE;
         counts[mean < MEANS ? mean : MEANS - 1][distance < 0 || distance > ESCAPE ? ESCAPE : distance]++;
     }
+    return counted;
 }
 
 /* Bits that one table needs for what was counted. */
@@ -183,9 +187,9 @@ static double bits_of_counts(const uint32_t *counts) {
     return total > 0 ? bits + total * log2(total) : 0;
 }
 
-/* Bands of means, at first one each, joined where that costs least until `wanted` are left. `needed`, if given, receives
- * the bits that 1 … FEW_TABLES bands need. */
-static void join_bands(uint32_t (*counts)[SYMBOLS], int wanted, model *m, double *needed) {
+/* Bands of means, at first one each, joined where that costs least until `most` are left and every one of them is worth
+ * `price` bits of the sample. `needed`, if given, receives the bits that 1 … FEW_TABLES bands need. */
+static void join_bands(uint32_t (*counts)[SYMBOLS], int most, double price, model *m, double *needed) {
     int start[MEANS], bands = MEANS;
     double bits[MEANS], cost[MEANS];
     for (int i = 0; i < MEANS; i++) {
@@ -193,7 +197,7 @@ static void join_bands(uint32_t (*counts)[SYMBOLS], int wanted, model *m, double
         bits[i] = bits_of_counts(counts[i]);
         cost[i] = -1;
     }
-    while (bands > wanted) {
+    while (bands > 1) {
         int best = 0;
         for (int i = 0; i + 1 < bands; i++) {
             if (cost[i] < 0) {
@@ -205,6 +209,9 @@ static void join_bands(uint32_t (*counts)[SYMBOLS], int wanted, model *m, double
                 cost[i] = more > 0 ? more : 0;
             }
             best = cost[i] < cost[best] ? i : best;
+        }
+        if (bands <= most && cost[best] >= price) {
+            break;
         }
         for (int k = 0; k < SYMBOLS; k++) {
             counts[best][k] += counts[best + 1][k];
@@ -260,23 +267,26 @@ void choose_contexts(const anscombe_frames_shape *s, const void *codes, int effo
         return;
     }
     uint32_t counts[MEANS][SYMBOLS] = {{0}};
-    count_distances(s, codes, h, many ? DISTANCES : DISTANCES / 8, counts);
+    uint64_t counted = count_distances(s, codes, h, many ? DISTANCES : DISTANCES / 8, counts);
     if (many) {
-        join_bands(counts, (int)(tables >> m->phase_bits), m, NULL);
+        /* A fit to noise gains half a nat for each frequency, in the sample alone. */
+        double groups = ceil((double)s->frames / h->group), share = (double)counted / (double)pixels;
+        double price = 0.72 * SYMBOLS + share * groups * TABLE_BITS * (1 << m->phase_bits);
+        join_bands(counts, (int)(tables >> m->phase_bits), price, m, NULL);
         return;
     }
     /* Four tables are for places or bands: two bands, or four, are worth their time if they save a fiftieth. */
     uint32_t joined[MEANS][SYMBOLS];
     memcpy(joined, counts, sizeof joined);
     double needed[FEW_TABLES + 1], total = 0;
-    join_bands(joined, 1, m, needed);
+    join_bands(joined, 1, INFINITY, m, needed);
     for (int i = 0; i < SYMBOLS; i++) {
         total += joined[0][i];
     }
     double two = needed[2] + 0.003 * total, four = needed[4] + 0.014 * total, one = needed[1] - 0.06 * total;
     if (two < one || four < one) {
         m->phase_bits = two < four + 0.06 * total ? 1 : 0;
-        join_bands(counts, 4 >> m->phase_bits, m, NULL);
+        join_bands(counts, 4 >> m->phase_bits, 0, m, NULL);
     }
 }
 
