@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -84,6 +85,20 @@ def test_a_large_chunk_comes_back(
     data = round_trip(codes, configuration)
     entropy = 0.5 * np.log2(2 * np.pi * np.e * (2**2 + 1 / 12))
     assert 8 * len(data) / codes.size < 1.07 * entropy
+
+
+@EACH
+def test_what_a_thread_coded_before_does_not_matter(
+    configuration: FrameConfiguration, rng: np.random.Generator
+) -> None:
+    """Chunks of any order of sizes are those of a thread that codes nothing else."""
+    chunks = [noise(rng, shape, "uint8") for shape in ((30, 40, 40), (2, 7, 9), (60, 50, 50), (30, 40, 40))]
+
+    def alone(codes: np.ndarray) -> bytes:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(encode_chunk, codes, configuration).result()
+
+    assert [round_trip(codes, configuration) for codes in chunks] == [alone(codes) for codes in chunks]
 
 
 @pytest.mark.parametrize("dtype", CODES)
