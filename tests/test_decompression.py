@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 import anscombe_transform as at
 from anscombe_transform.compression import decompression
+from anscombe_transform.compression.blocks import layout
 from anscombe_transform.compression.decompression import decompress
+from anscombe_transform.compression.files import exports
 from anscombe_transform.native.durable import GuardedFile
 
 SHAPE = (40, 24, 36)
@@ -134,7 +136,7 @@ def test_a_tiff_beyond_four_gigabytes_is_big(
     """The size decides between TIFF and BigTIFF, whatever the suffix."""
     made = store(tmp_path / "a.zarr", frames)
     assert decompress(made, tmp_path / "small.tif").format == "TIFF"
-    monkeypatch.setattr(decompression, "_CLASSIC_TIFF_BYTES", frames.nbytes)
+    monkeypatch.setattr(exports, "_CLASSIC_TIFF_BYTES", frames.nbytes)
     assert decompress(made, tmp_path / "large.tif").format == "BigTIFF"
     with tifffile.TiffFile(tmp_path / "large.tif") as file:
         assert file.is_bigtiff
@@ -154,7 +156,7 @@ def test_memory_is_bounded_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """A movie is never in memory whole."""
     frames = np.zeros((512, 64, 64), np.uint16)
     made = store(tmp_path / "a.zarr", frames)
-    monkeypatch.setattr(decompression, "_BLOCK_BYTES", frames.nbytes // 64)
+    monkeypatch.setattr(layout, "BLOCK_BYTES", frames.nbytes // 64)
     for name in ("a.tif", "a.h5", "a.npy"):
         decompress(frames[:2], tmp_path / f"warm-{name}")
         tracemalloc.start()
@@ -187,7 +189,7 @@ def test_a_file_that_is_there_stays(tmp_path: Path, frames: NDArray[np.uint16]) 
     assert not list(tmp_path.glob("*.partial*"))
     decompress(frames, path, overwrite=True)
     np.testing.assert_array_equal(np.load(path), frames)
-    with pytest.raises(ValueError, match="is the movie that is to be read"):
+    with pytest.raises(ValueError, match="source and store are both"):
         decompress(path, path, overwrite=True)
 
 
@@ -195,16 +197,15 @@ def test_what_reads_back_wrong_is_not_left(
     tmp_path: Path, frames: NDArray[np.uint16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that gives back other bytes is found, and the file does not get its name."""
-    write = decompression._WRITERS["npy"]
+    write, open_file = exports.FORMATS["npy"]
 
-    def damage(job: decompression._Job, output: GuardedFile) -> str:
-        name = write(job, output)
-        content = bytearray(job.partial.read_bytes())
-        content[len(content) // 2] ^= 1
-        job.partial.write_bytes(content)
+    def damage(export: exports.Export, output: GuardedFile, blocks: exports.Blocks) -> str:
+        name = write(export, output, blocks)
+        output.seek(frames.nbytes // 2)
+        output.write(bytes(byte ^ 1 for byte in output.read(1)))
         return name
 
-    monkeypatch.setitem(decompression._WRITERS, "npy", damage)
+    monkeypatch.setitem(exports.FORMATS, "npy", (damage, open_file))
     with pytest.raises(ValueError, match="read back otherwise"):
         decompress(frames, tmp_path / "a.npy")
     assert not list(tmp_path.iterdir())

@@ -12,6 +12,7 @@ import numpy as np
 from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.compression import compress
 from anscombe_transform.diagnostics.pages.report import write_report
+from anscombe_transform.native.progress import Progress
 from anscombe_transform.simulation import simulate_movie
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def run_demo(
     *,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Callable[[int, int, str], object] | None = None,
+    progress: Progress | None = None,
 ) -> Demo:
     """Simulate a two-photon movie, calibrate it, compress it, verify the result, draw and report.
 
@@ -152,13 +153,11 @@ def run_demo(
     return Demo(folder, comparisons, sensitivity, result, (source, store, *plots, page))
 
 
-def _call(report: Callable[[int, int, str], object], done: int, total: int) -> None:
+def _call(report: Progress, done: int, total: int) -> None:
     report(done, total, "calibrate")
 
 
-def _draw(
-    folder: Path, movie: Any, result: CompressionResult, report: Callable[[int, int, str], object]
-) -> list[Path]:
+def _draw(folder: Path, movie: Any, result: CompressionResult, report: Progress) -> list[Path]:
     from anscombe_transform import diagnostics
 
     sensitivity, codec = result.sensitivity, result.codec

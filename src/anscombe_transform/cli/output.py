@@ -8,19 +8,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from anscombe_transform.calibration import ConstantsMismatch, Sensitivity, UntrustworthyCalibration
 from anscombe_transform.compression import SourceChangedError, VerificationError
 from anscombe_transform.native.durable import write_file
+from anscombe_transform.native.progress import Bars, draw_bars
 
 
 class ExitCode(IntEnum):
@@ -144,42 +143,9 @@ def print_results(found: dict[str, Any], count: int, *, as_json: bool) -> None:
             typer.echo(text if count == 1 else f"{name}\n{text}\n")
 
 
-class Bar:
-    """A progress bar on standard error that counts the frames of one stage after the other."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, done: int, total: int, stage: str) -> None:
-        """Show how far a stage is."""
-        if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(stage, total=total)
-        self._progress.update(self._tasks[stage], completed=done, total=total)
-
-    def clear(self) -> None:
-        """Forget the stages so far, when another input begins."""
-        for task in self._tasks.values():
-            self._progress.remove_task(task)
-        self._tasks.clear()
-
-
-@contextmanager
-def bar() -> Iterator[Bar]:
+def bar() -> AbstractContextManager[Bars]:
     """Show progress while something is done, where there is a terminal to show it on."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", justify="left"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeRemainingColumn(),
-    )
-    if not console.is_terminal:
-        with Progress(disable=True) as progress:
-            yield Bar(progress)
-        return
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield Bar(progress)
+    return draw_bars(transient=True)
 
 
 def write_figure(path: Path, figure: Any) -> None:

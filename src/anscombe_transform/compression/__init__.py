@@ -17,11 +17,11 @@ from anscombe_transform.compression.blocks import layout
 from anscombe_transform.compression.blocks.mean_shift import MeanShift
 from anscombe_transform.compression.blocks.source import SourceChangedError
 from anscombe_transform.compression.blocks.verification import Verification, VerificationError
-from anscombe_transform.compression.blocks.workers import Progress
 from anscombe_transform.compression.checking import verify
 from anscombe_transform.compression.results import CompressionResult, StoredMovie, describe
 from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies.metadata import ATTRIBUTE
+from anscombe_transform.native.progress import Progress
 
 __all__ = [
     "ATTRIBUTE",

@@ -22,6 +22,7 @@ from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies.acquisitions import ANY_NUMBER, group_files, is_one_recording
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
+from anscombe_transform.native.progress import Progress
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.results import CompressionResult
@@ -227,7 +228,7 @@ def compress_all(
     calibration: Mapping[str, Any] | None = None,
     resume: bool = False,
     done: Callable[[BatchItem], object] | None = None,
-    progress: Callable[[int, int, str], object] | None = None,
+    progress: Progress | None = None,
     **options: Unpack[BatchOptions],
 ) -> BatchResult:
     """Compress many recordings into a folder, each with its own calibration, and go on past a bad one.
@@ -311,7 +312,7 @@ def compress_recording(
     layout: Layout = "array",
     calibration: Mapping[str, Any] | None = None,
     partial: bool = False,
-    progress: Callable[[int, int, str], object] | None = None,
+    progress: Progress | None = None,
     **options: Unpack[RecordingOptions],
 ) -> CompressionResult:
     """Compress one recording in a layout, with what is known of its detector.
@@ -465,9 +466,7 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _named(
-    progress: Callable[[int, int, str], object] | None, name: str
-) -> Callable[[int, int, str], object] | None:
+def _named(progress: Progress | None, name: str) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total, stage: progress(done, total, f"{name}: {stage}")

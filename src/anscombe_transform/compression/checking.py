@@ -17,15 +17,7 @@ from anscombe_transform.compression.blocks.comparison import Comparison, checksu
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
 from anscombe_transform.compression.blocks.verification import Verification, VerificationError, merged
-from anscombe_transform.compression.blocks.workers import (
-    Progress,
-    Workers,
-    cluster_for,
-    count_workers,
-    in_order,
-    in_threads,
-    reporting,
-)
+from anscombe_transform.compression.blocks.workers import Workers, cluster_for, in_order, in_threads
 from anscombe_transform.compression.files.record import plan_of_record, read_plain_record
 from anscombe_transform.compression.results import measured_bound
 from anscombe_transform.compression.stored.arrays import coarse_levels, codec_of, name_of, open_array
@@ -34,10 +26,12 @@ from anscombe_transform.compression.stored.checksums import StoredChecksums
 from anscombe_transform.compression.stored.notes import largest_error, notes_of
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE
+from anscombe_transform.native.progress import Progress, reporting
+from anscombe_transform.native.threads import count_threads
 
 if TYPE_CHECKING:
-    from anscombe_transform.compression.blocks.layout import Span
     from anscombe_transform.compression.stored.arrays import Codec
+    from anscombe_transform.native.threads import Span
 
 __all__ = ["read_again", "verify"]
 
@@ -103,7 +97,7 @@ def verify(
     >>> verification.ok, verification.compared
     (True, 81920)
     """
-    workers = count_workers(threads)
+    workers = count_threads(threads)
     with reporting(progress) as report:
         if codec is not None:
             if against is None:

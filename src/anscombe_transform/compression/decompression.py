@@ -1,37 +1,36 @@
 """Back again: a stored movie as TIFF, HDF5, numpy's format or raw values, read and written in blocks.
 
 The file is written in a folder ``<name>.partial`` and takes its own name when every frame is in it, was read
-back and is on the disk, so that a file of that name is whole. What the store tells of its making goes along:
-into the description of a TIFF, the attributes of HDF5, a JSON file beside raw values.
+back and is on the disk, so that a file of that name is whole.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.compression.blocks.comparison import checksum
+from anscombe_transform.compression.blocks.layout import Layout
+from anscombe_transform.compression.files.exports import (
+    Export,
+    Format,
+    describe_raw,
+    description_of,
+    format_of,
+)
 from anscombe_transform.compression.stored.checksums import StoredChecksums
+from anscombe_transform.compression.stored.destination import check_apart
 from anscombe_transform.movies import Movie, open_movie
-from anscombe_transform.movies.errors import missing
-from anscombe_transform.movies.metadata import ATTRIBUTE, packing
-from anscombe_transform.movies.readers.hdf5 import open_hdf5
-from anscombe_transform.movies.readers.numpy_files import open_npy
-from anscombe_transform.movies.readers.raw import open_raw
-from anscombe_transform.movies.readers.tiff.reader import open_tiff
 from anscombe_transform.movies.readers.zarr_stores import check_chunks
-from anscombe_transform.movies.selection import Choice
 from anscombe_transform.native.durable import (
     GuardedFile,
     Workspace,
@@ -39,35 +38,13 @@ from anscombe_transform.native.durable import (
     delete,
     disk_full,
     sync,
-    write_file,
 )
+from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.threads import Threads, count_threads, ordered
 
-__all__ = ["DecompressionResult", "decompress"]
+__all__ = ["DecompressionResult", "decompress", "write_file_of"]
 
-Format = Literal["tiff", "hdf5", "npy", "raw"]
-Progress = Callable[[int, int, str], object]
-"""Called with the frames done, the frames there are, and what is being done to them."""
-
-_FORMATS: dict[str, Format] = {
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".btf": "tiff",
-    ".tf8": "tiff",
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".npy": "npy",
-    ".raw": "raw",
-    ".bin": "raw",
-    ".dat": "raw",
-}
 _DATASET = "/movie"
-_BLOCK_BYTES = 32 * 2**20
-_MOST_READERS = 4
-# Offsets of a classic TIFF have 32 bits; what is left is for the pages' headers.
-_CLASSIC_TIFF_BYTES = 2**32 - 2**25
-_HEADER_BYTES = 512
-# The types that ImageJ has; tifffile writes its own description for the others.
-_IMAGEJ = ("uint8", "uint16", "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,386 +171,166 @@ def decompress(
     ...     print(result.format, result.shape, np.load(f"{folder}/movie.npy")[3, 1, 2])
     npy (4, 2, 3) 23
     """
-    return write_stored(
-        store,
-        destination,
-        format=format,
-        channel=channel,
-        plane=plane,
-        dataset=dataset,
-        compression=compression,
-        overwrite=overwrite,
-        verify=verify,
-        partial=partial,
-        progress=progress,
-        threads=threads,
-    )
+    with open_movie(store, channel=channel, plane=plane, dataset=dataset, partial=partial) as movie:
+        return write_file_of(
+            movie,
+            destination,
+            format=format,
+            compression=compression,
+            overwrite=overwrite,
+            verify=verify,
+            progress=progress,
+            threads=threads,
+        )
 
 
-def write_stored(
-    store: Any,
+def write_file_of(
+    movie: Movie,
     destination: str | os.PathLike[str],
     *,
     format: Format | None = None,
-    channel: int | str | None = None,
-    plane: int | None = None,
-    dataset: str | None = None,
     compression: str | None = None,
     overwrite: bool = False,
     verify: bool = True,
-    partial: bool = False,
     progress: Progress | None = None,
     threads: int | None = None,
-    record: dict[str, Any] | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> DecompressionResult:
-    """Write a stored movie as `decompress` does, with the record that is given in place of the store's."""
+    """Write a movie as `decompress` does, with a record that may be given in place of the store's."""
     started = time.perf_counter()
-    path, inner = _split(os.fspath(destination))
-    kind = _format(path, format)
-    if inner is not None and kind != "hdf5":
+    outer, _, inner = os.fspath(destination).partition("::")
+    path = Path(outer)
+    kind = format_of(path, format)
+    if inner and kind != "hdf5":
         raise ValueError(f"{destination}: only HDF5 has datasets inside, so ::{inner} names nothing")
     if compression is not None and kind not in ("tiff", "hdf5"):
         raise ValueError(f"compression={compression!r} is for TIFF and HDF5; {kind} holds plain values")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+    if hasattr(movie.origin, "nchunks_initialized"):
+        check_chunks(movie.origin, movie.source)
+    export = Export(
+        path=path,
+        format=kind,
+        movie=movie,
+        record={"source": movie.source, **movie.metadata} if record is None else record,
+        dataset=f"/{(inner or _DATASET).strip('/')}",
+        compression=compression,
+    )
+    work = Workspace(path, path.name)
+    job = _Job(export, work.content, count_threads(threads, least=1), progress)
     _check_place(path, kind, overwrite)
-    with open_movie(store, channel=channel, plane=plane, dataset=dataset, partial=partial) as movie:
-        if hasattr(movie.origin, "nchunks_initialized"):
-            check_chunks(movie.origin, movie.source)
-        stored = movie._stored
-        _check_source(movie, path)
-        work = Workspace(path, path.name)
-        job = _Job(
-            movie=movie,
-            path=path,
-            partial=work.content,
-            compression=compression,
-            threads=threads or min(_MOST_READERS, os.cpu_count() or 1),
-            progress=progress,
-            dataset=f"/{(inner or _DATASET).strip('/')}",
-            big=path.suffix.lower() in (".btf", ".tf8"),
-            checksums=None if stored is None else StoredChecksums.of(stored, movie.source),
-            given_record=record,
-        )
-        with work.held():
-            # Another process may have finished since.
-            _check_place(path, kind, overwrite)
-            try:
-                name = job.write(kind)
-                # The disk is busy with the one and the processor with the other.
-                with ThreadPoolExecutor(1) as aside:
-                    synced = aside.submit(sync, job.partial)
-                    job.check(kind, everything=verify)
-                    synced.result()
-                work.put_in_place()
-            except OSError as error:
-                if disk_full(error):
-                    raise OSError(errno.ENOSPC, job.needed()) from error
-                raise
-            finally:
-                delete(job.partial)
-            if kind == "raw":
-                _describe_raw(job)
-        return DecompressionResult(
-            path=f"{path}::{job.dataset}" if kind == "hdf5" else str(path),
-            format=name,
-            shape=movie.shape,
-            dtype=movie.dtype.name,
-            file_bytes=path.stat().st_size,
-            seconds=time.perf_counter() - started,
-            verified=verify,
-        )
-
-
-def _split(name: str) -> tuple[Path, str | None]:
-    outer, separator, inner = name.rpartition("::")
-    return (Path(outer), inner) if separator else (Path(name), None)
-
-
-def _format(path: Path, given: str | None) -> Format:
-    if given is not None:
-        if given not in _FORMATS.values():
-            known = ", ".join(dict.fromkeys(_FORMATS.values()))
-            raise ValueError(f"format must be one of {known}, got {given!r}")
-        if _FORMATS.get(path.suffix.lower(), given) != given:
-            raise ValueError(
-                f"format={given!r}, but {path.name} is the name of a file of format "
-                f"{_FORMATS[path.suffix.lower()]}: leave format out, or choose another name"
-            )
-        return given  # type: ignore[return-value]  # checked above
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(
-            f"cannot tell the format of {path} from the suffix {path.suffix!r}; known are "
-            f"{', '.join(_FORMATS)}, "
-            'or give format="tiff"'
-        )
-    return _FORMATS[path.suffix.lower()]
+    check_apart(movie, path)
+    with work.held():
+        # Another process may have finished since.
+        _check_place(path, kind, overwrite)
+        try:
+            name, sums = job.write()
+            # The disk is busy with the one and the processor with the other.
+            with Threads(1) as aside:
+                synced = aside.begin(sync, work.content)
+                job.check(sums, everything=verify)
+                synced.result()
+            work.put_in_place()
+        except OSError as error:
+            if disk_full(error):
+                raise OSError(errno.ENOSPC, job.needed_room()) from error
+            raise
+        finally:
+            delete(work.content)
+        if kind == "raw":
+            describe_raw(export)
+    return DecompressionResult(
+        path=f"{path}::{export.dataset}" if kind == "hdf5" else str(path),
+        format=name,
+        shape=movie.shape,
+        dtype=movie.dtype.name,
+        file_bytes=path.stat().st_size,
+        seconds=time.perf_counter() - started,
+        verified=verify,
+    )
 
 
 def _check_place(path: Path, kind: Format, overwrite: bool) -> None:
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder, which is never replaced by a file: choose another name")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: give overwrite=True to replace it, or choose another name")
+    for taken in (path, description_of(path)) if kind == "raw" else (path,):
+        if taken.exists() and not overwrite:
+            raise FileExistsError(
+                f"{taken} exists: give overwrite=True to replace it, or choose another name"
+            )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}: create it first")
-    if kind == "raw" and _description(path).exists() and not overwrite:
-        raise FileExistsError(
-            f"{_description(path)}, where it is said what raw values are, exists: give overwrite=True to "
-            "replace it, or choose another name"
-        )
 
 
-def _check_source(movie: Movie, path: Path) -> None:
-    """Refuse to write over the file that is being read."""
-    source = Path(movie.source.partition("::")[0])
-    if path.exists() and source.exists() and path.samefile(source):
-        raise ValueError(f"{path} is the movie that is to be read: choose another destination")
-
-
-@dataclass(slots=True)
 class _Job:
     """One movie on its way to one file."""
 
-    movie: Movie
-    path: Path
-    partial: Path
-    compression: str | None
-    threads: int
-    progress: Progress | None
-    dataset: str
-    big: bool
-    # Those that the store's record has of its values, if it has any.
-    checksums: StoredChecksums | None = None
-    given_record: dict[str, Any] | None = None
-    # Checksums of the blocks that were written, in order.
-    sums: list[int] = field(default_factory=list)
-    file: GuardedFile | None = None
+    def __init__(self, export: Export, place: Path, threads: int, progress: Progress | None) -> None:
+        self._export, self._place, self._threads, self._progress = export, place, threads, progress
+        movie = export.movie
+        # Those that the store's record has of its values, if it has any.
+        self._checksums = None if movie._stored is None else StoredChecksums.of(movie._stored, movie.source)
+        layout = Layout.of(movie.shape, movie.dtype, (movie.chunk_frames, -1, -1))
+        self._spans = (layout if self._checksums is None else self._checksums.layout).spans
 
-    @property
-    def spans(self) -> list[tuple[int, int]]:
-        """Bounds of the blocks: those of the checksums, or whole chunks of the source, about 32 MB."""
-        movie = self.movie
-        if self.checksums is not None:
-            return self.checksums.layout.spans
-        frame_bytes = movie.nbytes // movie.shape[0]
-        step = movie.chunk_frames * max(1, _BLOCK_BYTES // max(1, frame_bytes * movie.chunk_frames))
-        return [(start, min(start + step, movie.shape[0])) for start in range(0, movie.shape[0], step)]
-
-    def write(self, kind: Format) -> str:
-        """Write the file, and say what its format is called."""
-        delete(self.partial)  # of a run that was killed
+    def write(self) -> tuple[str, list[int]]:
+        """Write the file; what its format is called, and the checksums of its blocks."""
+        delete(self._place)  # of a run that was killed
         # What is compressed takes less, nobody knows how much.
-        if self.compression is None:
-            check_space(self.path.parent, self.movie.nbytes, str(self.path))
-        with GuardedFile(self.partial) as file:
-            self.file = file
+        if self._export.compression is None:
+            check_space(self._export.path.parent, self._export.movie.nbytes, str(self._export.path))
+        sums: list[int] = []
+        with GuardedFile(self._place) as file:
             try:
-                name = _WRITERS[kind](self, file)
+                name = self._export.write(file, self._blocks(file, sums))
             except Exception:
                 file.check()  # which is why a library had one of its own
                 raise
         file.check()
-        return name
+        return name, sums
 
-    def needed(self) -> str:
-        """How much room there is too little."""
-        size = f"about {self.movie.nbytes / 1e6:,.1f} MB"
-        if self.compression is not None:
-            size = f"at most {size.removeprefix('about ')}"
-        free = shutil.disk_usage(self.path.parent).free
+    def needed_room(self) -> str:
+        """The message of a disk that is full, with the room that the file needs."""
+        path, bound = self._export.path, "about" if self._export.compression is None else "at most"
+        free = shutil.disk_usage(path.parent).free
         return (
-            f"{self.path} was not written, as the disk is full: it needs {size}, and {self.path.parent} has "
-            f"{free / 1e6:,.1f} MB free without it: make room, or write to another disk"
+            f"{path} was not written, as the disk is full: it needs {bound} "
+            f"{self._export.movie.nbytes / 1e6:,.1f} MB, and {path.parent} has {free / 1e6:,.1f} MB free "
+            "without it: make room, or write to another disk"
         )
 
-    def blocks(self) -> Iterator[NDArray[Any]]:
+    def _blocks(self, file: GuardedFile, sums: list[int]) -> Iterator[NDArray[Any]]:
         """The movie front to back; the next blocks are decoded while the caller writes one."""
-        waiting: list[Future[NDArray[Any]]] = []
-        spans = self.spans
-        following = iter(spans)
-        done = 0
-        name = self.movie.source
-        with ThreadPoolExecutor(self.threads) as pool:
-            for span in following:
-                waiting.append(pool.submit(self.movie.frames, *span))
-                if len(waiting) == self.threads:
-                    break
-            while waiting:
-                block = np.ascontiguousarray(waiting.pop(0).result())
-                span_after = next(following, None)
-                if span_after is not None:
-                    waiting.append(pool.submit(self.movie.frames, *span_after))
-                self.sums.append(checksum(block))
-                if self.checksums is not None:
-                    self.checksums.check_block(block, done, name, self.sums[-1])
-                yield block
-                if self.file is not None:
-                    self.file.check()
-                done += len(block)
-                self.tell(done, "write")
+        movie, done = self._export.movie, 0
+        for frames in ordered(movie.frames, self._spans, self._threads):
+            block = np.ascontiguousarray(frames)
+            sums.append(checksum(block))
+            if self._checksums is not None:
+                self._checksums.check_block(block, done, movie.source, sums[-1])
+            yield block
+            file.check()
+            done += len(block)
+            self._tell(done, "write")
 
-    def frames(self) -> Iterator[NDArray[Any]]:
-        """The movie frame by frame."""
-        for block in self.blocks():
-            yield from block
-
-    def tell(self, done: int, stage: str) -> None:
-        """Report progress."""
-        if self.progress is not None:
-            self.progress(done, self.movie.shape[0], stage)
-
-    def check(self, kind: Format, *, everything: bool) -> None:
+    def check(self, sums: list[int], *, everything: bool) -> None:
         """Read back what was written and compare it with what was read from the store."""
-        spans = self.spans
-        chosen = range(len(spans)) if everything else sorted({0, len(spans) - 1})
-        with _READERS[kind](self) as written, ThreadPoolExecutor(self.threads) as pool:
-            if written.shape != self.movie.shape or written.dtype != self.movie.dtype:
+        movie, path = self._export.movie, self._export.path
+        chosen = range(len(self._spans)) if everything else sorted({0, len(self._spans) - 1})
+        spans = [self._spans[number] for number in chosen]
+        with self._export.open(self._place) as written:
+            if written.shape != movie.shape or written.dtype != movie.dtype:
                 raise ValueError(
-                    f"{self.path} was not written: the file holds {written.shape} {written.dtype}, the store "
-                    f"{self.movie.shape} {self.movie.dtype}"
+                    f"{path} was not written: the file holds {written.shape} {written.dtype}, the store "
+                    f"{movie.shape} {movie.dtype}"
                 )
-
-            def look(number: int) -> int:
-                return checksum(written.frames(*spans[number]))
-
-            for number, found in zip(chosen, pool.map(look, chosen), strict=True):
-                start, stop = spans[number]
-                if found != self.sums[number]:
+            found = ordered(lambda *span: checksum(written.frames(*span)), spans, self._threads)
+            for number, (start, stop), value in zip(chosen, spans, found, strict=True):
+                if value != sums[number]:
                     raise ValueError(
-                        f"{self.path} was not written: frames {start} to {stop - 1} read back otherwise than "
-                        "they were written. The disk may be failing or full"
+                        f"{path} was not written: frames {start} to {stop - 1} read back otherwise than they "
+                        "were written. The disk may be failing or full"
                     )
-                self.tell(stop, "verify")
+                self._tell(stop, "verify")
 
-    def record(self) -> dict[str, Any]:
-        """What goes along with the values: where they come from and what was recorded there."""
-        if self.given_record is not None:
-            return self.given_record
-        return {"source": self.movie.source, **self.movie.metadata}
-
-
-def _bytes(block: NDArray[Any]) -> memoryview:
-    """The values of a C-contiguous block as they lie in memory."""
-    return memoryview(block.reshape(-1).view(np.uint8).data)
-
-
-def _write_tiff(job: _Job, output: GuardedFile) -> str:
-    try:
-        import tifffile
-    except ImportError as error:
-        raise missing("tifffile", job.path) from error
-    movie = job.movie
-    big = job.big or movie.nbytes + movie.shape[0] * _HEADER_BYTES > _CLASSIC_TIFF_BYTES
-    ome = job.path.name.lower().endswith((".ome.tif", ".ome.tiff", ".ome.btf"))
-    imagej = not (big or ome) and movie.dtype.name in _IMAGEJ and job.compression is None
-    record = job.record()
-    size = movie.metadata.get("pixel_size")
-    rate = movie.metadata.get("frame_rate")
-    metadata: dict[str, Any] = {"axes": "TYX"}
-    resolution: dict[str, Any] = {}
-    if imagej:
-        metadata |= {"Info": json.dumps(record)}
-        if size:
-            metadata["unit"] = "um"
-        if rate:
-            metadata |= {"finterval": 1 / rate, "fps": rate}
-        resolution = {"resolution": (1 / size["x"], 1 / size["y"])} if size else {}
-    elif ome:
-        metadata["Description"] = json.dumps(record)
-        if size:
-            for axis in "XY":
-                metadata |= {f"PhysicalSize{axis}": size[axis.lower()], f"PhysicalSize{axis}Unit": "µm"}
-        if rate:
-            metadata |= {"TimeIncrement": 1 / rate, "TimeIncrementUnit": "s"}
-    else:
-        metadata |= {ATTRIBUTE: record}
-        if size:
-            per_centimetre = 1e4 / size["x"], 1e4 / size["y"]
-            resolution = {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
-    file: Any = output
-    with tifffile.TiffWriter(file, bigtiff=big, imagej=imagej, ome=ome) as writer:
-        writer.write(
-            job.frames(),
-            shape=movie.shape,
-            dtype=movie.dtype,
-            photometric="minisblack",
-            compression=job.compression,
-            metadata=metadata,
-            **resolution,
-        )
-    return "BigTIFF" if big else "TIFF"
-
-
-def _write_hdf5(job: _Job, output: GuardedFile) -> str:
-    try:
-        import h5py
-    except ImportError as error:
-        raise missing("h5py", job.path) from error
-    movie = job.movie
-    with h5py.File(output, "w") as file:
-        values = file.create_dataset(
-            job.dataset,
-            shape=movie.shape,
-            dtype=movie.dtype,
-            chunks=(1, *movie.shape[1:]),
-            compression=job.compression,
-        )
-        for dimension, name in zip(values.dims, ("time", "y", "x"), strict=True):
-            dimension.label = name
-        values.attrs[ATTRIBUTE] = json.dumps(job.record())
-        values.attrs.update(packing(movie.metadata))
-        if size := movie.metadata.get("pixel_size"):
-            # What ImageJ's HDF5 readers look for, along the axes (z, y, x); a movie has no z.
-            values.attrs["element_size_um"] = (1.0, size["y"], size["x"])
-        at = 0
-        for block in job.blocks():
-            values[at : at + len(block)] = block
-            at += len(block)
-    return "HDF5"
-
-
-def _write_npy(job: _Job, output: GuardedFile) -> str:
-    movie = job.movie
-    header = {
-        "descr": np.lib.format.dtype_to_descr(movie.dtype),
-        "fortran_order": False,
-        "shape": movie.shape,
-    }
-    np.lib.format.write_array_header_1_0(output, header)
-    for block in job.blocks():
-        output.write(_bytes(block))
-    return "npy"
-
-
-def _write_raw(job: _Job, output: GuardedFile) -> str:
-    for block in job.blocks():
-        output.write(_bytes(block))
-    return "raw"
-
-
-def _describe_raw(job: _Job) -> None:
-    """Say beside raw values what they are."""
-    movie = job.movie
-    told = {"shape": list(movie.shape), "dtype": movie.dtype.str, "axes": "tyx", ATTRIBUTE: job.record()}
-    write_file(_description(job.path), (json.dumps(told, indent=2) + "\n").encode())
-
-
-def _description(path: Path) -> Path:
-    """The file that says what raw values are."""
-    return path.with_name(f"{path.name}.json")
-
-
-_WRITERS: dict[Format, Callable[[_Job, GuardedFile], str]] = {
-    "tiff": _write_tiff,
-    "hdf5": _write_hdf5,
-    "npy": _write_npy,
-    "raw": _write_raw,
-}
-
-_READERS: dict[Format, Callable[[_Job], Movie]] = {
-    "tiff": lambda job: open_tiff(job.partial, Choice(one_image=True)),
-    "hdf5": lambda job: open_hdf5(job.partial, Choice(dataset=job.dataset)),
-    "npy": lambda job: open_npy(job.partial, Choice()),
-    "raw": lambda job: open_raw(job.partial, Choice(shape=job.movie.shape, dtype=job.movie.dtype)),
-}
+    def _tell(self, done: int, stage: str) -> None:
+        if self._progress is not None:
+            self._progress(done, self._export.movie.shape[0], stage)

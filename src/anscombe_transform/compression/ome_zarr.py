@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.compression.blocks.workers import count_workers
 from anscombe_transform.compression.checking import read_coarse_levels
 from anscombe_transform.compression.results import CompressionResult
 from anscombe_transform.compression.stored.arrays import stored_bytes
@@ -44,6 +43,8 @@ from anscombe_transform.compression.stored.destination import (
 from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.native.durable import Workspace, delete, sync
+from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.threads import count_threads
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
@@ -69,7 +70,7 @@ def write_ome_zarr(
     zarr_format: Literal[2, 3] = 3,
     overwrite: bool = False,
     partial: bool = False,
-    progress: Callable[[int, int, str], object] | None = None,
+    progress: Progress | None = None,
     **options: Unpack[CompressOptions],
 ) -> CompressionResult:
     """Compress a movie into an OME-Zarr image: calibrated, written and verified as by `compress`.
@@ -147,7 +148,7 @@ def write_ome_zarr(
             _check_place(work, overwrite, resume, begun=work.is_begun())
             if resume and not overwrite and path.exists():
                 full = compress(movie, path / "0", progress=progress, **shared)
-                read_coarse_levels(path, count_workers(options.get("threads")))
+                read_coarse_levels(path, count_threads(options.get("threads")))
                 return _whole(full, path)
             if not resume:
                 delete(work.content)
@@ -164,7 +165,7 @@ def _write_pyramid(
     folder: Path,
     pyramid: int,
     source: str,
-    progress: Callable[[int, int, str], object] | None,
+    progress: Progress | None,
     options: dict[str, Any],
 ) -> list[tuple[int, ...]]:
     """Write the coarse levels; shapes of all levels."""
@@ -243,9 +244,7 @@ def _averaged(sensitivity: Sensitivity, shape: Sequence[int]) -> Sensitivity:
     )
 
 
-def _named(
-    progress: Callable[[int, int, str], object] | None, level: int
-) -> Callable[[int, int, str], object] | None:
+def _named(progress: Progress | None, level: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total, stage: progress(done, total, f"{stage}, level {level}")

@@ -21,7 +21,7 @@ from anscombe_transform.calibration.sums.interleaved import find_interleaving, w
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.codec.transform.curve import Curve
 from anscombe_transform.codec.transform.values import FEWEST_FRAMES_TO_FIT
-from anscombe_transform.compression.blocks.layout import Layout, Span
+from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent, Sample, scan
 from anscombe_transform.compression.blocks.source import (
     SourceChangedError,
@@ -32,14 +32,7 @@ from anscombe_transform.compression.blocks.source import (
     state_of,
 )
 from anscombe_transform.compression.blocks.verification import VerificationError, merged
-from anscombe_transform.compression.blocks.workers import (
-    Progress,
-    Workers,
-    cluster_for,
-    count_workers,
-    finished,
-    reporting,
-)
+from anscombe_transform.compression.blocks.workers import Workers, cluster_for
 from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.files.by_suffix import hdf5_destination
 from anscombe_transform.compression.files.hdf5 import HDF5File
@@ -62,6 +55,8 @@ from anscombe_transform.compression.stored.notes import fill_value, first_notes,
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
 from anscombe_transform.native.durable import disk_full
+from anscombe_transform.native.progress import Progress, reporting
+from anscombe_transform.native.threads import Span, count_threads, finished
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
@@ -259,7 +254,7 @@ def compress(
             },
         )
     started = time.perf_counter()
-    workers = count_workers(threads)
+    workers = count_threads(threads)
     check_zarr_format(zarr_format)
     if shards is not None and zarr_format == 2:
         raise ValueError("shards are of Zarr format 3: leave shards out, or give zarr_format=3")

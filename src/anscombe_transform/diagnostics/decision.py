@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +35,7 @@ from anscombe_transform.diagnostics.measurements.cells import (
 )
 from anscombe_transform.movies import open_movie
 from anscombe_transform.native.documents import json_value
+from anscombe_transform.native.progress import Progress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Decision", "MeanShift", "decide"]
 
-Progress = Callable[[int, int, str], object]
 
 VERSION = 1
 """Of the JSON document that `Decision.to_dict` gives."""

@@ -14,6 +14,7 @@ from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.codec.pipeline import PRESETS, array_in_memory
 from anscombe_transform.compression import verify
 from anscombe_transform.movies import open_movie
+from anscombe_transform.native.progress import Progress
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
@@ -124,7 +125,7 @@ def measure_speed(
     megabytes: float = 128,
     repeats: int = 3,
     partial: bool = False,
-    progress: Callable[[int, int, str], object] | None = None,
+    progress: Progress | None = None,
 ) -> Speed:
     """Measure how fast this machine writes and reads the first frames of a movie, with each preset.
 

@@ -19,7 +19,7 @@ from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
 from anscombe_transform.compression.blocks.comparison import checksum
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
-from anscombe_transform.compression.blocks.workers import Progress, count_workers, in_threads, reporting
+from anscombe_transform.compression.blocks.workers import in_threads
 from anscombe_transform.compression.results import StoredMovie, describe
 from anscombe_transform.compression.stored.arrays import (
     codec_of,
@@ -31,6 +31,8 @@ from anscombe_transform.compression.stored.arrays import (
 from anscombe_transform.compression.stored.journal import Record
 from anscombe_transform.compression.stored.notes import Described, first_notes, last_notes, notes_of
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
+from anscombe_transform.native.progress import Progress, reporting
+from anscombe_transform.native.threads import count_threads
 
 if TYPE_CHECKING:
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
@@ -126,7 +128,7 @@ def adopt(
         return Record(start, stop, (), bands, Extent.of(values), None)
 
     with reporting(progress) as report:
-        records = in_threads(look, layout.spans, count_workers(threads), report, "read")
+        records = in_threads(look, layout.spans, count_threads(threads), report, "read")
     described = Described("codes that another program wrote", shape, plan.decoded_dtype, dict(metadata or {}))
     notes = first_notes(
         described, sensitivity, plan, agreement=None, parameters={"adopted": True}, sample_checksum=""

@@ -14,7 +14,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +30,6 @@ from anscombe_transform.compression.blocks.comparison import digest
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent
 from anscombe_transform.compression.blocks.verification import VerificationError, merged
-from anscombe_transform.compression.blocks.workers import count_workers
 from anscombe_transform.compression.results import CompressionResult, result_of, sensitivity_of
 from anscombe_transform.compression.stored.arrays import (
     chunk_files,
@@ -49,6 +48,7 @@ from anscombe_transform.live.spool import Spool
 from anscombe_transform.movies import open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
 from anscombe_transform.native.durable import delete, write_file
+from anscombe_transform.native.threads import Threads, count_threads
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -252,9 +252,7 @@ class StreamWriter:
         self._dtype = np.dtype(settings.dtype)
         self._frame_bytes = math.prod(settings.frame_shape) * self._dtype.itemsize
         self._stack = ExitStack()
-        self._workers = count_workers(threads)
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="anscombe-stream")
-        self._running: set[Future[Any]] = set()
+        self._threads = Threads(count_threads(threads))
         self._given = sensitivity
         self._problem: BaseException | None = None
         self._records: list[Record] = []
@@ -347,11 +345,10 @@ class StreamWriter:
             if self.frames % block and self.frames - self.frames % block not in self._known():
                 self._waiting.append((self.frames - self.frames % block, self.frames))
             self._go_on(last=True)
-            while self._running or self._waiting:
+            while self._threads.busy or self._waiting:
                 if self._problem is not None:
                     raise self._problem
-                wait(self._running, return_when=FIRST_COMPLETED)
-                self._collect(stop=True)
+                self._collect(stop=True, wait=True)
                 self._go_on(last=True)
             if self._problem is not None:
                 raise self._problem
@@ -408,7 +405,7 @@ class StreamWriter:
             # Nothing is compressed any more, and raw frames are kept as long as the disk has room.
             return
         while self.frames + count - self.stored > self._most_waiting:
-            if not self._running:
+            if not self._threads.busy:
                 return
             if self._when_behind == "raise":
                 raise BacklogFull(
@@ -416,8 +413,7 @@ class StreamWriter:
                     "more are taken: the disk or the processor is slower than the camera. Offer the frame "
                     "again, or allow more by backlog_bytes="
                 )
-            wait(self._running, return_when=FIRST_COMPLETED)
-            self._collect()
+            self._collect(wait=True)
             self._go_on()
 
     def _go_on(self, *, last: bool = False) -> None:
@@ -426,17 +422,14 @@ class StreamWriter:
             return
         if self._write is None:
             if self._calibrating is None and (last or self.frames >= self._settings.calibration_frames):
-                self._calibrating = self._pool.submit(self._prepare, self.frames)
-                self._running.add(self._calibrating)
+                self._calibrating = self._threads.begin(self._prepare, self.frames)
             return
-        while self._waiting and len(self._running) < self._workers:
-            start, stop = self._waiting.pop(0)
-            self._running.add(self._pool.submit(self._store, self._write, start, stop))
+        while self._waiting and self._threads.busy < self._threads.count:
+            self._threads.begin(self._store, self._write, *self._waiting.pop(0))
 
-    def _collect(self, *, stop: bool = False) -> None:
+    def _collect(self, *, stop: bool = False, wait: bool = False) -> None:
         """Take the results of what is done; keep the first error, and raise it unless frames only wait."""
-        for future in [future for future in self._running if future.done()]:
-            self._running.remove(future)
+        for future in self._threads.take_finished(wait_for_one=wait):
             error = future.exception()
             if error is None:
                 self._take(future.result())
@@ -569,7 +562,7 @@ class StreamWriter:
     def _abandon(self, *, delete_all: bool = False) -> None:
         """Stop the threads and let go of the folder; what it holds stays, unless there is nothing in it."""
         self.closed = True
-        self._pool.shutdown(cancel_futures=True)
+        self._threads.close()
         self._spool.close()
         if delete_all:
             self._spool.remove()

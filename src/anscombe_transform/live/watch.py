@@ -23,6 +23,7 @@ from anscombe_transform.compression.batch import BatchItem, BatchResult, Layout,
 from anscombe_transform.compression.blocks.source import state_of_files
 from anscombe_transform.compression.options import BatchOptions, check_options
 from anscombe_transform.native.durable import make_folders, write_file
+from anscombe_transform.native.progress import Progress
 
 __all__ = ["watch"]
 
@@ -61,7 +62,7 @@ def watch(
     layout: Layout = "array",
     calibration: Mapping[str, Any] | None = None,
     done: Callable[[BatchItem], object] | None = None,
-    progress: Callable[[int, int, str], object] | None = None,
+    progress: Progress | None = None,
     **options: Unpack[BatchOptions],
 ) -> BatchResult:
     """Compress every recording that appears in a folder, once, when it is complete.

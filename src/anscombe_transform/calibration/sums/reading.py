@@ -8,10 +8,7 @@ which thread was faster. Dask arrays are summed where their chunks are, see `dis
 from __future__ import annotations
 
 import math
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +27,7 @@ from anscombe_transform.calibration.sums.statistics import (
 )
 from anscombe_transform.calibration.sums.views import Progress, chunk_frames, is_dask, stretches
 from anscombe_transform.calibration.wrapped import WrapCheck
+from anscombe_transform.native.threads import count_threads, ordered
 
 # By default, segments are read until there are this many rows, and never fewer than eight segments.
 _DEFAULT_ROWS = 120_000
@@ -42,8 +40,6 @@ _LEVELS = 64
 _LEAST_HALVED = 6
 # Bytes that are read at once, where chunks hold more than a segment.
 _MOST_READ_BYTES = 256 << 20
-# More threads than this wait for the file.
-_MOST_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -260,24 +256,16 @@ def choose_segments(segments: int, wanted: int, seed: int | None = None) -> list
 
 
 def _parts(movie: MovieLike, chosen: list[int], settings: NoiseStatistics) -> Iterator[NoiseStatistics]:
-    """Yield the statistics of each segment, in their order."""
+    """The statistics of each segment, in their order."""
     length = settings.segment_frames
 
-    def add(block: NDArray[Any], start: int) -> NoiseStatistics:
+    def add(start: int, block: NDArray[Any]) -> NoiseStatistics:
         part = settings.without_frames()
         part.update(block, start=start)
         return part
 
-    threads = min(_MOST_THREADS, _cores())
-    waiting: deque[Future[NoiseStatistics]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        # Read here, by one thread only: in sequence, and from libraries that are not safe with several.
-        for start, frames in _read(movie, chosen, length):
-            waiting.append(pool.submit(add, frames, start))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    # Read here, by one thread only: in sequence, and from libraries that are not safe with several.
+    return ordered(add, _read(movie, chosen, length), count_threads(least=1))
 
 
 def _read(movie: MovieLike, chosen: list[int], length: int) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -299,8 +287,3 @@ def _read(movie: MovieLike, chosen: list[int], length: int) -> Iterator[tuple[in
                 yield start + k * length, block[k * length : (k + 1) * length]
             start += whole * length
             rest = block[whole * length :] if len(block) % length else None
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

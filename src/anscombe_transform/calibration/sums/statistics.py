@@ -27,7 +27,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -41,6 +40,7 @@ from anscombe_transform.calibration.sums.shared import SharedNoise
 from anscombe_transform.native.reference_noise import CLASSES as CLASSES
 from anscombe_transform.native.reference_noise import COLUMNS, LEAST_HALVED
 from anscombe_transform.native.reference_noise import TILE as TILE
+from anscombe_transform.native.threads import Threads
 
 Filter = Literal["t", "ty", "tx", "txy"]
 Floats = NDArray[np.float64]
@@ -413,9 +413,10 @@ class NoiseStatistics:
         rows = np.empty(shape) if new else _memory_for("rows", shape, np.float64)
         if self.threads > 1 and len(firsts) > 1:
             # Each band is worked out as it is without threads, so their number changes nothing.
-            with ThreadPoolExecutor(self.threads) as pool:
-                lags = pool.submit(self._add_lags, frames, pedestal)
-                found = list(pool.map(lambda first: self._fill(rows, first, frames, pedestal), firsts))
+            with Threads(self.threads) as threads:
+                lags = threads.begin(self._add_lags, frames, pedestal)
+                bands = [threads.begin(self._fill, rows, first, frames, pedestal) for first in firsts]
+                found = [band.result() for band in bands]
                 lags.result()
         else:
             found = [self._fill(rows, first, frames, pedestal) for first in firsts]

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["BLOCK_BYTES", "Layout", "Span"]
+from anscombe_transform.native.threads import Span
+
+__all__ = ["BLOCK_BYTES", "Layout"]
 
 BLOCK_BYTES = 32 * 2**20
 """A block or a band of one is as many whole chunks as fit in this, and at least one."""
@@ -22,7 +24,6 @@ _CHUNK_VALUES = 8 * 2**20
 _TILE = 256
 _FEWEST_FRAMES = 16
 
-Span = tuple[int, int]
 Shape = tuple[int, int, int]
 
 

@@ -23,9 +23,9 @@ from anscombe_transform.compression.blocks.comparison import checksum, digest
 from anscombe_transform.compression.blocks.workers import Workers, in_order
 
 if TYPE_CHECKING:
-    from anscombe_transform.compression.blocks.layout import Span
-    from anscombe_transform.compression.blocks.workers import Progress
     from anscombe_transform.movies import Movie
+    from anscombe_transform.native.progress import Progress
+    from anscombe_transform.native.threads import Span
 
 __all__ = ["Extent", "Sample", "scan"]
 

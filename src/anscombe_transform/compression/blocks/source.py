@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anscombe_transform.compression.blocks.comparison import checksum, digest
-from anscombe_transform.compression.blocks.workers import finished, in_threads
+from anscombe_transform.compression.blocks.workers import in_threads
+from anscombe_transform.native.threads import finished
 
 if TYPE_CHECKING:
-    from anscombe_transform.compression.blocks.layout import Span
-    from anscombe_transform.compression.blocks.workers import Progress
     from anscombe_transform.movies import Movie
+    from anscombe_transform.native.progress import Progress
+    from anscombe_transform.native.threads import Span
 
 __all__ = [
     "SourceChangedError",

@@ -1,4 +1,4 @@
-"""Who works on the blocks of a movie, and how far they are: the only scheduler.
+"""Who works on the blocks of a movie: threads of this process, or a cluster.
 
 `Workers` does a piece of work on every block, in threads of this process or on the workers of a Dask cluster,
 and gives results as they come. There Dask schedules, retries and moves the data. A block is whole chunks and
@@ -13,36 +13,25 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.movies import Movie
-
-if TYPE_CHECKING:
-    from anscombe_transform.compression.blocks.layout import Span
+from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.threads import Span, as_they_come, finished
 
 __all__ = [
-    "Progress",
     "Workers",
     "cluster_for",
     "connected",
-    "count_workers",
-    "finished",
     "in_order",
     "in_threads",
-    "reporting",
 ]
 
-Progress = Callable[[int, int, str], object]
-"""Called with the frames done, the frames there are, and what is being done to them."""
-
-_MOST_THREADS = 4
 _RETRIES = 2
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -79,43 +68,6 @@ class Workers:
             return work(None if movie is None else movie.frames(start, stop), start)
 
         return finished(read_and_work, spans, self.count)
-
-
-def count_workers(threads: int | None) -> int:
-    """Blocks in work at once: as asked, or the number of processors between 2 and 4.
-
-    Raises
-    ------
-    ValueError
-        Fewer than one thread was asked for.
-    """
-    if threads is None:
-        return max(2, min(_MOST_THREADS, os.cpu_count() or 1))
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    return threads
-
-
-def finished(
-    work: Callable[[int, int], _T], spans: Sequence[Span], workers: int
-) -> Iterator[tuple[Span, _T]]:
-    """Do the work on ranges of frames in threads; give results as they come, the first error at once.
-
-    No more than `workers` blocks are begun before a result has been taken. A caller that stops taking results
-    stops the work.
-    """
-    with ThreadPoolExecutor(max(1, min(workers, len(spans))), thread_name_prefix="anscombe") as pool:
-
-        def wait_for_one(running: Sequence[Future[_T]]) -> Iterable[Future[_T]]:
-            return wait(running, return_when=FIRST_COMPLETED).done
-
-        def cancel(running: Sequence[Future[_T]]) -> None:
-            for future in running:
-                future.cancel()
-
-        yield from _as_they_come(
-            lambda start, stop: pool.submit(work, start, stop), spans, lambda: workers, wait_for_one, cancel
-        )
 
 
 def in_threads(
@@ -209,36 +161,10 @@ def _finished_on(
         finished_tasks: Iterable[Any] = done.done
         return finished_tasks
 
-    for span, result in _as_they_come(begin, spans, most, wait_for_one, client.cancel):
+    for span, result in as_they_come(begin, spans, most, wait_for_one, client.cancel):
         if isinstance(result, UnrepresentableError):
             raise result
         yield span, result
-
-
-def _as_they_come(
-    begin: Callable[[int, int], Any],
-    spans: Sequence[Span],
-    most: Callable[[], int],
-    wait_for_one: Callable[[Sequence[Any]], Iterable[Any]],
-    cancel: Callable[[Sequence[Any]], None],
-) -> Iterator[tuple[Span, Any]]:
-    """Results of the futures of ranges of frames, of which no more than `most` are under way."""
-    waiting = iter(spans)
-    running: dict[Any, Span] = {}
-    try:
-        while True:
-            allowed = most()
-            for span in waiting:
-                running[begin(*span)] = span
-                if len(running) >= allowed:
-                    break
-            if not running:
-                return
-            for future in wait_for_one(list(running)):
-                span = running.pop(future)
-                yield span, future.result()
-    finally:
-        cancel(list(running))
 
 
 def _done(work: Callable[[Any, int], _T], part: Any, start: int) -> _T | UnrepresentableError:
@@ -267,53 +193,3 @@ def _opened(movie: bytes, stamp: int) -> Movie:
     """A movie that stays open for the blocks to come; with another stamp the file is another one."""
     opened: Movie = pickle.loads(movie)
     return opened
-
-
-@contextmanager
-def reporting(progress: Progress | bool | None) -> Iterator[Progress | None]:
-    """Give the callback that `progress` stands for; True draws a bar for each stage while the block runs.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        A bar was asked for and rich is not installed.
-    """
-    if progress is None or progress is False:
-        yield None
-    elif progress is True:
-        with _bars() as bars:
-            yield bars
-    else:
-        yield progress
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "progress=True draws its bar with rich, which is not installed: pip install "
-            '"anscombe-transform[cli]", '
-            "or pass a callback progress(done, total, stage)"
-        ) from error
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} frames"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    # In a notebook the bar belongs under the cell, whatever the terminal behind it is.
-    shown = console.is_terminal or console.is_jupyter
-    with Bars(*columns, console=console, disable=not shown) as bars:
-        tasks = {}
-
-        def report(done: int, total: int, stage: str) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield report

@@ -1,1 +1,1 @@
-"""Files that `compress` writes in place of a folder of Zarr: HDF5 and NWB, and stock TIFF and HDF5."""
+"""Files: HDF5 and NWB with the filter, which `compress` writes, and TIFF, HDF5 and others without it."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anscombe_transform.compression.decompression import write_stored
+from anscombe_transform.compression.decompression import write_file_of
 from anscombe_transform.compression.files.hdf5 import check_ours
 from anscombe_transform.compression.files.record import PLAIN_SUFFIXES, read_plain_record
 from anscombe_transform.compression.stored.arrays import codec_of
@@ -22,6 +22,7 @@ from anscombe_transform.compression.stored.notes import notes_of, sealed
 from anscombe_transform.movies import open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.native.durable import Workspace, delete
+from anscombe_transform.native.progress import Progress
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.results import CompressionResult
@@ -58,7 +59,7 @@ def write_plain(
     *,
     overwrite: bool,
     verify: bool,
-    progress: Callable[[int, int, str], object] | None,
+    progress: Progress | None,
 ) -> CompressionResult:
     """Store a movie by a function that writes an array, and write a plain file of that.
 
@@ -104,14 +105,15 @@ def write_plain(
             result = store_at(stored)
             record = _record_of(result.array)
             target = f"{work.content}::{inner}" if inner else str(work.content)
-            write_stored(
-                stored,
-                target,
-                compression=PLAIN_SUFFIXES[path.suffix.lower()],
-                record=record,
-                verify=verify,
-                progress=progress,
-            )
+            with open_movie(stored) as movie:
+                write_file_of(
+                    movie,
+                    target,
+                    compression=PLAIN_SUFFIXES[path.suffix.lower()],
+                    record=record,
+                    verify=verify,
+                    progress=progress,
+                )
             work.put_in_place()
         finally:
             delete(stored)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import describe, verify
-from anscombe_transform.compression.blocks.workers import count_workers
 from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.results import (
     agreement_of,
@@ -31,6 +30,8 @@ from anscombe_transform.diagnostics.pages.page import (
     write_page,
 )
 from anscombe_transform.movies import open_movie
+from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.threads import count_threads
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from anscombe_transform.movies import Movie, SupportsMovie
 
 __all__ = ["write_calibration_report", "write_decision_report", "write_report"]
-
-Progress = Callable[[int, int, str], object]
 
 
 def write_report(
@@ -101,7 +100,7 @@ def write_report(
             f"{found.path} has no Anscombe codec, so there is nothing to report: compress the movie first"
         )
     # A page about damaged values would outlive them.
-    read_again(open_array(stored), found.path, count_workers(None), progress)
+    read_again(open_array(stored), found.path, count_threads(None), progress)
     verification = None if against is None else verify(stored, against, partial=partial, progress=progress)
     sensitivity = _noted_sensitivity(found.provenance)
     pictures = _Drawing(progress)
