@@ -37,7 +37,10 @@ _SUFFIXES = (
     *(".h5", ".hdf5", ".hdf", ".he5", ".nwb"),
     *(".npy", ".npz"),
     *(".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz"),
+    ".sbx",
 )
+# The folder in which Prairie keeps images of the field beside a recording.
+_OF_THE_FIELD = "References"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +166,7 @@ def is_plain_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def _is_one(folder: Path) -> bool:
-    """Whether a folder holds the files of one recording and no other one.
-
-    Prairie keeps images of the field beside a recording, in a folder of that name.
-    """
+    """Whether a folder holds the files of one recording and no other one."""
     if not is_one_recording(folder):
         return False
     others = (
@@ -176,7 +176,7 @@ def _is_one(folder: Path) -> bool:
     )
     for child in others:
         if is_plain_folder(child):
-            if child.name != "References" and next(_recordings(child, []), None) is not None:
+            if child.name != _OF_THE_FIELD and next(_recordings(child, []), None) is not None:
                 return False
         elif child.is_dir() or child.name.lower().endswith(_SUFFIXES):
             return False
@@ -400,7 +400,8 @@ def pair_names(
         path = Path(source)
         if is_folder_of_recordings(path):
             named += [
-                (str(found), _without_pattern(found.relative_to(path))) for found in _recordings(path, notes)
+                (str(found), _without_pattern(found.relative_to(path if found != path else path.parent)))
+                for found in _recordings(path, notes)
             ]
         else:
             named.append((os.fspath(source), _plain_name(os.fspath(source))))
@@ -442,8 +443,14 @@ def _recordings(folder: Path, notes: list[str]) -> Iterator[Path]:
     tiffs = group_files(folder)
     notes += tiffs.undecided
     others = [child for child in folder.iterdir() if not child.name.lower().endswith(TIFF_SUFFIXES)]
+    described = folder in tiffs.sources
     for path in sorted([*tiffs.sources, *others]):
         if path.name.startswith(".") or ".partial" in path.suffixes:
+            continue
+        if described and path.name == _OF_THE_FIELD:
+            continue
+        if path == folder:
+            yield path
             continue
         if path.is_dir():
             if is_zarr(path):

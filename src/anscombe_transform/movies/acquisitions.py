@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from anscombe_transform.movies.readers.microscopes.folders import is_acquisition
 from anscombe_transform.movies.readers.sequence import list_files
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.readers.tiff.chain import Chain, read_chain
@@ -45,6 +46,8 @@ class Grouped:
 
 def group_files(folder: Path) -> Grouped:
     """Put the TIFFs of a folder together that are one recording."""
+    if is_acquisition(folder):
+        return Grouped([folder], True, [])
     files = [file for file in list_files(folder, TIFF_SUFFIXES) if file.is_file()]
     sources: list[Path] = []
     undecided: list[str] = []
@@ -73,7 +76,9 @@ def group_files(folder: Path) -> Grouped:
 
 
 def is_one_recording(folder: Path) -> bool:
-    """Whether the TIFFs of a folder are the files of one recording, and more than one file."""
+    """Whether a folder is one recording of several files: by a description, or by the headers of TIFFs."""
+    if is_acquisition(folder):
+        return True
     recordings = group_files(folder)
     return recordings.whole and (
         ANY_NUMBER in recordings.sources[0].name or _set(recordings.sources[0]) is not None

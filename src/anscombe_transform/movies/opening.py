@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from anscombe_transform.movies.movie import Movie, SupportsMovie
+from anscombe_transform.movies.readers.microscopes.folders import find_description, open_acquisition
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.selection import Choice, parse_axes
 
@@ -71,6 +72,8 @@ def open_movie(
         - a folder written by Zarr, format 2 or 3: an array, or the one movie of a group; of OME-Zarr the full
           resolution. URLs (``s3://…``) are taken for Zarr;
         - ``.npy`` and ``.npz``. A compressed ``.npz`` can't be read in parts, so it is loaded whole;
+        - the folder of a recording of Prairie View (Bruker) or ThorImage (Thorlabs), or the XML in it; an
+          ``.sbx`` of Scanbox, whose values are turned the right way up;
         - raw values, with `shape` and `dtype`; beside an ``ops.npy`` of suite2p, ``data.bin`` needs neither;
         - FITS cubes.
 
@@ -82,7 +85,8 @@ def open_movie(
     plane : int, optional
         Which z plane, from 0; likewise.
     series : int or str, optional
-        Which image series of a TIFF, which HDU of a FITS file, which image of an OME-Zarr collection.
+        Which image series of a TIFF, which HDU of a FITS file, which image of an OME-Zarr collection, which
+        cycle of a recording of Prairie View, which raw file of ThorImage.
     dataset : str, optional
         Path inside an HDF5, NWB, Zarr or ``.npz`` file; ``"file.h5::/dataset"`` says the same. For a TIFF
         ``"file.tif::1,C=0"`` names series and index along any axis. All options can stand in the name, where
@@ -247,6 +251,10 @@ def _open_name(name: str, choice: Choice) -> Movie:
         return open_pattern(name, choice, inner, _open_file)
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
+    described = None if choice.dtype is not None else find_description(path)
+    if described is not None:
+        program, description = described
+        return open_acquisition(program, description, replace(choice, series=inner or choice.series), name)
     # Raw values may begin with any bytes, so that a given type of values goes before them.
     kind = None if path.is_dir() or choice.dtype is not None else _kind_of(path)
     if path.is_dir() or lower.endswith(".zarr.zip") or kind == "zarr":

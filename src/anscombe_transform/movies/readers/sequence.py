@@ -208,7 +208,7 @@ def _of_tiffs(files: list[Path], choice: Choice, source: str, inner: str | None)
     first.close()
     if choice.shape is None and (first.kind != "images"):
         return _joined(files, source, choice, lambda file: open_tiff(file, choice, inner, part=True))
-    parts = _Files(files, opened, lambda images: images.count, lambda images, box: images.read(box))
+    parts = FileSequence(files, opened, lambda images: images.count, lambda images, box: images.read(box))
     numbers: list[int | None] = []
     cycle = first.facts.cycle
     for number, file in enumerate(files):
@@ -245,7 +245,7 @@ def _of_tiffs(files: list[Path], choice: Choice, source: str, inner: str | None)
 def _joined(files: list[Path], source: str, choice: Choice, opened: Callable[[Path], Movie]) -> Movie:
     """Join movies along time."""
     del choice
-    parts = _Files(files, opened, len, lambda movie, box: movie[box])
+    parts = FileSequence(files, opened, len, lambda movie, box: movie[box])
     first: Movie | None = None
     for file in files:
         part = opened(file)
@@ -311,7 +311,7 @@ def _check_same(
         )
 
 
-class _Files(Generic[P]):
+class FileSequence(Generic[P]):
     """Frames of many files, of which a few are open at a time."""
 
     def __init__(

@@ -93,6 +93,32 @@ def open_images(
     return images, choice
 
 
+def open_pages(path: Path, choice: Choice) -> Images:
+    """Open the images of a file in their order, whatever its own header says of it and of other files."""
+    from tifffile import TiffFile
+
+    with errors_named(str(path)):
+        chain = read_chain(path)
+        if chain.problem:
+            choice.incomplete(f"{path} is cut short: {chain.problem}")
+        if not chain.pages:
+            raise ValueError(f"it holds no whole image: {chain.problem or 'there are no pages'}")
+        tiff = TiffFile(path, is_scanimage=False, is_ome=False)
+    try:
+        images = _take_pages(path, tiff, chain, TiffFacts({}), None, None, choice)
+    except BaseException:
+        tiff.close()
+        raise
+    close = images.close
+
+    def close_all() -> None:
+        close()
+        tiff.close()
+
+    images.close = close_all
+    return images
+
+
 def _take_pages(
     path: Path,
     tiff: TiffFile,
