@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import argparse
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy.spatial import cKDTree
 
 from anscombe_transform import (
     AnscombeTransformV3,
     Sensitivity,
+    compress,
     compute_sensitivity,
     compute_sensitivity_from_flats,
     decide,
+    open_movie,
     simulate_movie,
 )
 from anscombe_transform.diagnostics import (
@@ -38,6 +38,16 @@ from anscombe_transform.diagnostics import (
     plot_residuals,
     plot_stabilization,
     plot_summary,
+)
+from anscombe_transform.diagnostics.plots.style import (
+    BLUE,
+    INK,
+    SKY,
+    VERMILION,
+    add_legend,
+    draw_map,
+    dress,
+    with_look,
 )
 
 FIGURES = Path(__file__).parent / "figures"
@@ -112,25 +122,12 @@ def smoothed() -> np.ndarray:
     return np.rint(gaussian_filter(movie.astype("float32"), (0, 1, 1))).astype("int16")
 
 
-def palette() -> np.ndarray:
-    """The colours of our plots: both colour maps, and the way from white to each of the inks."""
-    ramp = np.linspace(0, 1, 64)[:, None]
-    inks = np.array([to_rgb(c) for c in ("#0072B2", "#A6D3EE", "#C84E00", "#A36A00")])
-    ways = (1 + np.linspace(0, 1, 32)[:, None, None] * (inks - 1)).reshape(-1, 3)
-    colours = np.concatenate([ramp.repeat(3, axis=1), colormaps["cividis"](ramp[:, 0])[:, :3], ways])
-    return np.rint(255 * colours).astype(np.uint8)
-
-
 def save(figure: Figure, name: str) -> None:
-    """Write a figure with the colours of `palette`: a third of the bytes, and nothing lost to the eye."""
+    """Write a figure in 256 colours: a third of the bytes, and nothing lost to the eye."""
     path = FIGURES / f"{name}.png"
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
-    pixels = np.array(Image.open(buffer).convert("RGB"))
-    colours, index = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
-    nearest = cKDTree(palette()).query(colours)[1].astype(np.uint8)
-    image = Image.fromarray(nearest[index].reshape(pixels.shape[:2]), mode="P")
-    image.putpalette(palette().tobytes())
+    image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     image.save(path, optimize=True)
     size = path.stat().st_size
     if size > LARGEST:
@@ -145,11 +142,59 @@ def wrong_gain(sensitivity: Sensitivity, movie: np.ndarray) -> AnscombeTransform
     ).codec(sample=movie)
 
 
+def noise_curve(movie: np.ndarray, brightness: np.ndarray, groups: int = 24) -> np.ndarray:
+    """Noise variance of pixels in groups of brightness, from differences of consecutive frames."""
+    variance = np.diff(movie.astype("float64"), axis=0).var(axis=0) / 2
+    order = np.array_split(np.argsort(brightness, axis=None), groups)
+    return np.array([np.median(variance.ravel()[pixels]) for pixels in order])
+
+
+@with_look
+def draw_hero(movie: np.ndarray, sensitivity: Sensitivity) -> Figure:
+    """One frame before and after, their difference, and the noise of both and of what storing adds."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = compress(movie, f"{folder}/movie.zarr", sensitivity=sensitivity, preset="compact")
+        stored = open_movie(f"{folder}/movie.zarr")[:]
+    n = len(movie) // 2
+    low, high = np.quantile(movie[n], (0.001, 0.999))
+    reach = (high - low) / 20
+    change = stored - movie.astype("float64")
+    panels: tuple[tuple[str, np.ndarray, tuple[float, float], str], ...] = (
+        (f"One frame as recorded: {movie.nbytes / 1e6:.0f} MB", movie[n], (low, high), "gray"),
+        (f"Stored: {movie.nbytes / result.stored_bytes:.1f} times smaller", stored[n], (low, high), "gray"),
+        ("Difference, contrast × 10", change[n], (-reach, reach), "RdBu_r"),
+    )
+    figure = Figure(figsize=(7, 6.4), layout="constrained")
+    *images, ax = figure.subplots(2, 2).ravel()
+    for image, (title, values, limits, cmap) in zip(images, panels, strict=True):
+        draw_map(image, values, "signal units", limits, cmap=cmap)
+        dress(image, title)
+        image.set_xticks([])
+        image.set_yticks([])
+    brightness = movie.mean(axis=0)
+    signal = np.array([group.mean() for group in np.array_split(np.sort(brightness, axis=None), 24)])
+    curves = (
+        (movie, "o", INK, "recorded"),
+        (stored, "s", SKY, "stored"),
+        (change, "^", VERMILION, "difference"),
+    )
+    for values, marker, colour, label in curves:
+        size, face = (7, "none") if marker == "o" else (3.5, colour)
+        ax.plot(signal, noise_curve(values, brightness), marker, ms=size, mfc=face, mec=colour, label=label)
+    line = sensitivity.conversion_gain * (signal - sensitivity.variance_intercept)
+    ax.plot(signal, line, color=BLUE, zorder=1, label="calibrated photon noise")
+    ax.set_yscale("log")
+    dress(ax, "Noise of the pixels", "Mean signal (signal units)", "Variance (signal units²)")
+    add_legend(ax, ax.get_legend_handles_labels()[0])
+    return figure
+
+
 def draw_recordings(folder: Path) -> None:
     """Pictures of a two-photon recording and of a camera under an integrating sphere."""
     movie = np.load(folder / "tp_anscombe" / "data1.npz")["data"]
     sensitivity = compute_sensitivity(movie)
     print(sensitivity)
+    save(draw_hero(movie, sensitivity), "hero")
     save(plot_calibration_report(sensitivity), "recording_two_photon")
     save(plot_summary(movie, sensitivity, sensitivity.codec(sample=movie)), "recording_two_photon_summary")
     decision = decide(movie, sensitivity=sensitivity)
@@ -180,8 +225,8 @@ def main() -> None:
     save(plot_code_histogram(movie, codec).figure, "code_histogram")
 
     for name, other in (("camera", camera()), ("counts", counts())):
-        found = compute_sensitivity(other, on_refusal="return")
-        save(plot_summary(other, found, found.codec(sample=other)), f"summary_{name}")
+        calibrated = compute_sensitivity(other, on_refusal="return")
+        save(plot_summary(other, calibrated, calibrated.codec(sample=other)), f"summary_{name}")
     refused = compute_sensitivity(smoothed(), on_refusal="return")
     save(plot_noise_transfer(refused).figure, "refused")
     save(plot_calibration_report(refused), "calibration_report_refused")

@@ -78,7 +78,7 @@ def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | No
     parts: Any = figure.subfigures(rows, 1, squeeze=False)
     axes: list[Axes] = list(parts[0, 0].subplots(1, 3))
     _write_verdict(axes[0], source)
-    draw_noise_transfer(axes[1], source)
+    draw_noise_transfer(axes[1], source, brief=True)
     _draw_departure(axes[2], source)
     if evidence is not None:
         axes.extend(parts[1, 0].subplots(1, 4))

@@ -107,8 +107,9 @@ def draw_stabilization(ax: Axes, bins: NoiseBins, plan: Plan) -> None:
         label="codes (right)",
     )  # fmt: skip
     flat = right.axhline(level, color=BLUE, lw=0.9, zorder=1, label=f"1/β² = {level:.4g}")
+    expected_variance = code_law(plan).variance_at(photons)
     expected = right.plot(
-        x, code_law(plan).variance_at(photons), color=INK, lw=0.9, ls=(0, (4, 2)), zorder=2,
+        x, expected_variance, color=INK, lw=0.9, ls=(0, (4, 2)), zorder=2,
         label="expected",
     )[0]  # fmt: skip
     dress(ax, "Noise before and after", "Mean signal (signal units)")
@@ -118,6 +119,7 @@ def draw_stabilization(ax: Axes, bins: NoiseBins, plan: Plan) -> None:
     scale_variance(ax, "Signal variance")
     ax.yaxis.label.set_color(VERMILION)
     right.yaxis.label.set_color(BLUE)
-    right.set_ylim(0, max(1.6 * level, 1.05 * float((bins.after + bins.after_error).max())))
+    highest = float(max((bins.after + bins.after_error).max(), expected_variance.max()))
+    right.set_ylim(0, max(1.6 * level, 1.05 * highest))
     # A twin has no x axis of its own: its legend would be placed without regard to the labels of the other.
     add_legend(ax, [before, line, text_entry(""), after, flat, expected])
