@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
-from anscombe_transform import compute_sensitivity, simulate_movie
+from anscombe_transform import compute_sensitivity, open_movie, simulate_movie
 from anscombe_transform.calibration.sums.distributed import _run_length
 from anscombe_transform.calibration.sums.reading import choose_segments
 from anscombe_transform.calibration.sums.statistics import NoiseStatistics
@@ -171,7 +171,7 @@ def test_tasks_are_few_and_read_no_more_than_memory_bears():
         (24 * 64, 1024, 24 * 64, 5),
     ):
         movie = da.zeros((frames, side, side), chunks=(chunk, side, side), dtype="uint16")
-        assert _run_length(movie, 24, frames // 24) == expected
+        assert _run_length(open_movie(movie), 24, frames // 24) == expected
 
 
 def test_a_cluster_gives_the_estimate_of_memory(seed):
@@ -200,7 +200,7 @@ class Chunked:
         self._movie, self.reads = movie, collections.Counter()
 
     def __getitem__(self, index):
-        start, stop, _ = index.indices(len(self._movie))
+        start, stop, _ = index[0].indices(len(self._movie))
         self.reads.update(range(start // self.chunks[0], -(-stop // self.chunks[0])))
         return self._movie[index]
 

@@ -41,6 +41,7 @@ from anscombe_transform.calibration import (
 )
 from anscombe_transform.calibration.sums.frames import with_steps
 from anscombe_transform.calibration.sums.reading import Cut, collect, inspect
+from anscombe_transform.movies import open_movie
 from anscombe_transform.simulation import Truth, simulate_movie
 
 # Quantile of a normal law that an interval of 95 % reaches to.
@@ -106,7 +107,8 @@ def kept_statistics(scenario: str, seed: int, folder: Path) -> tuple[Truth, Cut,
     """Truth of a movie and what is read of it, from the folder if it is there."""
     path = folder / f"{scenario.replace('/', '_')}@{seed}.pickle"
     if not path.exists():
-        movie, truth = SCENARIOS[scenario].make(seed)
+        frames, truth = SCENARIOS[scenario].make(seed)
+        movie = open_movie(frames)
         cut = inspect(movie)
         unfinished = path.with_suffix(".part")
         unfinished.write_bytes(pickle.dumps((truth, cut, collect(movie, cut))))

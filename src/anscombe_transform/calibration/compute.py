@@ -1,8 +1,7 @@
 """`compute_sensitivity`: a detector's constants from a movie, whatever it is stored in.
 
-The steps, each in a module of its own: bring the axes into order (`sums.views`), look at a few frames and
-read segments of the movie (`sums.reading`, `sums.distributed`), estimate (`estimate`),
-and bring in what is known beside the movie (`dark`, `known`).
+The steps, each in a module of its own: look at a few frames and read segments of the movie (`sums.reading`,
+`sums.distributed`), estimate (`estimate`), and bring in what is known beside the movie (`dark`, `known`).
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
 from anscombe_transform.calibration.estimate import estimate_sensitivity
-from anscombe_transform.calibration.references.dark import DarkFrames, WithoutOffsets, measure_dark
+from anscombe_transform.calibration.references.dark import DarkFrames, measure_dark, without_offsets
 from anscombe_transform.calibration.references.known import Known, with_dark, with_excess_noise, with_known
 from anscombe_transform.calibration.references.maps import pixel_maps
 from anscombe_transform.calibration.references.stored import without_storing_noise
@@ -29,19 +28,13 @@ from anscombe_transform.calibration.result.sensitivity import (
 )
 from anscombe_transform.calibration.small.estimate import is_small, sensitivity_of_small
 from anscombe_transform.calibration.sums.frames import with_steps
+from anscombe_transform.calibration.sums.inputs import Progress, check_mask, is_number
 from anscombe_transform.calibration.sums.interleaved import interleaving_of, with_interleaving
 from anscombe_transform.calibration.sums.reading import collect, inspect
-from anscombe_transform.calibration.sums.statistics import Bools, MovieLike
-from anscombe_transform.calibration.sums.views import (
-    Progress,
-    check_axes,
-    check_mask,
-    check_movie,
-    is_dask,
-    is_number,
-    view_movie,
-)
-from anscombe_transform.movies.arrays import order_axes
+from anscombe_transform.calibration.sums.statistics import Bools
+from anscombe_transform.movies import Movie, open_movie
+from anscombe_transform.movies.arrays import open_axes
+from anscombe_transform.movies.opening import open_frames
 
 OnRefusal = Literal["raise", "return"]
 Constant = float | Sequence[float] | None
@@ -50,45 +43,33 @@ Constant = float | Sequence[float] | None
 _MARKS_OF_VALUES = ("autoscaled", "block_compressed", "coarse_steps", "thresholded", "wrapped")
 
 
+class CalibrationOptions(TypedDict, total=False):
+    """Options of `compute_sensitivity`, which describes them."""
+
+    dark: Any
+    zero_level: Constant
+    read_noise: Constant
+    excess_noise: Constant
+    axis: int
+    mask: Any
+    max_frames: int | None
+    full: bool
+    per_pixel: bool
+    partial: bool
+    seed: int | None
+    progress: Progress | None
+    on_refusal: OnRefusal
+
+
 @overload
 def compute_sensitivity(
-    movie: Any,
-    *,
-    dark: Any = None,
-    zero_level: Constant = None,
-    read_noise: Constant = None,
-    excess_noise: Constant = None,
-    axis: int = 0,
-    channel_axis: None = None,
-    mask: Any = None,
-    max_frames: int | None = None,
-    full: bool = False,
-    per_pixel: bool = False,
-    partial: bool = False,
-    seed: int | None = None,
-    progress: Progress | None = None,
-    on_refusal: OnRefusal = "raise",
+    movie: Any, *, channel_axis: None = None, **options: Unpack[CalibrationOptions]
 ) -> Sensitivity: ...
 
 
 @overload
 def compute_sensitivity(
-    movie: Any,
-    *,
-    dark: Any = None,
-    zero_level: Constant = None,
-    read_noise: Constant = None,
-    excess_noise: Constant = None,
-    axis: int = 0,
-    channel_axis: int,
-    mask: Any = None,
-    max_frames: int | None = None,
-    full: bool = False,
-    per_pixel: bool = False,
-    partial: bool = False,
-    seed: int | None = None,
-    progress: Progress | None = None,
-    on_refusal: OnRefusal = "raise",
+    movie: Any, *, channel_axis: int, **options: Unpack[CalibrationOptions]
 ) -> tuple[Sensitivity, ...]: ...
 
 
@@ -191,61 +172,44 @@ def compute_sensitivity(
             "dark frames measure the zero level and the read noise: give either dark= or the constants"
         )
     options: dict[str, Any] = {"max_frames": max_frames, "full": full, "seed": seed, "progress": progress}
-    if isinstance(movie, str | os.PathLike):
-        if channel_axis is not None or axis != 0:
-            raise ValueError(
-                "axis and channel_axis belong to arrays; open_movie(path, channel=...) selects from a file"
-            )
-        from anscombe_transform.movies import open_movie
-
-        with open_movie(movie, partial=partial) as opened:
-            return compute_sensitivity(
-                opened,
-                dark=dark,
-                zero_level=zero_level,
-                read_noise=read_noise,
-                excess_noise=excess_noise,
-                mask=mask,
-                on_refusal=on_refusal,
-                max_frames=max_frames,
-                full=full,
-                per_pixel=per_pixel,
-                seed=seed,
-                progress=progress,
-            )
-
-    if channel_axis is None:
-        ordered = order_axes(movie, axis)
-        movie, axis = ordered, axis if ordered is movie else 0
-    time, channels = check_axes(movie, axis, channel_axis)
-    number = None if channels is None else int(movie.shape[channels])
-    constants = _per_channel(number, zero_level=zero_level, read_noise=read_noise, excess_noise=excess_noise)
-    found = []
-    for channel, known in enumerate(constants):
-        one = view_movie(movie, time, channels, channel)
-        check_movie(one)
-        wanted = check_mask(mask, one.shape[1:])
-        with ExitStack() as files:
+    is_file = isinstance(movie, str | os.PathLike)
+    if is_file and (channel_axis is not None or axis != 0):
+        raise ValueError(
+            "axis and channel_axis belong to arrays; open_movie(path, channel=...) selects from a file"
+        )
+    with ExitStack() as files:
+        if is_file:
+            movie = files.enter_context(open_movie(movie, partial=partial))
+        first = open_axes(movie, axis, channel_axis)
+        number = None if channel_axis is None else first.channels
+        constants = _per_channel(
+            number, zero_level=zero_level, read_noise=read_noise, excess_noise=excess_noise
+        )
+        found = []
+        for channel, known in enumerate(constants):
+            one = open_axes(movie, axis, channel_axis, channel) if channel else first
+            wanted = check_mask(mask, one.shape[1:])
             measured = None
             if dark is not None:
-                measured = measure_dark(_dark_movie(dark, one, time, channels, channel, files), wanted)
-        sensitivity = without_storing_noise(_sensitivity_of(one, wanted, options), movie, one)
-        if measured is not None:
-            sensitivity = _less_offsets(sensitivity, one, wanted, options, measured)
-        sensitivity = _with_what_is_known(sensitivity, measured, **known)
-        if per_pixel:
-            maps = pixel_maps(one, sensitivity, measured, max_frames=max_frames, full=full, seed=seed)
-            sensitivity = replace(sensitivity, maps=maps)
-        if sensitivity.verdict == "refused" and on_refusal == "raise":
-            refusal = UntrustworthyCalibration(sensitivity)
-            if channels is not None:
-                refusal.add_note(f"This is channel {channel} of axis {channel_axis}.")
-            raise refusal
-        found.append(sensitivity)
-    return found[0] if channels is None else tuple(found)
+                frames = _dark_movie(dark, one, axis, channel_axis, channel, files)
+                measured = measure_dark(frames, wanted)
+            sensitivity = without_storing_noise(_sensitivity_of(one, wanted, options), movie, one)
+            if measured is not None:
+                sensitivity = _less_offsets(sensitivity, one, wanted, options, measured)
+            sensitivity = _with_what_is_known(sensitivity, measured, **known)
+            if per_pixel:
+                maps = pixel_maps(one, sensitivity, measured, max_frames=max_frames, full=full, seed=seed)
+                sensitivity = replace(sensitivity, maps=maps)
+            if sensitivity.verdict == "refused" and on_refusal == "raise":
+                refusal = UntrustworthyCalibration(sensitivity)
+                if channel_axis is not None:
+                    refusal.add_note(f"This is channel {channel} of axis {channel_axis}.")
+                raise refusal
+            found.append(sensitivity)
+    return found[0] if channel_axis is None else tuple(found)
 
 
-def _sensitivity_of(movie: MovieLike, mask: Bools | None, options: dict[str, Any]) -> Sensitivity:
+def _sensitivity_of(movie: Movie, mask: Bools | None, options: dict[str, Any]) -> Sensitivity:
     """Estimate from one channel; refused, with its reason, where there is nothing to measure."""
     try:
         if is_small(movie.shape):
@@ -263,7 +227,7 @@ def _sensitivity_of(movie: MovieLike, mask: Bools | None, options: dict[str, Any
 
 
 def _less_offsets(
-    found: Sensitivity, movie: MovieLike, mask: Bools | None, options: dict[str, Any], dark: DarkFrames
+    found: Sensitivity, movie: Movie, mask: Bools | None, options: dict[str, Any], dark: DarkFrames
 ) -> Sensitivity:
     """Estimate from the movie less the dark frames, pixel by pixel, if that serves better.
 
@@ -272,8 +236,7 @@ def _less_offsets(
     clipped = any(reason.code.startswith("clipped") for reason in found.reasons)
     if clipped or not dark.offsets_differ() or dark.lit(found.conversion_gain):
         return found
-    movie = movie - dark.uneven if is_dask(movie) else WithoutOffsets(movie, dark)  # type: ignore[operator]
-    without = _sensitivity_of(movie, mask, options)
+    without = _sensitivity_of(without_offsets(movie, dark), mask, options)
     # Marks that values have, and not differences of values.
     marks = tuple(reason for reason in found.reasons if reason.code in _MARKS_OF_VALUES)
     reasons = (*(reason for reason in without.reasons if reason.code not in _MARKS_OF_VALUES), *marks)
@@ -312,28 +275,26 @@ def _per_channel(number: int | None, **constants: Constant) -> list[dict[str, fl
 
 
 def _dark_movie(
-    dark: Any, movie: MovieLike, axis: int, channel_axis: int | None, channel: int, files: ExitStack
-) -> MovieLike:
-    """The dark frames as a movie (time, y, x); refused unless they have the movie's frame shape."""
+    dark: Any, movie: Movie, axis: int, channel_axis: int | None, channel: int, files: ExitStack
+) -> Movie:
+    """The dark frames as a movie; refused unless they have the movie's frame shape."""
+    ndim = len(getattr(dark, "shape", ()))
     if isinstance(dark, str | os.PathLike):
-        from anscombe_transform.movies.opening import open_frames
-
-        frames: MovieLike = files.enter_context(open_frames(dark))
-    elif len(getattr(dark, "shape", ())) == 2:
-        frames = np.asarray(dark)[None]
-    elif channel_axis is not None and len(getattr(dark, "shape", ())) == 4:
-        frames = view_movie(dark, axis, channel_axis, channel)
+        frames = files.enter_context(open_frames(dark))
+    elif ndim == 2:
+        frames = open_axes(np.asarray(dark)[None], name="dark")
+    elif channel_axis is not None and ndim == 4:
+        frames = open_axes(dark, axis, channel_axis, channel, name="dark")
     else:
-        # Of a movie with channels, a dark movie without: the time axis is where it is without them.
-        axis -= channel_axis is not None and channel_axis < axis
-        frames = view_movie(dark, check_axes(dark, axis, None, "dark")[0])
-    if tuple(frames.shape[1:]) != tuple(movie.shape[1:]):
+        if channel_axis is not None:
+            # Of a movie with channels, a dark movie without: the time axis is where it is without them.
+            axis = axis % 4 - (channel_axis % 4 < axis % 4)
+        frames = open_axes(dark, axis, name="dark")
+    if frames.shape[1:] != movie.shape[1:]:
         raise ValueError(
-            f"dark must have frames of the movie's shape {tuple(movie.shape[1:])}, of the same region of the "
-            f"same detector, got {tuple(frames.shape[1:])}"
+            f"dark must have frames of the movie's shape {movie.shape[1:]}, of the same region of the "
+            f"same detector, got {frames.shape[1:]}"
         )
-    if np.dtype(frames.dtype).kind not in "iuf":
-        raise TypeError(f"dark must hold integers or floats, got dtype {frames.dtype}")
     return frames
 
 

@@ -21,7 +21,6 @@ from anscombe_transform.codec.frames import (
     encode_chunk,
 )
 from anscombe_transform.codec.transform.bins import Bins
-from anscombe_transform.codec.transform.choice import refuse_masked
 from anscombe_transform.codec.transform.configuration import (
     V1,
     V2,
@@ -31,6 +30,7 @@ from anscombe_transform.codec.transform.configuration import (
     spelling,
 )
 from anscombe_transform.codec.transform.plan import Bounded, Plan, adopt, as_codes, identity
+from anscombe_transform.native.masked import refuse_masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

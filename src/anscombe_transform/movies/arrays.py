@@ -10,6 +10,7 @@ import numpy as np
 from anscombe_transform.movies.metadata import dataset_facts
 from anscombe_transform.movies.movie import Movie, SupportsMovie
 from anscombe_transform.movies.selection import Box, Choice, View, axis_letters, select
+from anscombe_transform.native.masked import refuse_masked
 
 
 def open_array(array: Any, choice: Choice) -> Movie:
@@ -31,34 +32,34 @@ def open_array(array: Any, choice: Choice) -> Movie:
             "a movie is opened from a path or from an array with shape, dtype and slicing "
             f"(numpy, dask, zarr, h5py, xarray), got {kind.__name__}"
         )
-    # Only of what has a mask: numpy.ma takes a tenth of a second to import.
-    if hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray):
-        raise ValueError(
-            "masked arrays are not taken, as the mask would be lost: fill the masked values first"
-        )
+    refuse_masked(array, name)
     check_lengths(array.shape, name)
     choice.allow(name)
     view = select(array_axes(array), array.shape, choice, name)
-    mapped = mapped_file(array)
+    facts = dataset_facts(name, dict(getattr(array, "attrs", None) or {}))
+    values: Any = array
+    if name.startswith("xarray.") and values.chunks is not None:
+        values = values.data  # of dask
+    mapped = mapped_file(values)
 
     def read(box: Box) -> Any:
         if mapped is not None:
             check_mapped(mapped, name)
-        return view.read(array, box)
+        return view.read(values, box)
 
     movie = Movie(
         read,
         shape=view.shape,
-        dtype=array.dtype,
+        dtype=values.dtype,
         source=name,
         view=view,
-        chunk_frames=chunk_frames(array, view),
-        metadata=dataset_facts(name, dict(getattr(array, "attrs", None) or {})),
+        chunk_frames=chunk_frames(values, view),
+        metadata=facts,
     )
-    if name.startswith("dask.") and hasattr(array, "dask"):
+    if type(values).__module__.partition(".")[0] == "dask" and hasattr(values, "dask"):
         box = (slice(None), slice(None), slice(None))
-        movie._dask = lambda: view.arrange(array[view.index(box)])
-    movie._stored = as_stored(array, view)
+        movie._dask = lambda: view.arrange(values[view.index(box)])
+    movie._stored = as_stored(values, view)
     return movie
 
 
@@ -93,38 +94,83 @@ def as_stored(array: Any, view: View) -> Any | None:
     return array if plain and type(array).__module__.partition(".")[0] == "zarr" else None
 
 
-def order_axes(array: Any, axis: int = 0) -> Any:
-    """An array of three axes in the order (time, y, x), if it names them otherwise.
+def open_axes(
+    array: Any, axis: int = 0, channel_axis: int | None = None, channel: int = 0, *, name: str = "movie"
+) -> Movie:
+    """Take one channel of an array for a movie, its axes given by number.
 
     Parameters
     ----------
-    array : array with shape and dtype
+    array : array with shape and dtype, or Movie
     axis : int
-        The axis that the caller takes for time; 0 where he said nothing.
-
-    Returns
-    -------
-    array
-        The same where it has no names, or names them in this order. An xarray is transposed by itself and
-        stays what it is inside; of anything else it is a view that reads on demand.
+        The time axis; 0 where the caller said nothing, so that names of axes go before it.
+    channel_axis : int, optional
+        The axis of the channels of an array of four axes.
+    channel : int
+        Index along it.
+    name : str
+        What the caller calls the array, for the errors.
 
     Raises
     ------
+    TypeError
+        It is no array, or holds neither integers nor floats.
     ValueError
-        `axis` is not the axis that is called time, or the names leave open which axes are y and x.
+        There is no such axis, `axis` is not the one that is called time, or the names leave open which axes
+        are y and x.
     """
-    letters = array_axes(array) if len(getattr(array, "shape", ())) == 3 else None
-    if letters is None:
+    time, channels = check_axes(array, axis, channel_axis, name)
+    if isinstance(array, Movie) and time == 0:
         return array
-    if axis not in (0, letters.find("t"), letters.find("t") - 3):
-        raise ValueError(
-            f"axis={axis} is not the time: the array names its axes {getattr(array, 'dims', letters)}"
+    if channels is None and (named := array_axes(array)) is not None:
+        if axis not in (0, named.find("t"), named.find("t") - 3):
+            raise ValueError(
+                f"axis={axis} is not the time: the array names its axes {getattr(array, 'dims', named)}"
+            )
+        return open_array(array, Choice())
+    letters = iter("yx")
+    axes = "".join(
+        "t" if number == time else "c" if number == channels else next(letters)
+        for number in range(len(array.shape))
+    )
+    return open_array(array, Choice(axes=axes, channel=None if channels is None else channel))
+
+
+def check_axes(array: Any, axis: int, channel_axis: int | None, name: str) -> tuple[int, int | None]:
+    """The numbers of the axes, counted from 0; refuse an array that has no such axes, see `open_axes`."""
+    if not isinstance(array, SupportsMovie):
+        raise TypeError(
+            f"{name} must be a path or an array with shape, dtype and slicing, got {type(array).__name__}"
         )
-    if letters == "tyx":
-        return array
-    if set(letters) == set("tyx") and hasattr(array, "transpose") and hasattr(array, "dims"):
-        return array.transpose(*(array.dims[letters.index(letter)] for letter in "tyx"))
-    return open_array(array, Choice())
+    refuse_masked(array, name)
+    shape = tuple(array.shape)
+    check_lengths(shape, name)
+    if channel_axis is None:
+        if len(shape) != 3:
+            raise ValueError(
+                f"{name} must have three axes (time, y, x), got shape {shape}; "
+                "channel_axis= names a fourth axis, of channels"
+            )
+    elif len(shape) != 4:
+        raise ValueError(
+            f"{name} must have four axes (time, y, x and channels) with channel_axis={channel_axis}, "
+            f"got shape {shape}"
+        )
+    if np.dtype(array.dtype).kind not in "iuf":
+        raise TypeError(f"{name} must hold integers or floats, got dtype {array.dtype}")
+    time = _axis_number(axis, len(shape), "axis")
+    if channel_axis is None:
+        return time, None
+    channels = _axis_number(channel_axis, len(shape), "channel_axis")
+    if time == channels:
+        raise ValueError(f"axis and channel_axis must differ, got {axis} and {channel_axis}")
+    return time, channels
+
+
+def _axis_number(axis: Any, ndim: int, name: str) -> int:
+    if isinstance(axis, bool) or not isinstance(axis, int | np.integer) or not -ndim <= axis < ndim:
+        raise ValueError(f"{name} must be a whole number from {-ndim} to {ndim - 1}, got {axis!r}")
+    return int(axis) % ndim
 
 
 def check_lengths(shape: Any, name: str) -> None:

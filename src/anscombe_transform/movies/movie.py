@@ -150,6 +150,11 @@ class Movie:
         return None if self._origin is None else self._origin[0]
 
     @property
+    def is_dask(self) -> bool:
+        """Whether a dask array is behind it, so that work can be done where its chunks are."""
+        return self._dask is not None
+
+    @property
     def ndim(self) -> int:
         """Number of axes, which is always 3."""
         return 3

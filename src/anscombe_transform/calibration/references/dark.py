@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from anscombe_transform.calibration.line.transfer import jackknife_error, jackknife_groups
 from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
 from anscombe_transform.calibration.sums.statistics import TILE, Bools, Floats, Integers, MovieLike
+from anscombe_transform.movies import Movie
+from anscombe_transform.movies.arrays import open_axes
+from anscombe_transform.movies.selection import Box
 
 # Values read at a time.
 _BLOCK_VALUES = 2**23
@@ -149,16 +152,22 @@ class DarkFrames:
         return spread > _WORTH * known and spread > _WORTH_OF_READ * self.read_variance
 
 
-class WithoutOffsets:
-    """A movie (time, y, x) less the zero level of each pixel about their mean; read when asked for."""
+def without_offsets(movie: Movie, dark: DarkFrames) -> Movie:
+    """A movie less the zero level of each pixel about their mean; read when asked for."""
+    uneven = dark.uneven
+    if movie.is_dask:
+        return open_axes(movie.to_dask() - uneven)
 
-    def __init__(self, movie: MovieLike, dark: DarkFrames) -> None:
-        self._movie, self._offset = movie, dark.uneven
-        self.shape, self.dtype = tuple(movie.shape), np.dtype(np.float32)
-        self.chunk_frames = getattr(movie, "chunk_frames", 1)
+    def read(box: Box) -> NDArray[np.float32]:
+        return np.asarray(movie[box], np.float32) - uneven[box[1:]]
 
-    def __getitem__(self, index: Any) -> NDArray[np.float32]:
-        return np.asarray(self._movie[index], np.float32) - self._offset
+    return Movie(
+        read,
+        shape=movie.shape,
+        dtype=np.float32,
+        source=movie.source,
+        chunk_frames=movie.chunk_frames,
+    )
 
 
 def measure_dark(dark: MovieLike, mask: Bools | None = None) -> DarkFrames:

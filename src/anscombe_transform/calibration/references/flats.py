@@ -37,8 +37,8 @@ from anscombe_transform.calibration.result.sensitivity import (
     UntrustworthyCalibration,
     verdict_of,
 )
+from anscombe_transform.calibration.sums.inputs import check_mask, is_number
 from anscombe_transform.calibration.sums.statistics import Bools
-from anscombe_transform.calibration.sums.views import check_mask, is_number
 
 _CLASSES = 16
 _BLOCK_VALUES = 2**23

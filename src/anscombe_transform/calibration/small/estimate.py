@@ -42,9 +42,9 @@ from anscombe_transform.calibration.small.fits import (
 )
 from anscombe_transform.calibration.small.sums import Table, read_table
 from anscombe_transform.calibration.small.verdict import NO_CONTRAST, judge
+from anscombe_transform.calibration.sums.inputs import Progress
 from anscombe_transform.calibration.sums.reading import Cut, inspect
 from anscombe_transform.calibration.sums.statistics import TILE, MovieLike
-from anscombe_transform.calibration.sums.views import Progress
 
 # Fields of fewer tiles are measured here: where tiles are jackknifed, in 24 groups, there must be some.
 FEWEST_TILES = 12

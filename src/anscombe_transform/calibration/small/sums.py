@@ -14,9 +14,9 @@ from anscombe_transform.calibration.line.transfer import (
     Floats,
     Integers,
 )
+from anscombe_transform.calibration.sums.inputs import Progress
 from anscombe_transform.calibration.sums.reading import Cut, choose_segments
 from anscombe_transform.calibration.sums.statistics import MovieLike
-from anscombe_transform.calibration.sums.views import Progress
 
 Axes = tuple[int, ...]
 

@@ -1,6 +1,6 @@
 """From a movie to sums of its noise.
 
-``views``        time axis, channels, masks
+``inputs``       masks, and other options
 ``reading``      a look at a few frames, then which segments are read, and how
 ``distributed``  the same for dask arrays
 ``frames``       what single frames tell: stretched, levelled or compressed ones, and their steps

@@ -10,13 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anscombe_transform.calibration.sums.inputs import Progress, stretches
 from anscombe_transform.calibration.sums.statistics import NoiseStatistics
-from anscombe_transform.calibration.sums.views import Progress, chunk_frames, stretches
+
+if TYPE_CHECKING:
+    from anscombe_transform.movies import Movie
 
 # Statistics that are added up by one task.
 _FAN_IN = 8
@@ -29,14 +32,14 @@ _STEPS = 10
 
 
 def collect_dask(
-    movie: Any, empty: NoiseStatistics, segments: Sequence[int], progress: Progress | None = None
+    movie: Movie, empty: NoiseStatistics, segments: Sequence[int], progress: Progress | None = None
 ) -> NoiseStatistics:
     """Statistics of the given segments of a dask array (time, y, x), into the still `empty` ones."""
     from dask.base import compute
     from dask.delayed import delayed
 
     runs = _runs(segments, _run_length(movie, empty.segment_frames, len(segments)))
-    found = _by_run(movie, empty, runs)
+    found = _by_run(movie.to_dask(), empty, runs)
     steps = 1 if progress is None else min(_STEPS, len(runs))
     bounds = [len(runs) * k // steps for k in range(steps + 1)]
     done = 0
@@ -87,10 +90,10 @@ def _by_run(movie: Any, empty: NoiseStatistics, runs: Sequence[Sequence[int]]) -
     return list(statistics.to_delayed())
 
 
-def _run_length(movie: Any, length: int, segments: int) -> int:
+def _run_length(movie: Movie, length: int, segments: int) -> int:
     """Segments of one task: about a chunk, within what a worker's memory bears; of small frames some more."""
-    size = math.prod(movie.shape[1:]) * int(movie.dtype.itemsize) * length
-    chunk = round(chunk_frames(movie) / length)
+    size = math.prod(movie.shape[1:]) * movie.dtype.itemsize * length
+    chunk = round(movie.chunk_frames / length)
     some = min(_TASK_BYTES // size, segments // _FEWEST_RUNS)
     return int(min(max(1, _RUN_BYTES // size), max(1, chunk, some)))
 

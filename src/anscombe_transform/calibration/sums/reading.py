@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration.result.sensitivity import NothingToMeasure, Reason
 from anscombe_transform.calibration.sums.frames import FrameChecks, is_thresholded
+from anscombe_transform.calibration.sums.inputs import Progress, stretches
 from anscombe_transform.calibration.sums.statistics import (
     CLASSES,
     SEGMENT_FRAMES,
@@ -25,8 +26,8 @@ from anscombe_transform.calibration.sums.statistics import (
     MovieLike,
     NoiseStatistics,
 )
-from anscombe_transform.calibration.sums.views import Progress, chunk_frames, is_dask, stretches
 from anscombe_transform.calibration.wrapped import WrapCheck
+from anscombe_transform.movies import Movie
 from anscombe_transform.native.threads import count_threads, ordered
 
 # By default, segments are read until there are this many rows, and never fewer than eight segments.
@@ -106,9 +107,9 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
 
 
 def _frames(movie: MovieLike, times: list[int]) -> Iterator[NDArray[Any]]:
-    if is_dask(movie):
+    if isinstance(movie, Movie) and movie.is_dask:
         # One graph for all: the chunks are then fetched side by side.
-        yield from np.asarray(movie[times])
+        yield from np.asarray(movie.to_dask()[times])
         return
     for first, last in stretches(times):
         yield from np.asarray(movie[first : last + 1])
@@ -190,7 +191,7 @@ def _floor(levels: _Levels) -> float:
 
 
 def collect(
-    movie: MovieLike,
+    movie: Movie,
     cut: Cut,
     *,
     mask: Bools | None = None,
@@ -231,7 +232,7 @@ def collect(
         wanted = max(1, max_frames // length)
     chosen = choose_segments(segments, wanted, seed)
     statistics.expect(chosen)
-    if is_dask(movie):
+    if movie.is_dask:
         from anscombe_transform.calibration.sums.distributed import collect_dask
 
         return collect_dask(movie, statistics, chosen, progress)
@@ -255,7 +256,7 @@ def choose_segments(segments: int, wanted: int, seed: int | None = None) -> list
     return [int(segment) for segment in drawn]
 
 
-def _parts(movie: MovieLike, chosen: list[int], settings: NoiseStatistics) -> Iterator[NoiseStatistics]:
+def _parts(movie: Movie, chosen: list[int], settings: NoiseStatistics) -> Iterator[NoiseStatistics]:
     """The statistics of each segment, in their order."""
     length = settings.segment_frames
 
@@ -268,11 +269,11 @@ def _parts(movie: MovieLike, chosen: list[int], settings: NoiseStatistics) -> It
     return ordered(add, _read(movie, chosen, length), count_threads(least=1))
 
 
-def _read(movie: MovieLike, chosen: list[int], length: int) -> Iterator[tuple[int, NDArray[Any]]]:
+def _read(movie: Movie, chosen: list[int], length: int) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield the first frame's number and the frames of each segment, reading each chunk of a stretch once."""
-    chunk = chunk_frames(movie)
+    chunk = movie.chunk_frames
     step = chunk * -(-length // chunk)
-    if step * math.prod(movie.shape[1:]) * np.dtype(movie.dtype).itemsize > _MOST_READ_BYTES:
+    if step * math.prod(movie.shape[1:]) * movie.dtype.itemsize > _MOST_READ_BYTES:
         step = length
     for first, last in stretches(chosen):
         start, end = first * length, (last + 1) * length

@@ -24,6 +24,7 @@ from anscombe_transform.codec.transform.configuration import (
 )
 from anscombe_transform.codec.transform.curve import LARGEST_BETA, Curve
 from anscombe_transform.codec.transform.values import BLUR, fitted, sample_blocks
+from anscombe_transform.native.masked import refuse_masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -307,15 +308,6 @@ class _Span(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def refuse_masked(array: Any) -> None:
-    """Refuse a masked array: what is behind the mask would come back as if it had been measured."""
-    # Only of what has a mask: numpy.ma takes a tenth of a second to import.
-    if hasattr(array, "mask") and isinstance(array, np.ma.MaskedArray):
-        raise ValueError(
-            "masked arrays are not taken, as the mask would be lost: fill the masked values first"
-        )
-
-
 def _span(sample: Any) -> _Span:
     """Range of a sample, read block by block where it is more than an array in memory."""
     if not (hasattr(sample, "shape") and hasattr(sample, "dtype") and hasattr(sample, "__getitem__")):
@@ -323,7 +315,7 @@ def _span(sample: Any) -> _Span:
     if math.prod(sample.shape) == 0:
         raise ValueError("sample must hold at least one value, got an empty array")
     dtype = np.dtype(sample.dtype)
-    refuse_masked(sample)
+    refuse_masked(sample, "sample")
     if dtype.kind not in "iuf":
         raise TypeError(f"sample must hold integers or floats, got dtype {dtype}")
     if not sample.shape:

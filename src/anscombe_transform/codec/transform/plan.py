@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from anscombe_transform.codec.transform.choice import fit, holds, refuse_masked
+from anscombe_transform.codec.transform.choice import fit, holds
 from anscombe_transform.codec.transform.configuration import (
     CODES,
     V1,
@@ -28,6 +28,7 @@ from anscombe_transform.codec.transform.configuration import (
 )
 from anscombe_transform.codec.transform.curve import noise_increase
 from anscombe_transform.native import core, warn_if_slow
+from anscombe_transform.native.masked import refuse_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
