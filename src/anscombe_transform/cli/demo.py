@@ -12,7 +12,7 @@ import numpy as np
 from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.compression import compress
 from anscombe_transform.diagnostics.pages.report import write_report
-from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.work import Progress
 from anscombe_transform.simulation import simulate_movie
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import typer
 from anscombe_transform.calibration import ConstantsMismatch, Sensitivity, UntrustworthyCalibration
 from anscombe_transform.compression import SourceChangedError, VerificationError
 from anscombe_transform.native.durable import write_file
-from anscombe_transform.native.progress import Bars, draw_bars
+from anscombe_transform.native.work import Bars, draw_bars
 
 
 class ExitCode(IntEnum):

@@ -21,7 +21,7 @@ from anscombe_transform.compression.checking import verify
 from anscombe_transform.compression.results import CompressionResult, StoredMovie, describe
 from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies.metadata import ATTRIBUTE
-from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.work import Progress
 
 __all__ = [
     "ATTRIBUTE",

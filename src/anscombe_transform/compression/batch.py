@@ -22,7 +22,7 @@ from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies.acquisitions import ANY_NUMBER, group_files, is_one_recording
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
-from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.work import Progress
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.results import CompressionResult

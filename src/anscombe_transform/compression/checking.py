@@ -26,12 +26,11 @@ from anscombe_transform.compression.stored.checksums import StoredChecksums
 from anscombe_transform.compression.stored.notes import largest_error, notes_of
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE
-from anscombe_transform.native.progress import Progress, reporting
-from anscombe_transform.native.threads import count_threads
+from anscombe_transform.native.work import Progress, count_threads, reporting
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.stored.arrays import Codec
-    from anscombe_transform.native.threads import Span
+    from anscombe_transform.native.work import Span
 
 __all__ = ["read_again", "verify"]
 

@@ -39,8 +39,7 @@ from anscombe_transform.native.durable import (
     disk_full,
     sync,
 )
-from anscombe_transform.native.progress import Progress
-from anscombe_transform.native.threads import Threads, count_threads, ordered
+from anscombe_transform.native.work import Progress, Threads, count_threads, ordered
 
 __all__ = ["DecompressionResult", "decompress", "write_file_of"]
 

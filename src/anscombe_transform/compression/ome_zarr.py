@@ -43,8 +43,7 @@ from anscombe_transform.compression.stored.destination import (
 from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.native.durable import Workspace, delete, sync
-from anscombe_transform.native.progress import Progress
-from anscombe_transform.native.threads import count_threads
+from anscombe_transform.native.work import Progress, count_threads
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity

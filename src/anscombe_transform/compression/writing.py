@@ -55,8 +55,7 @@ from anscombe_transform.compression.stored.notes import fill_value, first_notes,
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
 from anscombe_transform.native.durable import disk_full
-from anscombe_transform.native.progress import Progress, reporting
-from anscombe_transform.native.threads import Span, count_threads, finished
+from anscombe_transform.native.work import Progress, Span, count_threads, finished, reporting
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity

@@ -35,7 +35,7 @@ from anscombe_transform.diagnostics.measurements.cells import (
 )
 from anscombe_transform.movies import open_movie
 from anscombe_transform.native.documents import json_value
-from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.work import Progress
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,7 +14,7 @@ from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.codec.pipeline import PRESETS, array_in_memory
 from anscombe_transform.compression import verify
 from anscombe_transform.movies import open_movie
-from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.work import Progress
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity

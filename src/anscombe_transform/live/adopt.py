@@ -31,8 +31,7 @@ from anscombe_transform.compression.stored.arrays import (
 from anscombe_transform.compression.stored.journal import Record
 from anscombe_transform.compression.stored.notes import Described, first_notes, last_notes, notes_of
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
-from anscombe_transform.native.progress import Progress, reporting
-from anscombe_transform.native.threads import count_threads
+from anscombe_transform.native.work import Progress, count_threads, reporting
 
 if TYPE_CHECKING:
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3

@@ -48,7 +48,7 @@ from anscombe_transform.live.spool import Spool
 from anscombe_transform.movies import open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
 from anscombe_transform.native.durable import delete, write_file
-from anscombe_transform.native.threads import Threads, count_threads
+from anscombe_transform.native.work import Threads, count_threads
 
 if TYPE_CHECKING:
     from types import TracebackType

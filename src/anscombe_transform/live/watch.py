@@ -23,7 +23,7 @@ from anscombe_transform.compression.batch import BatchItem, BatchResult, Layout,
 from anscombe_transform.compression.blocks.source import state_of_files
 from anscombe_transform.compression.options import BatchOptions, check_options
 from anscombe_transform.native.durable import make_folders, write_file
-from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.work import Progress
 
 __all__ = ["watch"]
 

@@ -28,7 +28,7 @@ from anscombe_transform.calibration.sums.statistics import (
 )
 from anscombe_transform.calibration.wrapped import WrapCheck
 from anscombe_transform.movies import Movie
-from anscombe_transform.native.threads import count_threads, ordered
+from anscombe_transform.native.work import count_threads, ordered
 
 # By default, segments are read until there are this many rows, and never fewer than eight segments.
 _DEFAULT_ROWS = 120_000

@@ -40,7 +40,7 @@ from anscombe_transform.calibration.sums.shared import SharedNoise
 from anscombe_transform.native.reference_noise import CLASSES as CLASSES
 from anscombe_transform.native.reference_noise import COLUMNS, LEAST_HALVED
 from anscombe_transform.native.reference_noise import TILE as TILE
-from anscombe_transform.native.threads import Threads
+from anscombe_transform.native.work import Threads
 
 Filter = Literal["t", "ty", "tx", "txy"]
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from anscombe_transform.native.threads import Span
+from anscombe_transform.native.work import Span
 
 __all__ = ["BLOCK_BYTES", "Layout"]
 

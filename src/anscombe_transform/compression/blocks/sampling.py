@@ -24,8 +24,7 @@ from anscombe_transform.compression.blocks.workers import Workers, in_order
 
 if TYPE_CHECKING:
     from anscombe_transform.movies import Movie
-    from anscombe_transform.native.progress import Progress
-    from anscombe_transform.native.threads import Span
+    from anscombe_transform.native.work import Progress, Span
 
 __all__ = ["Extent", "Sample", "scan"]
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 from anscombe_transform.compression.blocks.comparison import checksum, digest
 from anscombe_transform.compression.blocks.workers import in_threads
-from anscombe_transform.native.threads import finished
+from anscombe_transform.native.work import finished
 
 if TYPE_CHECKING:
     from anscombe_transform.movies import Movie
-    from anscombe_transform.native.progress import Progress
-    from anscombe_transform.native.threads import Span
+    from anscombe_transform.native.work import Progress, Span
 
 __all__ = [
     "SourceChangedError",

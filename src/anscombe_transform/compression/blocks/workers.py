@@ -21,8 +21,7 @@ import numpy as np
 
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
 from anscombe_transform.movies import Movie
-from anscombe_transform.native.progress import Progress
-from anscombe_transform.native.threads import Span, as_they_come, finished
+from anscombe_transform.native.work import Progress, Span, as_they_come, finished
 
 __all__ = [
     "Workers",

@@ -22,7 +22,7 @@ from anscombe_transform.compression.stored.notes import notes_of, sealed
 from anscombe_transform.movies import open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.native.durable import Workspace, delete
-from anscombe_transform.native.progress import Progress
+from anscombe_transform.native.work import Progress
 
 if TYPE_CHECKING:
     from anscombe_transform.compression.results import CompressionResult

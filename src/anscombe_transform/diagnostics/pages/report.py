@@ -30,8 +30,7 @@ from anscombe_transform.diagnostics.pages.page import (
     write_page,
 )
 from anscombe_transform.movies import open_movie
-from anscombe_transform.native.progress import Progress
-from anscombe_transform.native.threads import count_threads
+from anscombe_transform.native.work import Progress, count_threads
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement

@@ -1,4 +1,4 @@
-"""Work in threads of this process, of which a bounded amount is under way.
+"""Long work: in threads of this process, with a bounded amount under way, and the progress that it reports.
 
 Calibration, compression, verification and live recordings schedule their work here. Blocks of frames are
 given as spans ``(start, stop)``.
@@ -10,12 +10,28 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
-__all__ = ["Span", "Threads", "as_they_come", "available_cores", "count_threads", "finished", "ordered"]
+__all__ = [
+    "Bars",
+    "Progress",
+    "Span",
+    "Threads",
+    "as_they_come",
+    "available_cores",
+    "count_threads",
+    "draw_bars",
+    "finished",
+    "ordered",
+    "reporting",
+]
 
 Span = tuple[int, int]
 """First frame of a block, and the frame after its last."""
+
+Progress = Callable[[int, int, str], object]
+"""Called with the frames done, the frames there are, and what is being done to them."""
 
 _MOST_THREADS = 4
 _T = TypeVar("_T")
@@ -143,3 +159,70 @@ def as_they_come(
                 yield span, future.result()
     finally:
         cancel(list(running))
+
+
+class Bars:
+    """Progress bars of rich, one for each stage; a `Progress`."""
+
+    def __init__(self, display: Any) -> None:
+        self._display = display
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, done: int, total: int, stage: str) -> None:
+        """Show how far a stage is."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._display.add_task(stage, total=total)
+        self._display.update(self._tasks[stage], completed=done, total=total)
+
+    def clear(self) -> None:
+        """Remove the stages so far, before another input begins."""
+        for task in self._tasks.values():
+            self._display.remove_task(task)
+        self._tasks.clear()
+
+
+@contextmanager
+def draw_bars(*, transient: bool = False) -> Iterator[Bars]:
+    """Draw bars on standard error while the block runs, in a terminal or a notebook; elsewhere none.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        rich is not installed.
+    """
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Display
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "progress=True draws its bar with rich, which is not installed: pip install "
+            '"anscombe-transform[cli]", or pass a callback progress(done, total, stage)'
+        ) from error
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    # In a notebook the bar belongs under the cell, whatever the terminal behind it is.
+    shown = console.is_terminal or console.is_jupyter
+    with Display(*columns, console=console, transient=transient, disable=not shown) as display:
+        yield Bars(display)
+
+
+@contextmanager
+def reporting(progress: Progress | bool | None) -> Iterator[Progress | None]:
+    """Give the callback that `progress` stands for; True draws a bar for each stage while the block runs.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        A bar was asked for and rich is not installed.
+    """
+    if progress is True:
+        with draw_bars() as bars:
+            yield bars
+    else:
+        yield progress or None
