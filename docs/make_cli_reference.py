@@ -13,12 +13,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from anscombe_transform.cli import live  # noqa: F401  # its commands
+from anscombe_transform.cli import certificates, live  # noqa: F401  # their commands
 from anscombe_transform.cli.commands import app
 
 PAGE = Path(__file__).parent / "reference" / "cli.md"
 ORDER = (
-    *("demo", "calibrate", "compress", "verify", "info", "report", "decompress", "decide", "bench"),
+    *(
+        "demo",
+        "calibrate",
+        "compress",
+        "verify",
+        "info",
+        "report",
+        "certificate",
+        "decompress",
+        "decide",
+        "bench",
+    ),
     *("watch", "finish", "trend"),
 )
 TYPES = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}

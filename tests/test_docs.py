@@ -44,6 +44,7 @@ def run_commands(block: str) -> None:
     """Run each line ``$ anscombe …`` of a block; ``# exits with N`` behind it means code N."""
     from typer.testing import CliRunner
 
+    from anscombe_transform.cli import certificates, live  # noqa: F401  # their commands
     from anscombe_transform.cli.commands import app
 
     for line in re.findall(r"^\$ anscombe (.*)$", block, re.M):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.batch import compress_all, find_recordings
     from anscombe_transform.compression.decompression import decompress
     from anscombe_transform.compression.ome_zarr import write_ome_zarr
+    from anscombe_transform.diagnostics.certificate.certificate import certificate
     from anscombe_transform.diagnostics.decision import decide
     from anscombe_transform.diagnostics.pages.report import (
         write_calibration_report,
@@ -62,6 +63,7 @@ _HOME = {
     "Sensitivity": "anscombe_transform.calibration",
     "UnrepresentableError": "anscombe_transform.codec.transform.configuration",
     "UntrustworthyCalibration": "anscombe_transform.calibration",
+    "certificate": "anscombe_transform.diagnostics.certificate.certificate",
     "codec_pipeline": "anscombe_transform.codec.pipeline",
     "compress": "anscombe_transform.compression",
     "compress_all": "anscombe_transform.compression.batch",
@@ -100,6 +102,7 @@ __all__ = [
     "Sensitivity",
     "UnrepresentableError",
     "UntrustworthyCalibration",
+    "certificate",
     "codec",
     "codec_pipeline",
     "compress",

@@ -16,7 +16,7 @@ def main() -> None:
             'pip install "anscombe-transform[cli]"\n'
         )
         raise SystemExit(2) from None
-    from anscombe_transform.cli import live  # noqa: F401  # its commands
+    from anscombe_transform.cli import certificates, live  # noqa: F401  # their commands
     from anscombe_transform.cli.commands import app
 
     app(prog_name="anscombe")

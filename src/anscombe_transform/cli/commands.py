@@ -38,10 +38,10 @@ from anscombe_transform.compression.batch import (
 from anscombe_transform.compression.results import is_mismatch_accepted
 
 _EXIT_CODES = (
-    "Exit codes: 0 done, 1 stored values are not within their bound, 2 wrong usage or input, 3 the "
-    "calibration was refused or contradicts the movie, 4 some of several inputs failed, --resume met another "
-    "recording, or the source changed while it was read. With ANSCOMBE_TRACEBACK=1 in the environment an "
-    "error shows where in the program it arose."
+    "Exit codes: 0 done, 1 stored values are not within their bound, or raw data must not be deleted, 2 "
+    "wrong usage or input, 3 the calibration was refused or contradicts the movie, 4 some of several "
+    "inputs failed, --resume met another recording, or the source changed while it was read. With "
+    "ANSCOMBE_TRACEBACK=1 in the environment an error shows where in the program it arose."
 )
 _SOURCES = (
     "TIFF, HDF5 and NWB (movie.h5, or movie.h5::/dataset where it holds several), .npy, .npz, FITS, a Zarr "

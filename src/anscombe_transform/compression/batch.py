@@ -27,7 +27,7 @@ from anscombe_transform.native.work import Progress
 if TYPE_CHECKING:
     from anscombe_transform.compression.results import CompressionResult
 
-__all__ = ["BatchItem", "BatchResult", "compress_all", "compress_recording", "find_recordings"]
+__all__ = ["BatchItem", "BatchResult", "compress_all", "compress_recording", "find_arrays", "find_recordings"]
 
 Outcome = Literal["compressed", "skipped", "refused", "failed"]
 Layout = Literal["array", "ome-zarr"]
@@ -419,6 +419,29 @@ def pair_names(
     if twice:
         raise ValueError(f"several recordings would become {twice[0]}: give them to separate calls")
     return pairs
+
+
+def find_arrays(folder: str | os.PathLike[str], sources: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Pair recordings with the arrays that `compress_all` made of them.
+
+    Parameters
+    ----------
+    folder : path
+        Where the arrays are.
+    sources : path
+        The folder of the recordings.
+
+    Returns
+    -------
+    list of (str, str)
+        An array, which need not exist, and its recording.
+    """
+    arrays = pair_names([sources], Path(folder), ".zarr", [])
+    images = pair_names([sources], Path(folder), ".ome.zarr", [])
+    return [
+        (str(image if image.exists() and not array.exists() else array), source)
+        for (source, array), (_, image) in zip(arrays, images, strict=True)
+    ]
 
 
 def _plain_name(source: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from anscombe_transform.compression.blocks.mean_shift import mean_shift_text
 from anscombe_transform.compression.blocks.verification import (
     Verification,
     read_agreement,
@@ -162,7 +163,9 @@ class StoredMovie:
             problems = (source.get("metadata") or {}).get("partial") or ()
             lines += [f"                PARTIAL: {problem}" for problem in problems]
         if checked := noted.get("verification"):
-            lines.append(f"  verification  {Verification.from_dict(checked)}")
+            verification = Verification.from_dict(checked)
+            lines.append(f"  mean          {mean_shift_text(verification.mean_shift)}")
+            lines.append(f"  verification  {verification}")
             lines.append("                (when it was written; `anscombe verify` reads it again)")
         elif noted:
             lines.append("  verification  none was made")
@@ -254,7 +257,8 @@ class CompressionResult:
         shape = " × ".join(map(str, self.array.shape))
         # Of a short run, most is what comes once: imports, and compiling in a fresh environment.
         rate = f" ({self.raw_bytes / self.seconds / 1e6:.0f} MB/s)" if self.raw_bytes >= _RATED_BYTES else ""
-        checked = "not made" if self.verification is None else str(self.verification)
+        checked = self.verification
+        means = "not compared" if checked is None else mean_shift_text(checked.mean_shift)
         return "\n".join(
             [
                 f"{self.path}: {shape} {self.array.dtype}, {size_text(self.raw_bytes)} in "
@@ -264,7 +268,8 @@ class CompressionResult:
                 f"{signal_text(plan.lowest)} to {signal_text(plan.highest)}",
                 f"  bound         {bound_text(self.bound, self.agreement)}",
                 f"  agreement     {agreement_text(self.agreement)}",
-                f"  verification  {checked}",
+                f"  mean          {means}",
+                f"  verification  {'not made' if checked is None else checked}",
             ]
         )
 

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from anscombe_transform.codec.transform.curve import Curve
 
-__all__ = ["MeanShift", "largest_shift", "mean_shifts", "merged_shifts"]
+__all__ = ["MeanShift", "largest_shift", "mean_shift_text", "mean_shifts", "merged_shifts"]
 
-# Values of a block that are looked at, as float64: 3 MB of memory, and little of the time of storing it.
-_VALUES = 2**16
+# Values of a block that are looked at, as float64: 6 MB of memory, and little of the time of storing it.
+_VALUES = 2**17
 # Frames whose mean gives the brightness of a pixel to a third of its noise; with fewer, runs are averaged.
 _FRAMES, _RUN = 8, 16
 # Photons below which all pixels make one group; each further group spans a factor of 2.
@@ -132,3 +132,14 @@ def largest_shift(shifts: Iterable[MeanShift], error: float = 0.01) -> MeanShift
     """The group with the largest shift among those known to a standard error of `error`."""
     known = [group for group in shifts if group.count > 1 and group.standard_error <= error]
     return max(known, key=lambda group: abs(group.shift), default=None)
+
+
+def mean_shift_text(shifts: Iterable[MeanShift]) -> str:
+    """The largest shift in words."""
+    largest = largest_shift(shifts)
+    if largest is None:
+        return "not known: there are too few values of any brightness"
+    return (
+        f"shifted by at most {abs(largest.shift):.4f} ± {largest.standard_error:.4f} standard deviations of "
+        f"the noise, around {largest.signal:.4g}"
+    )

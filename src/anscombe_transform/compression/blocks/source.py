@@ -25,6 +25,7 @@ __all__ = [
     "check_frames",
     "check_unchanged",
     "checksum_of",
+    "files_of",
     "first_other_frame",
     "place_of",
     "state_of",
@@ -57,7 +58,7 @@ def state_of(movie: Movie) -> dict[str, int] | None:
     The inode is that of a single file, and 0 for several.
     """
     try:
-        return state_of_files(_files(movie))
+        return state_of_files(files_of(movie))
     except OSError:
         return None
 
@@ -81,7 +82,7 @@ def state_of_files(paths: Iterable[Path]) -> dict[str, int] | None:
     }
 
 
-def _files(movie: Movie) -> Iterator[Path]:
+def files_of(movie: Movie) -> Iterator[Path]:
     """The files that a movie is read from, as far as what `open_movie` was given names them."""
     origin = movie.origin
     if isinstance(origin, list | tuple):

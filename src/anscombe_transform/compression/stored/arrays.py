@@ -333,10 +333,10 @@ def _opened(stored: Any, storage_options: dict[str, Any] | None) -> Any:
             f"; {partial} holds an interrupted run (resume=True goes on with it)" if partial.exists() else ""
         )
         raise FileNotFoundError(f"no such Zarr array: {path}{begun}")
-    if not is_zarr(path):
+    if not (is_zarr(path) or _is_zipped(path)):
         raise ValueError(f"{path} is not a Zarr array")
     try:
-        node = zarr.open(str(path), mode="r")
+        node = _open_node(path)
     except Exception as error:
         raise ValueError(f"cannot open the Zarr array {path}: {error}") from error
     if not isinstance(node, zarr.Array) and (level := _full_resolution(node)) is not None:
@@ -345,6 +345,17 @@ def _opened(stored: Any, storage_options: dict[str, Any] | None) -> Any:
         names = ", ".join(sorted(node.array_keys())) or "none"
         raise ValueError(f'{path} is a group of arrays ({names}): say which, "{path}::name"')
     return node
+
+
+def _is_zipped(path: Path) -> bool:
+    """Whether a path is a packed store of Zarr, by its name."""
+    return path.name.lower().endswith(".zarr.zip") and path.is_file()
+
+
+def _open_node(path: Path) -> Any:
+    """The array or group in a folder, or in a packed one."""
+    zarr = zarr_module()
+    return zarr.open(zarr.storage.ZipStore(str(path), mode="r") if _is_zipped(path) else str(path), mode="r")
 
 
 def _full_resolution(group: Any) -> Any | None:
@@ -363,9 +374,9 @@ def _full_resolution(group: Any) -> Any | None:
 def coarse_levels(stored: Any) -> list[tuple[str, Any]]:
     """The levels of an OME-Zarr image in a folder beside the full resolution, with their names."""
     path = local_path(stored) if isinstance(stored, str | os.PathLike) else None
-    if path is None or not is_zarr(path):
+    if path is None or not (is_zarr(path) or _is_zipped(path)):
         return []
-    node = zarr_module().open(str(path), mode="r")
+    node = _open_node(path)
     if not hasattr(node, "arrays") or (full := _full_resolution(node)) is None:
         return []
     return [(f"{path}::{name}", array) for name, array in sorted(node.arrays()) if array.path != full.path]

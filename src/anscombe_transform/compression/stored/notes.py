@@ -90,7 +90,7 @@ def first_notes(
             "parameters": parameters,
             "source": source,
             "files": files,
-            "software": _software(),
+            "software": software_versions(),
             "verification": None,
         }
     )
@@ -237,7 +237,8 @@ def codec_summary(codec: Codec) -> dict[str, Any]:
     }
 
 
-def _software() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
+    """Versions of what writes and reads arrays."""
     found = {}
     for name in _SOFTWARE:
         try:

@@ -1,0 +1,176 @@
+"""The source of a stored movie as a data manager sees it: its files, and what of them is not in the array."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anscombe_transform.compression.blocks.source import files_of, place_of
+from anscombe_transform.compression.stored.arrays import hdf5_file, local_path
+from anscombe_transform.movies.readers.zarr_stores import is_zarr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anscombe_transform.movies import Movie
+
+__all__ = ["Source", "describe_source"]
+
+# Axes along which a movie is one of several; any other letter is an axis that the source names otherwise.
+_AXES = {"c": "channels", "z": "planes"}
+# Names of files and datasets that are listed before the rest is only counted.
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a certificate says about the raw data.
+
+    Attributes
+    ----------
+    name : str
+        As the movie names itself.
+    shape : tuple of int
+        ``(time, y, x)``.
+    dtype : str
+    files : tuple of str
+        Absolute paths of the files that were read; of a Zarr store its folder; none for an array in memory.
+    file_count, bytes : int
+        Number of the files, and their size.
+    missing : tuple of str
+        What was found missing in a recording that is not whole.
+    not_stored : tuple of str
+        What the files hold beside the movie.
+    metadata : mapping
+        What is known of the recording, as in `Movie.metadata`.
+    is_stored_array : bool
+        The source is the stored array itself, or lies in it.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    dtype: str
+    files: tuple[str, ...]
+    file_count: int
+    bytes: int
+    missing: tuple[str, ...]
+    not_stored: tuple[str, ...]
+    metadata: Mapping[str, Any]
+    is_stored_array: bool
+
+
+def describe_source(movie: Movie, stored: Any) -> Source:
+    """Describe the source of a stored movie, which is open."""
+    place = place_of(movie)
+    try:
+        paths = [path.absolute() for path in files_of(movie)]
+        size = sum(path.stat().st_size for path in paths)
+    except OSError:
+        paths, size = [], 0
+    names = [place] if place is not None and place.is_dir() and is_zarr(place) else paths
+    return Source(
+        name=movie.source,
+        shape=movie.shape,
+        dtype=movie.dtype.name,
+        files=tuple(str(path) for path in names),
+        file_count=len(paths),
+        bytes=size,
+        missing=tuple(movie.metadata.get("partial") or ()),
+        not_stored=tuple(_not_stored(movie)),
+        metadata=movie.metadata,
+        is_stored_array=_overlap(place, local_path(stored)),
+    )
+
+
+def _overlap(source: Path | None, stored: Path | None) -> bool:
+    """Whether two places are the same, or one lies in the other."""
+    if source is None or stored is None:
+        return False
+    stored = Path(os.fspath(stored).partition("::")[0]).resolve()
+    return source == stored or stored in source.parents or source in stored.parents
+
+
+def _not_stored(movie: Movie) -> list[str]:
+    """What else the recording or its file holds, in words."""
+    found = [
+        f"{length - 1} more {_AXES.get(letter, f'images along the axis {letter}')}"
+        for letter, length in movie.axes.items()
+        if letter not in "tyx" and length > 1
+    ]
+    name, _, key = movie.source.partition("::")
+    others = _others(name, key.strip("/"))
+    if others:
+        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+        found.append(f"in the same file: {', '.join(others[:_MOST_NAMED])}{more}")
+    return found
+
+
+def _others(name: str, key: str) -> list[str]:
+    """What a file holds beside one of its entries; nothing where a file is one movie."""
+    path = Path(name)
+    if hdf5_file(name) is not None:
+        return _other_datasets(path, key)
+    if path.suffix.lower() == ".npz" and path.is_file():
+        import numpy as np
+
+        with np.load(path) as archive:
+            return [entry for entry in archive.files if entry != key]
+    if path.exists() and is_zarr(path):
+        return _other_arrays(path, key)
+    if key and path.is_file():
+        return _other_images(path)
+    return []
+
+
+def _other_datasets(path: Path, key: str) -> list[str]:
+    import h5py
+
+    found: list[str] = []
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.size and item.size > 1 and name != key:
+            found.append(name)
+
+    with h5py.File(path, "r") as file:
+        file.visititems(look)
+    return found
+
+
+def _other_arrays(path: Path, key: str) -> list[str]:
+    """Arrays of a group, but for those of the same multi-resolution image."""
+    import zarr
+
+    node: Any = zarr.open(str(path), mode="r")
+    if not hasattr(node, "arrays"):
+        return []
+    found: list[str] = []
+
+    def look(group: Any) -> None:
+        attributes = dict(group.attrs)
+        images = attributes.get("ome", attributes).get("multiscales") or ()
+        levels = {level["path"] for image in images for level in image["datasets"]}
+        names = {name: array.path.strip("/") for name, array in group.arrays()}
+        ours = key in names.values() or (not key and group.path.strip("/") == "")
+        found.extend(
+            path for name, path in sorted(names.items()) if path != key and not (ours and name in levels)
+        )
+        for _, inner in group.groups():
+            look(inner)
+
+    look(node)
+    return found
+
+
+def _other_images(path: Path) -> list[str]:
+    """Series of a TIFF file or images of a FITS file of which one was chosen."""
+    if path.name.lower().endswith((".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")):
+        return ["other images of the FITS file"]
+    try:
+        import tifffile
+
+        with tifffile.TiffFile(path) as file:
+            return [f"series {number}" for number in range(1, len(file.series))]
+    except (ImportError, ValueError, OSError):
+        return []
