@@ -20,7 +20,6 @@ from anscombe_transform.codec.frames import (
     decode_chunk,
     encode_chunk,
 )
-from anscombe_transform.codec.transform.bins import Bins
 from anscombe_transform.codec.transform.configuration import (
     V1,
     V2,
@@ -29,7 +28,7 @@ from anscombe_transform.codec.transform.configuration import (
     fields_of,
     spelling,
 )
-from anscombe_transform.codec.transform.plan import Bounded, Plan, adopt, as_codes, identity
+from anscombe_transform.codec.transform.plan import Transform, as_codes, identity
 from anscombe_transform.native.masked import refuse_masked
 
 if TYPE_CHECKING:
@@ -39,39 +38,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
+class AnscombeTransformV2(Transform, Codec):  # type: ignore[misc]
     """The Anscombe transform as a filter of Zarr V2 arrays.
-
-    With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe``.
-    `Sensitivity.codec` chooses the parameters of the latter for a movie.
 
     Parameters
     ----------
-    zero_level : float
-        Signal without light.
-    conversion_gain : float
-        Signal units per photon, > 0.
-    encoded_dtype : {"uint8", "uint16"}
-        dtype of the codes.
+    zero_level, conversion_gain, encoded_dtype
+        As for `AnscombeTransformV3`.
     decoded_dtype : str
         dtype of the array: Zarr V2 reinterprets what a filter gives back, so it must be the same.
-    read_noise : float
-        Standard deviation of the signal without light, signal units.
-    beta : float
-        Quantisation step in standard deviations of the noise; the variance grows by ``beta**2 / 12``.
-    zero_code : int, optional
-        Code of `zero_level`: the bins below it. It makes `bins` where none are given.
-    out_of_range : {"raise", "clip"}
-        What happens to a value without a code.
-    decode_table : sequence of float, optional
-        Value of every code, inside its bin.
-    bins : Bins, optional
-        The signals of every code.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter breaks its rule.
+    read_noise, beta, zero_code, out_of_range, decode_table, bins
+        As for `AnscombeTransformV3`, also the errors.
 
     Examples
     --------
@@ -84,21 +61,6 @@ class AnscombeTransformV2(Bounded, Codec):  # type: ignore[misc]
     """
 
     codec_id: ClassVar[Literal["anscombe-v1"]] = "anscombe-v1"
-
-    zero_level: float
-    conversion_gain: float
-    encoded_dtype: str = "uint8"
-    decoded_dtype: str = "int16"
-    read_noise: float = field(default=0.0, kw_only=True)
-    beta: float = field(default=0.5, kw_only=True)
-    zero_code: int | None = field(default=None, kw_only=True)
-    out_of_range: Literal["raise", "clip"] = field(default="raise", kw_only=True)
-    decode_table: tuple[float, ...] | None = field(default=None, kw_only=True, repr=False)
-    bins: Bins | None = field(default=None, kw_only=True, repr=False)
-    plan: Plan = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        adopt(self)
 
     def encode(self, buf: Any) -> npt.NDArray[Any]:
         """Encode a chunk.

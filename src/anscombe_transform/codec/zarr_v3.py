@@ -7,7 +7,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from zarr.abc.codec import ArrayArrayCodec, ArrayBytesCodec
@@ -20,7 +20,6 @@ from anscombe_transform.codec.frames import (
     decode_chunk,
     encode_chunk,
 )
-from anscombe_transform.codec.transform.bins import Bins
 from anscombe_transform.codec.transform.configuration import (
     NAMES,
     Configuration,
@@ -28,7 +27,7 @@ from anscombe_transform.codec.transform.configuration import (
     constructor_arguments,
     fields_of,
 )
-from anscombe_transform.codec.transform.plan import Bounded, Plan, adopt, as_codes, identity
+from anscombe_transform.codec.transform.plan import Transform, as_codes, identity
 
 try:
     from zarr.core.dtype import parse_dtype as parse_dtype
@@ -55,7 +54,7 @@ _INLINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AnscombeTransformV3(Bounded, ArrayArrayCodec):
+class AnscombeTransformV3(Transform, ArrayArrayCodec):
     """The Anscombe transform as a filter of Zarr V3 arrays.
 
     With the first four parameters alone it writes the format ``anscombe-v1``, with any other ``anscombe``.
@@ -101,25 +100,15 @@ class AnscombeTransformV3(Bounded, ArrayArrayCodec):
     True
     """
 
-    zero_level: float
-    conversion_gain: float
-    encoded_dtype: str = "uint8"
-    decoded_dtype: str = "int16"
     is_fixed_size: bool = True
-    read_noise: float = field(default=0.0, kw_only=True)
-    beta: float = field(default=0.5, kw_only=True)
-    zero_code: int | None = field(default=None, kw_only=True)
-    out_of_range: Literal["raise", "clip"] = field(default="raise", kw_only=True)
-    decode_table: tuple[float, ...] | None = field(default=None, kw_only=True, repr=False)
-    bins: Bins | None = field(default=None, kw_only=True, repr=False)
-    plan: Plan = field(init=False, repr=False)
     # Whether this codec was read from metadata: an existing array is opened whatever its fill value.
     _stored: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.is_fixed_size is not True:
             raise ValueError(f"is_fixed_size must be True: codes take one size, got {self.is_fixed_size!r}")
-        adopt(self)
+        # slots=True makes a new class, which super() without arguments does not know.
+        Transform.__post_init__(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

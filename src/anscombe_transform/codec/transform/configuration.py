@@ -101,10 +101,8 @@ class Configuration:
 
     Parameters
     ----------
-    zero_level : float
-        Signal without light.
-    conversion_gain : float
-        Signal units per photon, > 0.
+    zero_level, conversion_gain : float
+        Signal without light, and signal units per photon, > 0.
     encoded_dtype : str
         dtype of the codes: uint8 or uint16 (v1 also reads the other integers of at most 32 bits).
     decoded_dtype : str

@@ -7,11 +7,12 @@ look-up. Nothing wraps and nothing is clamped unasked: a value without a code ra
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from anscombe_transform.codec.transform.bins import Bins
 from anscombe_transform.codec.transform.choice import fit, holds
 from anscombe_transform.codec.transform.configuration import (
     CODES,
@@ -361,11 +362,31 @@ class Plan:
         )
 
 
-class Bounded:
-    """What the codecs of both Zarr formats tell of their loss."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Transform:
+    """The parameters that the codecs of both Zarr formats have, checked, and the loss that they stand for."""
 
-    __slots__ = ()
-    plan: Plan
+    zero_level: float
+    conversion_gain: float
+    encoded_dtype: str = "uint8"
+    decoded_dtype: str = "int16"
+    read_noise: float = field(default=0.0, kw_only=True)
+    beta: float = field(default=0.5, kw_only=True)
+    zero_code: int | None = field(default=None, kw_only=True)
+    out_of_range: Literal["raise", "clip"] = field(default="raise", kw_only=True)
+    decode_table: tuple[float, ...] | None = field(default=None, kw_only=True, repr=False)
+    bins: Bins | None = field(default=None, kw_only=True, repr=False)
+    plan: Plan = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the fields as a configuration; keep the checked values and their plan."""
+        fields = fields_of(self)
+        if isinstance(fields["decode_table"], list | np.ndarray):
+            fields["decode_table"] = tuple(fields["decode_table"])
+        configuration = Configuration(**fields)
+        for name in fields:
+            object.__setattr__(self, name, getattr(configuration, name))
+        object.__setattr__(self, "plan", plan(configuration))
 
     def max_error(self, signal: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Bound on ``|x - decoded x|`` for every signal, in signal units; see `Plan.max_error`."""
@@ -397,17 +418,6 @@ def plan_for(codec: Any) -> Plan:
     """The plan of an `AnscombeTransformV2` or `AnscombeTransformV3`."""
     found: Plan = codec.plan
     return found
-
-
-def adopt(codec: Any) -> None:
-    """Check the fields of a frozen codec as a configuration; keep the checked values and their plan in it."""
-    fields = fields_of(codec)
-    if isinstance(fields["decode_table"], list | np.ndarray):
-        fields["decode_table"] = tuple(fields["decode_table"])
-    configuration = Configuration(**fields)
-    for name in fields:
-        object.__setattr__(codec, name, getattr(configuration, name))
-    object.__setattr__(codec, "plan", plan(configuration))
 
 
 def identity(codec: Any) -> int:
