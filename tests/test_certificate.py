@@ -190,6 +190,22 @@ def test_the_array_is_no_proof_of_itself(place: Path) -> None:
     assert codes(certificate(place / "movie.zarr", place / "decoded.npy")) == {"other_source"}
 
 
+def test_the_folder_of_the_raw_data(movie: NDArray[np.int16], tmp_path: Path) -> None:
+    """Of a folder the files of frames are covered and others are named; an array in it would go with it."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for number, frame in enumerate(movie):
+        tifffile.imwrite(raw / f"frame{number:03}.tif", frame)
+    (raw / "notes.txt").write_text("left eye")
+    compress(raw, tmp_path / "a.zarr", sensitivity=KNOWN)
+    found = certificate(tmp_path / "a.zarr", raw)
+    assert codes(found) == set()
+    assert "notes.txt" in str(found)
+    assert len(found.document["source"]["files"]) == len(movie)
+    shutil.move(tmp_path / "a.zarr", raw / "a.zarr")
+    assert codes(certificate(raw / "a.zarr", raw)) == {"inside_source"}
+
+
 def test_constants_that_contradict_are_refused(pair: Path, tmp_path: Path) -> None:
     """A mismatch that was accepted when the array was written is a reason against deletion."""
     wrong = Sensitivity.from_known(conversion_gain=900, zero_level=50)
@@ -220,7 +236,7 @@ def test_one_of_several_channels_is_refused(movie: NDArray[np.int16], tmp_path: 
     compress(source, tmp_path / "a.zarr", sensitivity=KNOWN)
     found = certificate(tmp_path / "a.zarr", source)
     assert codes(found) == {"part_of_source"}
-    assert "1 more channels" in str(found)
+    assert "1 more channel" in str(found)
 
 
 @pytest.mark.parametrize("kind", ["h5", "npz", "zarr"])

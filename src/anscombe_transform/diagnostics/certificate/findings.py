@@ -26,6 +26,8 @@ LARGEST_QUIET_SHIFT = 0.05
 # An error of one standard deviation is as large as what chance does to every value.
 LARGEST_QUIET_BOUND = 1.0
 
+_MOST_NAMED = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -165,7 +167,13 @@ def _of_source(examined: Examined) -> Iterator[Finding]:
     source = examined.source
     if source is None:
         return
-    if source.is_stored_array:
+    if source.overlap == "inside":
+        yield Finding(
+            "inside_source",
+            "The array lies in the folder of the raw data, and would be deleted with it.",
+            "Move the array to another place, and ask for the certificate there.",
+        )
+    if source.overlap == "same":
         yield Finding(
             "same_place",
             "What was given as the raw data is the stored array itself.",
@@ -230,15 +238,17 @@ def _cautions(examined: Examined) -> Iterator[Finding]:
             "data as said below.",
             "Know where they are from.",
         )
-    if sensitivity is not None and sensitivity.verdict == "caution":
+    agreement = examined.agreement
+    contradicted = agreement is not None and agreement.verdict == "contradicts"
+    if sensitivity is not None and sensitivity.verdict == "caution" and not contradicted:
         messages = " ".join(r.message for r in sensitivity.reasons if r.severity == "caution")
         yield Finding(
             "caution", f"The calibration has a caution: {messages}", "Decide whether it matters for your use."
         )
-    if examined.agreement is not None and examined.agreement.verdict == "differs":
+    if agreement is not None and agreement.verdict == "differs":
         yield Finding(
             "differs",
-            f"The constants differ a little from the noise of the raw data: {examined.agreement.message}",
+            f"The constants differ a little from the noise of the raw data: {agreement.message}",
             "The bound below is in the noise that was measured.",
         )
     if found is not None and (found.error_in_noise or 0) > LARGEST_QUIET_BOUND:
@@ -260,4 +270,13 @@ def _cautions(examined: Examined) -> Iterator[Finding]:
             "no_files",
             "The raw data were given as an array, so the files that hold them are not named here.",
             "Give the path of the file where this package can open it.",
+        )
+    if source is not None and source.other_files:
+        names = ", ".join(source.other_files[:_MOST_NAMED])
+        more = len(source.other_files) - _MOST_NAMED
+        yield Finding(
+            "other_files",
+            f"The folder of the raw data also holds {names}{f' and {more} more files' if more > 0 else ''}, "
+            "which are not in the array.",
+            "Copy them to the array before the folder is deleted.",
         )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.compression.blocks.source import files_of, place_of
 from anscombe_transform.compression.stored.arrays import hdf5_file, local_path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Source", "describe_source"]
 
 # Axes along which a movie is one of several; any other letter is an axis that the source names otherwise.
-_AXES = {"c": "channels", "z": "planes"}
+_AXES = {"c": "channel(s)", "z": "plane(s)"}
 # Names of files and datasets that are listed before the rest is only counted.
 _MOST_NAMED = 20
 
@@ -45,8 +45,11 @@ class Source:
         What the files hold beside the movie.
     metadata : mapping
         What is known of the recording, as in `Movie.metadata`.
-    is_stored_array : bool
-        The source is the stored array itself, or lies in it.
+    other_files : tuple of str
+        What lies in the same folder, where the source is a folder, and is not read.
+    overlap : {"", "same", "inside"}
+        "same" if the source is the stored array itself or lies in it, "inside" if the stored array lies in
+        the folder of the source.
     """
 
     name: str
@@ -58,44 +61,63 @@ class Source:
     missing: tuple[str, ...]
     not_stored: tuple[str, ...]
     metadata: Mapping[str, Any]
-    is_stored_array: bool
+    other_files: tuple[str, ...]
+    overlap: Literal["", "same", "inside"]
 
 
 def describe_source(movie: Movie, stored: Any) -> Source:
     """Describe the source of a stored movie, which is open."""
     place = place_of(movie)
     try:
-        paths = [path.absolute() for path in files_of(movie)]
-        size = sum(path.stat().st_size for path in paths)
+        sizes = {path.absolute(): path.stat().st_size for path in files_of(movie)}
     except OSError:
-        paths, size = [], 0
-    names = [place] if place is not None and place.is_dir() and is_zarr(place) else paths
+        sizes = {}
+    names: list[Path] = list(sizes)
+    others: list[Path] = []
+    if place is not None and place.is_dir():
+        if is_zarr(place):
+            names = [place]
+        else:
+            names, others = _split(sizes)
+            sizes = {path: sizes[path] for path in names}
     return Source(
         name=movie.source,
         shape=movie.shape,
         dtype=movie.dtype.name,
         files=tuple(str(path) for path in names),
-        file_count=len(paths),
-        bytes=size,
+        file_count=len(sizes),
+        bytes=sum(sizes.values()),
         missing=tuple(movie.metadata.get("partial") or ()),
         not_stored=tuple(_not_stored(movie)),
         metadata=movie.metadata,
-        is_stored_array=_overlap(place, local_path(stored)),
+        other_files=tuple(path.name for path in others),
+        overlap=_overlap(place, local_path(stored)),
     )
 
 
-def _overlap(source: Path | None, stored: Path | None) -> bool:
-    """Whether two places are the same, or one lies in the other."""
+def _split(sizes: Mapping[Path, int]) -> tuple[list[Path], list[Path]]:
+    """The files of a folder that hold its frames, by the suffix that most bytes have, and the others."""
+    total: Counter[str] = Counter()
+    for path, size in sizes.items():
+        total[path.suffix.lower()] += size
+    suffix = max(total, key=lambda name: total[name], default="")
+    frames = [path for path in sizes if path.suffix.lower() == suffix]
+    return sorted(frames), sorted(set(sizes) - set(frames))
+
+
+def _overlap(source: Path | None, stored: Path | None) -> Literal["", "same", "inside"]:
     if source is None or stored is None:
-        return False
-    stored = Path(os.fspath(stored).partition("::")[0]).resolve()
-    return source == stored or stored in source.parents or source in stored.parents
+        return ""
+    stored = stored.resolve()
+    if source == stored or stored in source.parents:
+        return "same"
+    return "inside" if source in stored.parents else ""
 
 
 def _not_stored(movie: Movie) -> list[str]:
     """What else the recording or its file holds, in words."""
     found = [
-        f"{length - 1} more {_AXES.get(letter, f'images along the axis {letter}')}"
+        f"{length - 1} more {_AXES.get(letter, f'image(s) along the axis {letter}')}"
         for letter, length in movie.axes.items()
         if letter not in "tyx" and length > 1
     ]
