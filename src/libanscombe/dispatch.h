@@ -2,7 +2,8 @@
  *
  * Write plain loops that the compiler vectorises and mark their function ANSCOMBE_LEVELS; it has
  * to be static, since clang gives others a name that other files do not know. Where the linker has
- * no indirect functions (macOS, Windows, musl) and on other processors, the compiler's own target serves.
+ * no indirect functions (macOS, Windows, musl) and on other processors, the compiler's own target serves. What is
+ * written in instructions of one level (ANSCOMBE_X86) asks the processor itself, there too.
  *
  * ANSCOMBE_MOST_LEVEL leaves out higher levels, for tests that all give the same: 4 has AVX-512, 3 AVX2, and 1 is
  * the compiler's own target with the plain coder.
@@ -16,16 +17,17 @@
 #define ANSCOMBE_MOST_LEVEL 4
 #endif
 
-#if defined(ANSCOMBE_DISPATCH) && defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && \
-    ANSCOMBE_MOST_LEVEL > 1
+#if defined(ANSCOMBE_DISPATCH) && defined(__x86_64__) && defined(__GNUC__) && ANSCOMBE_MOST_LEVEL > 1
 #define ANSCOMBE_X86 1
-#if ANSCOMBE_MOST_LEVEL > 3
-#define ANSCOMBE_LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define ANSCOMBE_LEVELS __attribute__((target_clones("arch=x86-64-v3", "default")))
-#endif
 #else
 #define ANSCOMBE_X86 0
+#endif
+
+#if ANSCOMBE_X86 && defined(__GLIBC__) && ANSCOMBE_MOST_LEVEL > 3
+#define ANSCOMBE_LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#elif ANSCOMBE_X86 && defined(__GLIBC__)
+#define ANSCOMBE_LEVELS __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
 #define ANSCOMBE_LEVELS
 #endif
 

@@ -771,7 +771,7 @@ static bool decode_groups(const uint8_t *chunk, size_t bytes, const anscombe_fra
         if (q->broken || !rans_begin(&source, &h->coding, g.words, g.word_bytes)) {
             return false;
         }
-        rans_tables(&tables, m->lookup);
+        rans_tables(&tables, &h->coding, m->lookup);
         prepare_few(&tables, &h->coding, &source);
         read_escapes(&source, h, m->lookup, tables_of(&tables), q, g.escapes, m->lines.context, m->lines.symbol, room,
                      m->escapes);

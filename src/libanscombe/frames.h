@@ -131,8 +131,11 @@ typedef struct {
     uint16_t frequency[MOST_TABLES + 1][SYMBOLS];  /* the last: lengths of escapes */
 } model;
 
-/* By context and symbol: frequency, and the sum of those before it. */
-typedef struct { uint16_t frequency, start; } slot_range;
+/* By context and symbol: frequency, the sum of those before it, and 2^32 through the frequency. */
+typedef struct {
+    uint16_t frequency, start;
+    uint32_t reciprocal;
+} slot_range;
 
 static inline int tables_of(const model *m) { return m->bands << m->phase_bits; }
 
@@ -161,7 +164,7 @@ typedef struct {
 } decoder;
 
 void find_ranges(const model *m, slot_range *ranges); /* (tables + 1) * SYMBOLS */
-void rans_tables(const model *m, uint32_t *lookup); /* of each table as many entries as its frequencies' sum */
+void rans_tables(const model *m, const coding *c, uint32_t *lookup); /* of each table as many entries as its frequencies' sum */
 
 void prepare_few(const model *m, const coding *c, decoder *d);
 bool rans_begin(decoder *d, const coding *c, const uint8_t *words, size_t bytes);
@@ -169,6 +172,9 @@ uint8_t rans_decode_one(decoder *d, const coding *c, const uint32_t *lookup, uin
 void rans_decode(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
                  uint8_t *symbol, size_t rows, size_t width);
 bool rans_ended(const decoder *d, const coding *c);
+
+/* Frequency and start, and 2^16 through the frequency in two bytes. */
+enum { PLANE_FREQUENCY, PLANE_START, PLANE_LOW, PLANE_HIGH, PLANES };
 
 /* A symbol of frequency 0 in its context, which is coded as an escape. */
 typedef struct { uint32_t place; uint8_t symbol; } missed;
@@ -179,8 +185,7 @@ typedef struct {
     missed *missed;      /* the last one first */
     size_t missed_count, missed_room;
     bool full;
-    /* Of few narrow tables, by table and symbol: frequency and start in a byte each, and 2^16 through the frequency. */
-    uint16_t range[FEW_TABLES * SYMBOLS], reciprocal[FEW_TABLES * SYMBOLS];
+    uint8_t plane[PLANES][FEW_TABLES * SYMBOLS]; /* of few narrow tables, by table and symbol */
 } encoder;
 
 void rans_start(encoder *e, const coding *c, const slot_range *ranges, uint8_t *low, uint8_t *high, missed *room,

@@ -24,18 +24,19 @@ void find_ranges(const model *m, slot_range *ranges) {
         const uint16_t *frequency = frequencies_of(m, table);
         uint16_t start = 0;
         for (int symbol = 0; symbol < SYMBOLS; symbol++) {
-            ranges[table * SYMBOLS + symbol] = (slot_range){frequency[symbol], start};
+            ranges[table * SYMBOLS + symbol] = (slot_range){frequency[symbol], start, reciprocal_of(frequency[symbol])};
             start = (uint16_t)(start + frequency[symbol]);
         }
     }
 }
 
-void rans_tables(const model *m, uint32_t *lookup) {
+void rans_tables(const model *m, const coding *c, uint32_t *lookup) {
+    const int bits = bits_of(c);
     for (int table = 0; table <= tables_of(m); table++) {
         const uint16_t *frequency = frequencies_of(m, table);
         for (uint32_t symbol = 0; symbol < SYMBOLS; symbol++) {
             for (uint32_t rest = 0; rest < frequency[symbol]; rest++) {
-                *lookup++ = frequency[symbol] | rest << LOOKUP_REST | symbol << LOOKUP_SYMBOL;
+                *lookup++ = frequency[symbol] | rest << bits | symbol << 2 * bits;
             }
         }
     }
@@ -97,8 +98,9 @@ uint8_t rans_decode_one(decoder *d, const coding *c, const uint32_t *lookup, uin
     const int bits = bits_of(c), word_bytes = c->wide ? 2 : 1;
     int lane = (int)(item & (size_t)(c->lanes - 1));
     uint32_t state = get_state(d->state, c, lane);
-    uint32_t entry = lookup[((size_t)context << bits) + (state & ((1u << bits) - 1))];
-    state = (entry & LOOKUP_MASK) * (state >> bits) + (entry >> LOOKUP_REST & LOOKUP_MASK);
+    const uint32_t mask = (1u << bits) - 1;
+    uint32_t entry = lookup[((size_t)context << bits) + (state & mask)];
+    state = (entry & mask) * (state >> bits) + (entry >> bits & mask);
     if (state < low_of(c)) {
         if (d->end - d->next < word_bytes) {
             d->broken = true;
@@ -109,13 +111,18 @@ uint8_t rans_decode_one(decoder *d, const coding *c, const uint32_t *lookup, uin
         }
     }
     set_state(d->state, c, lane, state);
-    return (uint8_t)(entry >> LOOKUP_SYMBOL);
+    return (uint8_t)(entry >> 2 * bits);
 }
 
 /* The plain coder: the definition of the others. */
 void decode_plain(decoder *d, const coding *c, const uint32_t *lookup, const uint8_t *context, uint8_t *symbol,
                   size_t rows, size_t width) {
-    for (size_t row = 0; row < rows; row++, context += width, symbol += width) {
+    size_t most = (width + 1) * (c->wide ? 2 : 1);
+    for (; rows > 0 && (size_t)(d->end - d->next) >= most; rows--, context += width, symbol += width) {
+        d->next = c->wide ? decode_row_plain(d->state, (coding){1, c->lanes}, lookup, context, symbol, 0, width, d->next)
+                          : decode_row_plain(d->state, (coding){0, c->lanes}, lookup, context, symbol, 0, width, d->next);
+    }
+    for (; rows > 0; rows--, context += width, symbol += width) {
         for (size_t x = 0; x < width; x++) {
             symbol[x] = rans_decode_one(d, c, lookup, context[x], x);
         }
@@ -127,8 +134,10 @@ void decode_plain(decoder *d, const coding *c, const uint32_t *lookup, const uin
 void rans_start(encoder *e, const coding *c, const slot_range *ranges, uint8_t *low, uint8_t *high, missed *room,
                 size_t count) {
     for (int i = 0; i < FEW_TABLES * SYMBOLS; i++) {
-        e->range[i] = (uint16_t)(ranges[i].frequency | ranges[i].start << 8);
-        e->reciprocal[i] = reciprocal_of(ranges[i].frequency);
+        e->plane[PLANE_FREQUENCY][i] = (uint8_t)ranges[i].frequency;
+        e->plane[PLANE_START][i] = (uint8_t)ranges[i].start;
+        e->plane[PLANE_LOW][i] = (uint8_t)(ranges[i].reciprocal >> 16);
+        e->plane[PLANE_HIGH][i] = (uint8_t)(ranges[i].reciprocal >> 24);
     }
     for (int lane = 0; lane < c->lanes; lane++) {
         set_state(e->state, c, lane, low_of(c));
@@ -161,7 +170,7 @@ slot_range range_of(encoder *e, const slot_range *ranges, uint8_t context, uint8
     if (range.frequency == 0) {
         if (e->missed_count == e->missed_room) {
             e->full = true;
-            return (slot_range){1, 0};
+            return (slot_range){1, 0, reciprocal_of(1)};
         }
         e->missed[e->missed_count++] = (missed){(uint32_t)place, symbol};
         range = ranges[context * SYMBOLS + ESCAPE];
@@ -177,23 +186,10 @@ bool has_room(encoder *e, size_t width) {
 
 void encode_plain(encoder *e, const coding *c, const slot_range *ranges, const uint8_t *contexts,
                   const uint8_t *symbols, size_t at, size_t rows, size_t width) {
-    const int bits = bits_of(c), most = c->wide ? 32 : 16;
     for (size_t row = rows; row-- > 0 && has_room(e, width);) {
-        for (size_t x = width; x-- > 0;) {
-            size_t place = at + row * width + x;
-            slot_range range = range_of(e, ranges, contexts[place], symbols[place], place);
-            int lane = (int)(x & (size_t)(c->lanes - 1));
-            uint32_t state = get_state(e->state, c, lane);
-            if (state >> (most - bits) >= range.frequency) {
-                if (c->wide) {
-                    *--e->next = (uint8_t)(state >> 8);
-                }
-                *--e->next = (uint8_t)state;
-                state >>= most / 2;
-            }
-            state = (state / range.frequency << bits) + state % range.frequency + range.start;
-            set_state(e->state, c, lane, state);
-        }
+        size_t place = at + row * width;
+        e->next = c->wide ? encode_row_plain(e, (coding){1, c->lanes}, ranges, contexts, symbols, place, 0, width, e->next)
+                          : encode_row_plain(e, (coding){0, c->lanes}, ranges, contexts, symbols, place, 0, width, e->next);
     }
 }
 
@@ -201,12 +197,18 @@ void encode_plain(encoder *e, const coding *c, const slot_range *ranges, const u
 void rans_decode(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
                  uint8_t *symbol, size_t rows, size_t width) {
 #if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
-    if (has_avx512()) {
+    if (m && !c->wide && c->lanes == MOST_LANES && tables_of(m) <= FEW_TABLES && has_avx512()) {
         decode_512(d, c, m, lookup, context, symbol, rows, width);
         return;
     }
 #else
     (void)m;
+#endif
+#if ANSCOMBE_X86
+    if (has_avx2()) {
+        decode_avx2(d, c, lookup, context, symbol, rows, width);
+        return;
+    }
 #endif
     decode_plain(d, c, lookup, context, symbol, rows, width);
 }
@@ -214,8 +216,14 @@ void rans_decode(decoder *d, const coding *c, const model *m, const uint32_t *lo
 void rans_encode(encoder *e, const coding *c, int tables, const slot_range *ranges, const uint8_t *contexts,
                  const uint8_t *symbols, size_t at, size_t rows, size_t width) {
 #if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
-    if (has_avx512()) {
-        encode_512(e, c, tables, ranges, contexts, symbols, at, rows, width);
+    if (!c->wide && tables <= FEW_TABLES && has_avx512()) {
+        encode_512(e, c, ranges, contexts, symbols, at, rows, width);
+        return;
+    }
+#endif
+#if ANSCOMBE_X86
+    if (has_avx2()) {
+        encode_avx2(e, c, tables, ranges, contexts, symbols, at, rows, width);
         return;
     }
 #else

@@ -1,4 +1,5 @@
-/* rANS with AVX-512 (VBMI2): the same bytes as the plain coder in rans.c, many states at a time. */
+/* rANS with AVX-512 (VBMI2), of narrow states and tables that fit into registers: the same bytes as the plain coder in
+ * rans.c. */
 #include "rans.h"
 
 #if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
@@ -12,74 +13,12 @@
 
 bool has_avx512(void) { return __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512dq"); }
 
-/* --- narrow states, 32 in a register --- */
-
 /* Thirty-two states take up their bytes, in order; 32 bytes are read, used or not. */
 AVX512 INLINE __m512i refill_narrow(__m512i state, __mmask32 active, const uint8_t **next) {
     __mmask32 low = _mm512_mask_cmplt_epu16_mask(active, state, _mm512_set1_epi16(1 << 8));
     __m256i bytes = _mm256_maskz_expand_epi8(low, _mm256_loadu_si256((const __m256i *)*next));
     *next += __builtin_popcount(low);
     return _mm512_or_si512(_mm512_mask_slli_epi16(state, low, state, 8), _mm512_cvtepu8_epi16(bytes));
-}
-
-AVX512 INLINE __m512i place_of(__m256i context, __m512i slot, int half) {
-    __m128i part = half ? _mm256_extracti128_si256(context, 1) : _mm256_castsi256_si128(context);
-    __m256i slots = half ? _mm512_extracti64x4_epi64(slot, 1) : _mm512_castsi512_si256(slot);
-    return _mm512_or_si512(_mm512_slli_epi32(_mm512_cvtepu8_epi32(part), 8), _mm512_cvtepu16_epi32(slots));
-}
-
-/* Sixteen bits of two vectors of 32, in order. */
-AVX512 INLINE __m512i join(__m512i a, __m512i b, unsigned shift) {
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(_mm512_srli_epi32(a, shift))),
-                              _mm512_cvtepi32_epi16(_mm512_srli_epi32(b, shift)), 1);
-}
-
-AVX512 INLINE __m512i decode_many(__m512i state, __mmask32 active, const uint32_t *lookup, const uint8_t *context,
-                                  uint8_t *symbol, const uint8_t **next) {
-    __m256i contexts = _mm256_maskz_loadu_epi8(active, context);
-    __m512i slot = _mm512_and_si512(state, _mm512_set1_epi16(255));
-    __m512i a = _mm512_i32gather_epi32(place_of(contexts, slot, 0), lookup, 4);
-    __m512i b = _mm512_i32gather_epi32(place_of(contexts, slot, 1), lookup, 4);
-    __m512i frequency = join(a, b, 0), rest = join(a, b, LOOKUP_REST);
-    const __m512i bytes = _mm512_set1_epi16(255);
-    __m256i symbols = _mm512_cvtepi16_epi8(join(a, b, LOOKUP_SYMBOL));
-    if (FULL(active)) {
-        _mm256_storeu_si256((__m256i *)symbol, symbols);
-    } else {
-        _mm256_mask_storeu_epi8(symbol, active, symbols);
-    }
-    __m512i moved = _mm512_add_epi16(_mm512_mullo_epi16(_mm512_and_si512(frequency, bytes), _mm512_srli_epi16(state, 8)),
-                                     _mm512_and_si512(rest, bytes));
-    return refill_narrow(_mm512_mask_mov_epi16(state, active, moved), active, next);
-}
-
-AVX512 static void decode_narrow(decoder *d, const coding *c, const uint32_t *lookup, const uint8_t *context,
-                                   uint8_t *symbol, size_t rows, size_t width) {
-    __m512i state[4];
-    uint16_t *narrow = (uint16_t *)d->state;
-    int vectors = c->lanes / 32;
-    for (int v = 0; v < vectors; v++) {
-        state[v] = _mm512_loadu_si512(narrow + 32 * v);
-    }
-    const uint8_t *next = d->next;
-    size_t row = 0;
-    for (; row < rows && (size_t)(d->end - next) >= width + 32; row++, context += width, symbol += width) {
-        size_t x = 0;
-        for (; vectors == 4 && x + 128 <= width; x += 128) {
-            for (int v = 0; v < 4; v++) {
-                state[v] = decode_many(state[v], (__mmask32)-1, lookup, context + x + 32 * v, symbol + x + 32 * v, &next);
-            }
-        }
-        for (int v = 0; x < width; x += 32, v = (v + 1) % vectors) {
-            __mmask32 active = width - x < 32 ? ((__mmask32)1 << (width - x)) - 1 : 0xffffffff;
-            state[v] = decode_many(state[v], active, lookup, context + x, symbol + x, &next);
-        }
-    }
-    for (int v = 0; v < vectors; v++) {
-        _mm512_storeu_si512(narrow + 32 * v, state[v]);
-    }
-    d->next = next;
-    decode_plain(d, c, lookup, context, symbol, rows - row, width);
 }
 
 /* Four tables at most in registers. An index is a symbol with its table above it; `index` has that of each slot, and
@@ -188,13 +127,9 @@ typedef struct {
     __m512i range[2], reciprocal[2];
 } few_ranges;
 
-/* The same of 32 frequencies of 1 to 255: in single precision, the quotient is exact or one less. */
-AVX512 INLINE __m512i reciprocals(__m512i frequency) {
-    const __m512 whole = _mm512_set1_ps(65535);
-    __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(frequency));
-    __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(frequency, 1));
-    return join(_mm512_cvttps_epu32(_mm512_div_ps(whole, _mm512_cvtepu32_ps(low))),
-                _mm512_cvttps_epu32(_mm512_div_ps(whole, _mm512_cvtepu32_ps(high))), 0);
+AVX512 INLINE __m512i join_planes(const uint8_t *low, const uint8_t *high, int half) {
+    __m256i a = _mm256_loadu_si256((const __m256i *)low + half), b = _mm256_loadu_si256((const __m256i *)high + half);
+    return _mm512_or_si512(_mm512_cvtepu8_epi16(a), _mm512_slli_epi16(_mm512_cvtepu8_epi16(b), 8));
 }
 
 AVX512 INLINE __m512i encode_32(encoder *e, uint8_t **next, __m512i state, __mmask32 active, const few_ranges *few,
@@ -202,19 +137,9 @@ AVX512 INLINE __m512i encode_32(encoder *e, uint8_t **next, __m512i state, __mma
                                 size_t place) {
     __m256i context = _mm256_maskz_loadu_epi8(active, contexts + place);
     __m256i symbol = _mm256_maskz_loadu_epi8(active, symbols + place);
-    __m512i range, reciprocal;
-    if (few) {
-        __m512i index = _mm512_cvtepu8_epi16(_mm256_or_si256(_mm256_slli_epi16(context, 4), symbol));
-        range = _mm512_permutex2var_epi16(few->range[0], index, few->range[1]);
-        reciprocal = _mm512_permutex2var_epi16(few->reciprocal[0], index, few->reciprocal[1]);
-    } else {
-        __m512i index = _mm512_or_si512(_mm512_slli_epi16(_mm512_cvtepu8_epi16(context), 4), _mm512_cvtepu8_epi16(symbol));
-        __m512i a = _mm512_i32gather_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(index)), ranges, 4);
-        __m512i b = _mm512_i32gather_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(index, 1)), ranges, 4);
-        range = join(a, b, 0);
-        range = _mm512_or_si512(range, _mm512_slli_epi16(join(a, b, 16), 8));
-        reciprocal = reciprocals(_mm512_and_si512(range, _mm512_set1_epi16(255)));
-    }
+    __m512i index = _mm512_cvtepu8_epi16(_mm256_or_si256(_mm256_slli_epi16(context, 4), symbol));
+    __m512i range = _mm512_permutex2var_epi16(few->range[0], index, few->range[1]);
+    __m512i reciprocal = _mm512_permutex2var_epi16(few->reciprocal[0], index, few->reciprocal[1]);
     const __m512i bytes = _mm512_set1_epi16(255);
     __m512i frequency = _mm512_and_si512(range, bytes);
     __mmask32 none = _mm512_mask_testn_epi16_mask(active, frequency, frequency);
@@ -227,7 +152,7 @@ AVX512 INLINE __m512i encode_32(encoder *e, uint8_t **next, __m512i state, __mma
                 size_t at = place + (size_t)lane;
                 slot_range escape = range_of(e, ranges, contexts[at], symbols[at], at);
                 found[lane] = (uint16_t)(escape.frequency | escape.start << 8);
-                inverse[lane] = reciprocal_of(escape.frequency);
+                inverse[lane] = (uint16_t)(escape.reciprocal >> 16);
             }
         }
         range = _mm512_loadu_si512(found);
@@ -255,8 +180,13 @@ AVX512 INLINE __m512i encode_32(encoder *e, uint8_t **next, __m512i state, __mma
     return _mm512_mask_mov_epi16(state, active, coded);
 }
 
-AVX512 INLINE void encode_narrow(encoder *e, const coding *c, const few_ranges *few, const slot_range *ranges,
-                              const uint8_t *contexts, const uint8_t *symbols, size_t at, size_t rows, size_t width) {
+AVX512 void encode_512(encoder *e, const coding *c, const slot_range *ranges, const uint8_t *contexts,
+                       const uint8_t *symbols, size_t at, size_t rows, size_t width) {
+    few_ranges few;
+    for (int half = 0; half < 2; half++) {
+        few.range[half] = join_planes(e->plane[PLANE_FREQUENCY], e->plane[PLANE_START], half);
+        few.reciprocal[half] = join_planes(e->plane[PLANE_LOW], e->plane[PLANE_HIGH], half);
+    }
     __m512i state[4];
     uint16_t *narrow = (uint16_t *)e->state;
     int vectors = c->lanes / 32;
@@ -271,158 +201,18 @@ AVX512 INLINE void encode_narrow(encoder *e, const coding *c, const few_ranges *
             x -= part;
             int v = (int)(x / 32) % vectors;
             __mmask32 active = part < 32 ? ((__mmask32)1 << part) - 1 : 0xffffffff;
-            state[v] = encode_32(e, &next, state[v], active, few, ranges, contexts, symbols, place + x);
+            state[v] = encode_32(e, &next, state[v], active, &few, ranges, contexts, symbols, place + x);
         }
         while (x > 0) {
             x -= 128;
             for (int v = 3; v >= 0; v--) {
-                state[v] = encode_32(e, &next, state[v], 0xffffffff, few, ranges, contexts, symbols, place + x + 32 * (size_t)v);
+                state[v] = encode_32(e, &next, state[v], 0xffffffff, &few, ranges, contexts, symbols, place + x + 32 * (size_t)v);
             }
         }
         e->next = next;
     }
     for (int v = 0; v < vectors; v++) {
         _mm512_storeu_si512(narrow + 32 * v, state[v]);
-    }
-}
-
-AVX512 static void encode_many_tables(encoder *e, const coding *c, const slot_range *ranges, const uint8_t *contexts,
-                                      const uint8_t *symbols, size_t at, size_t rows, size_t width) {
-    encode_narrow(e, c, NULL, ranges, contexts, symbols, at, rows, width);
-}
-
-AVX512 static void encode_few_tables(encoder *e, const coding *c, const slot_range *ranges, const uint8_t *contexts,
-                                     const uint8_t *symbols, size_t at, size_t rows, size_t width) {
-    const few_ranges few = {{_mm512_loadu_si512(e->range), _mm512_loadu_si512(e->range + 32)},
-                            {_mm512_loadu_si512(e->reciprocal), _mm512_loadu_si512(e->reciprocal + 32)}};
-    encode_narrow(e, c, &few, ranges, contexts, symbols, at, rows, width);
-}
-
-/* --- wide states, 16 in a register --- */
-
-AVX512 INLINE __m512i refill_wide(__m512i state, __mmask16 active, const uint8_t **next) {
-    __mmask16 low = _mm512_mask_cmplt_epu32_mask(active, state, _mm512_set1_epi32(1 << 16));
-    __m256i words = _mm256_maskz_expand_epi16(low, _mm256_loadu_si256((const __m256i *)*next));
-    *next += 2 * __builtin_popcount(low);
-    return _mm512_or_si512(_mm512_mask_slli_epi32(state, low, state, 16), _mm512_cvtepu16_epi32(words));
-}
-
-AVX512 INLINE __m512i decode_16(__m512i state, __mmask16 active, const uint32_t *lookup, const uint8_t *context,
-                                uint8_t *symbol, const uint8_t **next) {
-    const __m512i mask = _mm512_set1_epi32(LOOKUP_MASK);
-    __m512i place = _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(active, context)), 10);
-    __m512i entry = _mm512_i32gather_epi32(_mm512_or_si512(place, _mm512_and_si512(state, mask)), lookup, 4);
-    __m128i symbols = _mm512_cvtepi32_epi8(_mm512_srli_epi32(entry, LOOKUP_SYMBOL));
-    if (FULL(active)) {
-        _mm_storeu_si128((__m128i *)symbol, symbols);
-    } else {
-        _mm_mask_storeu_epi8(symbol, active, symbols);
-    }
-    __m512i moved = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_and_si512(entry, mask), _mm512_srli_epi32(state, 10)),
-                                     _mm512_and_si512(_mm512_srli_epi32(entry, LOOKUP_REST), mask));
-    return refill_wide(_mm512_mask_mov_epi32(state, active, moved), active, next);
-}
-
-AVX512 static void decode_wide(decoder *d, const coding *c, const uint32_t *lookup, const uint8_t *context,
-                               uint8_t *symbol, size_t rows, size_t width) {
-    __m512i state[4];
-    int vectors = c->lanes / 16;
-    for (int v = 0; v < vectors; v++) {
-        state[v] = _mm512_loadu_si512(d->state + 16 * v);
-    }
-    const uint8_t *next = d->next;
-    size_t row = 0;
-    for (; row < rows && (size_t)(d->end - next) >= 2 * width + 32; row++, context += width, symbol += width) {
-        size_t x = 0;
-        for (; vectors == 4 && x + 64 <= width; x += 64) {
-            for (int v = 0; v < 4; v++) {
-                state[v] = decode_16(state[v], (__mmask16)-1, lookup, context + x + 16 * v, symbol + x + 16 * v, &next);
-            }
-        }
-        for (int v = 0; x < width; x += 16, v = (v + 1) % vectors) {
-            __mmask16 active = width - x < 16 ? (__mmask16)((1u << (width - x)) - 1) : 0xffff;
-            state[v] = decode_16(state[v], active, lookup, context + x, symbol + x, &next);
-        }
-    }
-    for (int v = 0; v < vectors; v++) {
-        _mm512_storeu_si512(d->state + 16 * v, state[v]);
-    }
-    d->next = next;
-    decode_plain(d, c, lookup, context, symbol, rows - row, width);
-}
-
-AVX512 INLINE __m512i encode_16(encoder *e, uint8_t **next, __m512i state, __mmask16 active, const slot_range *ranges,
-                                const uint8_t *contexts, const uint8_t *symbols, size_t place) {
-    __m512i index = _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(active, contexts + place)), 4);
-    index = _mm512_or_si512(index, _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(active, symbols + place)));
-    __m512i range = _mm512_mask_i32gather_epi32(_mm512_set1_epi32(1), active, index, ranges, 4);
-    const __m512i halves = _mm512_set1_epi32(0xffff), one = _mm512_set1_epi32(1);
-    __m512i frequency = _mm512_and_si512(range, halves);
-    __mmask16 none = _mm512_testn_epi32_mask(frequency, frequency);
-    if (none) {
-        uint32_t found[16];
-        _mm512_storeu_si512(found, range);
-        for (int lane = 15; lane >= 0; lane--) {
-            if (none >> lane & 1) {
-                size_t at = place + (size_t)lane;
-                slot_range escape = range_of(e, ranges, contexts[at], symbols[at], at);
-                found[lane] = escape.frequency | (uint32_t)escape.start << 16;
-            }
-        }
-        range = _mm512_loadu_si512(found);
-        frequency = _mm512_and_si512(range, halves);
-    }
-    __mmask16 high = _mm512_mask_cmpge_epu32_mask(active, _mm512_srli_epi32(state, 22), frequency);
-    int count = __builtin_popcount(high);
-    const __m256i iota = _mm256_set_epi16(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    __m256i out = _mm256_maskz_compress_epi16(high, _mm512_cvtepi32_epi16(state));
-    out = _mm256_permutexvar_epi16(_mm256_add_epi16(iota, _mm256_set1_epi16((short)count)), out);
-    _mm256_storeu_si256((__m256i *)(*next - 32), out);
-    *next -= 2 * count;
-    __m512i kept = _mm512_mask_srli_epi32(state, high, state, 16);
-    /* The quotient is below 2^22. In single precision, by a reciprocal of 14 bits and one step of Newton's, its error is
-     * below three times 2^-24 and 2^-28 of it: it is off by one at most. */
-    __m512 divisor = _mm512_cvtepu32_ps(frequency), inverse = _mm512_rcp14_ps(divisor);
-    inverse = _mm512_fmadd_ps(inverse, _mm512_fnmadd_ps(divisor, inverse, _mm512_set1_ps(1)), inverse);
-    __m512i quotient = _mm512_cvttps_epu32(_mm512_mul_ps(_mm512_cvtepu32_ps(kept), inverse));
-    __m512i rest = _mm512_sub_epi32(kept, _mm512_mullo_epi32(quotient, frequency));
-    __mmask16 over = _mm512_movepi32_mask(rest);
-    quotient = _mm512_mask_sub_epi32(quotient, over, quotient, one);
-    rest = _mm512_mask_add_epi32(rest, over, rest, frequency);
-    __mmask16 under = _mm512_cmpge_epu32_mask(rest, frequency);
-    quotient = _mm512_mask_add_epi32(quotient, under, quotient, one);
-    rest = _mm512_mask_sub_epi32(rest, under, rest, frequency);
-    __m512i coded = _mm512_add_epi32(_mm512_slli_epi32(quotient, 10),
-                                     _mm512_add_epi32(rest, _mm512_srli_epi32(range, 16)));
-    return _mm512_mask_mov_epi32(state, active, coded);
-}
-
-AVX512 static void encode_wide(encoder *e, const coding *c, const slot_range *ranges, const uint8_t *contexts,
-                               const uint8_t *symbols, size_t at, size_t rows, size_t width) {
-    __m512i state[4];
-    int vectors = c->lanes / 16;
-    for (int v = 0; v < vectors; v++) {
-        state[v] = _mm512_loadu_si512(e->state + 16 * v);
-    }
-    for (size_t row = rows; row-- > 0 && has_room(e, width);) {
-        size_t place = at + row * width, x = width;
-        uint8_t *next = e->next;
-        while (x % 64 || (vectors != 4 && x > 0)) {
-            size_t part = x % 16 ? x % 16 : 16;
-            x -= part;
-            int v = (int)(x / 16) % vectors;
-            state[v] = encode_16(e, &next, state[v], (__mmask16)((1u << part) - 1), ranges, contexts, symbols, place + x);
-        }
-        while (x > 0) {
-            x -= 64;
-            for (int v = 3; v >= 0; v--) {
-                state[v] = encode_16(e, &next, state[v], 0xffff, ranges, contexts, symbols, place + x + 16 * (size_t)v);
-            }
-        }
-        e->next = next;
-    }
-    for (int v = 0; v < vectors; v++) {
-        _mm512_storeu_si512(e->state + 16 * v, state[v]);
     }
 }
 
@@ -461,25 +251,10 @@ AVX512 void find_contexts_512(const uint8_t *band, int phase_bits, size_t count,
 
 void decode_512(decoder *d, const coding *c, const model *m, const uint32_t *lookup, const uint8_t *context,
                 uint8_t *symbol, size_t rows, size_t width) {
-    if (c->wide) {
-        decode_wide(d, c, lookup, context, symbol, rows, width);
-    } else if (m && c->lanes == 128 && tables_of(m) == 1) {
+    if (tables_of(m) == 1) {
         decode_one_table(d, c, lookup, context, symbol, rows, width);
-    } else if (m && c->lanes == 128 && tables_of(m) <= FEW_TABLES) {
+    } else {
         decode_four_tables(d, c, lookup, context, symbol, rows, width);
-    } else {
-        decode_narrow(d, c, lookup, context, symbol, rows, width);
-    }
-}
-
-void encode_512(encoder *e, const coding *c, int tables, const slot_range *ranges, const uint8_t *contexts,
-                const uint8_t *symbols, size_t at, size_t rows, size_t width) {
-    if (c->wide) {
-        encode_wide(e, c, ranges, contexts, symbols, at, rows, width);
-    } else if (tables <= FEW_TABLES) {
-        encode_few_tables(e, c, ranges, contexts, symbols, at, rows, width);
-    } else {
-        encode_many_tables(e, c, ranges, contexts, symbols, at, rows, width);
     }
 }
 #endif
