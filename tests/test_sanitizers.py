@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ class Core:
             function = getattr(library, f"anscombe_frames_{name}")
             function.restype = ctypes.c_int64
             setattr(self, name, function)
+        self.crc32 = library.anscombe_crc32
+        self.crc32.restype = ctypes.c_uint32
 
     def encode_chunk(self: Any, codes: np.ndarray, effort: int, planes: int = 1) -> bytes:
         shape = ctypes.byref(Shape(*codes.shape, codes.itemsize))
@@ -151,6 +154,18 @@ def test_all_levels_give_the_same_bytes_and_codes(
             assert len(set(chunks.values())) == 1, name
             for level, core in cores.items():
                 assert np.array_equal(core.decode_chunk(chunks[level], codes), codes), (name, level)
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 1000, 2047, 2048, 2055, 5003])
+def test_all_levels_give_the_checksum_of_zlib(
+    size: int, cores: dict[int, Core], rng: np.random.Generator
+) -> None:
+    """CRC-32 of short and long bytes, at any place in memory, continues one of earlier bytes."""
+    data = rng.integers(0, 256, size + 1, np.uint8)[1:].copy()
+    expected = zlib.crc32(data, zlib.crc32(b"before"))
+    for level, core in cores.items():
+        start = ctypes.c_uint32(zlib.crc32(b"before"))
+        assert core.crc32(start, pointer(data), ctypes.c_size_t(size)) == expected, level
 
 
 def test_all_levels_read_the_frozen_chunks(cores: dict[int, Core]) -> None:
