@@ -31,10 +31,10 @@ from anscombe_transform.calibration.sums.frames import with_steps
 from anscombe_transform.calibration.sums.inputs import Progress, check_mask, is_number
 from anscombe_transform.calibration.sums.interleaved import interleaving_of, with_interleaving
 from anscombe_transform.calibration.sums.reading import collect, inspect
-from anscombe_transform.calibration.sums.statistics import Bools
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.movies.arrays import open_axes
 from anscombe_transform.movies.opening import open_frames
+from anscombe_transform.native.arrays import Bools
 
 OnRefusal = Literal["raise", "return"]
 Constant = float | Sequence[float] | None

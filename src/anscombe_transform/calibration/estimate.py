@@ -54,7 +54,7 @@ from anscombe_transform.calibration.line.stages import (
     quiet_rows,
     straight_part,
 )
-from anscombe_transform.calibration.line.transfer import Bools, Line, Samples, has_offsets
+from anscombe_transform.calibration.line.transfer import Line, Samples, has_offsets
 from anscombe_transform.calibration.line.verdict import judge, judge_frames, judge_range, judge_sharpening
 from anscombe_transform.calibration.line.zero import ZeroLevel, find_zero_level
 from anscombe_transform.calibration.result.constants import T_QUANTILE
@@ -73,6 +73,7 @@ from anscombe_transform.calibration.rows import (
     without_blank_tiles,
 )
 from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics, Table
+from anscombe_transform.native.arrays import Bools
 
 # Least share of the rows in which anything changes. Where photons are counted, most may hold none.
 _LEAST_LIVE = 0.02

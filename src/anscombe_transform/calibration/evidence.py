@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from anscombe_transform.calibration.line.checks import Whiteness
-from anscombe_transform.calibration.line.transfer import Bools, Floats, Line, Samples
+from anscombe_transform.calibration.line.transfer import Line, Samples
 from anscombe_transform.calibration.result.sensitivity import Evidence, Rejected, TransferCurve
 from anscombe_transform.calibration.sums.statistics import CLASSES
+from anscombe_transform.native.arrays import Bools, Floats
 
 
 def transfer_curve(samples: Samples, line: Line, bins: int = 32) -> TransferCurve:

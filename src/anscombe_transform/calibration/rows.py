@@ -13,14 +13,7 @@ from typing import Literal
 import numpy as np
 
 from anscombe_transform.calibration.line.checks import clipped_groups
-from anscombe_transform.calibration.line.transfer import (
-    Bools,
-    Floats,
-    NoLine,
-    Samples,
-    equal_groups,
-    fit_line,
-)
+from anscombe_transform.calibration.line.transfer import NoLine, Samples, equal_groups, fit_line
 from anscombe_transform.calibration.result.sensitivity import Reason
 from anscombe_transform.calibration.sums.statistics import (
     CLASSES,
@@ -28,6 +21,7 @@ from anscombe_transform.calibration.sums.statistics import (
     NoiseStatistics,
     Table,
 )
+from anscombe_transform.native.arrays import Bools, Floats
 
 Instrument = Literal["q", "own"]
 

@@ -29,7 +29,7 @@ from anscombe_transform.codec.transform.configuration import (
     spelling,
 )
 from anscombe_transform.codec.transform.plan import Transform, as_codes, identity
-from anscombe_transform.native.masked import refuse_masked
+from anscombe_transform.native.arrays import refuse_masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,15 +183,8 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
         Shape of the array's chunks.
     dtype : str
         Type of the codes, uint8 or uint16: the `encoded_dtype` of the transform before it.
-    preset : {"fast", "compact"}
-        How much effort the encoder makes.
-    time_axis : int or None
-        Axis along which frames follow each other.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a parameter breaks its rule.
+    preset, time_axis
+        As for `FrameCoderV3`, also the errors.
 
     Examples
     --------

@@ -27,14 +27,12 @@ from anscombe_transform.diagnostics.plots.text import with_interval
 from anscombe_transform.diagnostics.plots.transfer import FILTERS, draw_noise_transfer, measured_bins
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from anscombe_transform.calibration import Evidence
     from anscombe_transform.diagnostics.measurements.frames import Source
 
-    FloatArray = npt.NDArray[np.float64]
 
 # Of a calibration that was read from a file; flat fields and given constants have no such panels at all.
 _ABSENT = "– gain by filter, whiteness and maps: give the movie, or what compute_sensitivity returned"

@@ -34,6 +34,7 @@ from anscombe_transform.diagnostics.measurements.cells import (
     trace_noise,
 )
 from anscombe_transform.movies import open_movie
+from anscombe_transform.native.arrays import AnyArray, Bools
 from anscombe_transform.native.documents import json_value
 from anscombe_transform.native.work import Progress
 
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from anscombe_transform.calibration import Sensitivity
     from anscombe_transform.movies import Movie, SupportsMovie
 
-    AnyArray = npt.NDArray[Any]
-    Mask = npt.NDArray[np.bool_]
 
 __all__ = ["Change", "Decision", "MeanShift", "decide"]
 
@@ -319,10 +318,8 @@ def decide(
         Most frames to analyse, consecutive ones from the middle of the movie; by default what 64 MB hold.
     seed : int
         Seed of the random noise that is added for comparison.
-    partial : bool, optional
-        Take what there is of a recording that isn't whole, see `open_movie`.
-    progress : callable, optional
-        Called as ``progress(done, total, stage)``.
+    partial, progress : optional
+        As for `compress`.
 
     Returns
     -------
@@ -418,7 +415,7 @@ class _Analysis:
         edges = np.quantile(self.mean, np.linspace(0, 1, _BRIGHTNESS_GROUPS + 1)[1:-1])
         self.group = np.digitize(self.mean, np.unique(edges))
 
-    def _detect(self, frames: AnyArray) -> Sequence[Mask]:
+    def _detect(self, frames: AnyArray) -> Sequence[Bools]:
         return self.detector(np.ascontiguousarray(frames, np.float32))
 
     def _traces(self, frames: AnyArray) -> npt.NDArray[np.float64]:

@@ -139,10 +139,8 @@ def measure_speed(
         Most bytes of movie to use, > 0. They are held in memory, with copies.
     repeats : int, optional
         How often each is done, >= 1; the fastest counts, since others only disturb.
-    partial : bool, optional
-        Take what there is of a recording that isn't whole, see `open_movie`.
-    progress : callable, optional
-        Called as ``progress(done, total, stage)``.
+    partial, progress : optional
+        As for `compress`.
 
     Returns
     -------

@@ -51,8 +51,6 @@ from anscombe_transform.native.durable import delete, write_file
 from anscombe_transform.native.work import Threads, count_threads
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from anscombe_transform.codec.pipeline import Preset
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
@@ -367,13 +365,8 @@ class StreamWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
             self.close()
         else:
             # The recording ended in an error, which is not for us to judge: `finish` stores what there is.

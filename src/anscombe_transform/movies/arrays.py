@@ -10,7 +10,7 @@ import numpy as np
 from anscombe_transform.movies.metadata import dataset_facts
 from anscombe_transform.movies.movie import Movie, SupportsMovie
 from anscombe_transform.movies.selection import Box, Choice, View, axis_letters, select
-from anscombe_transform.native.masked import refuse_masked
+from anscombe_transform.native.arrays import refuse_masked
 
 
 def open_array(array: Any, choice: Choice) -> Movie:

@@ -1,13 +1,14 @@
-"""Results as JSON documents."""
+"""JSON documents: results, and the keys of stored configurations."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 
-__all__ = ["json_document", "json_value"]
+__all__ = ["check_keys", "json_document", "json_value"]
 
 
 def json_document(fields: dict[str, Any]) -> dict[str, Any]:
@@ -30,3 +31,18 @@ def json_value(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def check_keys(name: str, document: Mapping[str, Any], known: Set[str], required: Set[str]) -> None:
+    """Refuse a stored configuration that says more than is understood here, or less than is needed.
+
+    Raises
+    ------
+    ValueError
+    """
+    if unknown := set(document) - known:
+        raise ValueError(
+            f"{name} configuration has unknown keys {sorted(unknown)}: a newer version may have written it"
+        )
+    if missing := required - set(document):
+        raise ValueError(f"{name} configuration lacks {sorted(missing)}")

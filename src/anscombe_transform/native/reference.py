@@ -10,8 +10,8 @@ import zlib
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from anscombe_transform.native.arrays import AnyArray
 from anscombe_transform.native.reference_frames import DamagedChunk, decode_chunk, encode_chunk
 from anscombe_transform.native.reference_noise import (
     lag_energies as lag_energies,
@@ -28,8 +28,6 @@ from anscombe_transform.native.reference_noise import (
 from anscombe_transform.native.reference_noise import (
     sum_noise as sum_noise,
 )
-
-AnyArray = npt.NDArray[Any]
 
 
 def encode_table(signal: AnyArray, table: AnyArray, codes: AnyArray) -> tuple[int, int]:

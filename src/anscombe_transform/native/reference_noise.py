@@ -7,13 +7,10 @@ time in pairs of frames, over the 8 × 8 pixels of a tile folded in halves (`fol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-AnyArray = npt.NDArray[Any]
-Singles = npt.NDArray[np.float32]
+from anscombe_transform.native.arrays import AnyArray, Singles
 
 TILE, CLASSES = 8, 4
 """Pixels along a side of a tile, and classes of brightness of its pixels."""

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from anscombe_transform.native.arrays import Bools
+
 __all__ = ["Camera", "Detector", "check_number"]
 
 FloatImage = NDArray[np.float32]
-Bools = NDArray[np.bool_]
 
 # Plane waves in a smooth offset pattern, and the largest number of periods of each across the field.
 _WAVES, _MOST_PERIODS = 4, 2.0

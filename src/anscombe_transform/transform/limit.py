@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform.codec.transform.values import code_given_count
+from anscombe_transform.native.arrays import Floats
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from anscombe_transform.codec.transform.curve import Curve, FloatArray
+    from anscombe_transform.codec.transform.curve import Curve
 
 # Rates between which the entropy is interpolated lie this far apart in the square root of photons.
 _STEP = 1 / 16
@@ -56,7 +57,7 @@ def code_entropy(
     read_noise: float | None = None,
     integers: bool = True,
     edges: npt.ArrayLike | None = None,
-) -> FloatArray:
+) -> Floats:
     """Entropy of the code of a pixel, in bits, given its true mean number of photons.
 
     Parameters
@@ -101,13 +102,11 @@ def code_entropy(
     roots = np.linspace(low, high, max(2, math.ceil((high - low) / _STEP) + 1))
     # Each rate sees the counts and codes within ten standard deviations of it only.
     bits = np.array([_entropy_at(curve, float(root) ** 2, noise, integers, borders) for root in roots])
-    result: FloatArray = (
-        np.interp(np.sqrt(rates), roots, bits) if high > low else np.full(rates.shape, bits[0])
-    )
+    result: Floats = np.interp(np.sqrt(rates), roots, bits) if high > low else np.full(rates.shape, bits[0])
     return result
 
 
-def _entropy_at(curve: Curve, rate: float, noise: float, integers: bool, edges: FloatArray | None) -> float:
+def _entropy_at(curve: Curve, rate: float, noise: float, integers: bool, edges: Floats | None) -> float:
     from scipy.special import gammaln, xlogy
 
     reach = 10 * math.sqrt(rate) + 15

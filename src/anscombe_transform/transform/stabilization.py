@@ -38,11 +38,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from anscombe_transform.codec.transform.curve import Curve
+from anscombe_transform.native.arrays import Floats
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    FloatArray = npt.NDArray[np.float64]
 
 Inverse = Literal["unbiased", "algebraic"]
 
@@ -203,7 +203,7 @@ def unit_curve(conversion_gain: float, zero_level: float, read_noise: float) -> 
     return Curve(conversion_gain, zero_level, read_noise, beta=1.0, offset=2 * math.sqrt(curve.constant))
 
 
-def unbiased_photons(values: npt.ArrayLike, read_noise: float) -> FloatArray:
+def unbiased_photons(values: npt.ArrayLike, read_noise: float) -> Floats:
     r"""Mean photon number for which the mean stabilised value is the given one.
 
     Parameters
@@ -229,7 +229,7 @@ def unbiased_photons(values: npt.ArrayLike, read_noise: float) -> FloatArray:
 
 
 @lru_cache(maxsize=16)
-def _expectation_table(read_noise: float) -> tuple[Callable[[FloatArray], FloatArray], float, float, float]:
+def _expectation_table(read_noise: float) -> tuple[Callable[[Floats], Floats], float, float, float]:
     """λ as a function of E[f | λ], its argument at λ = 0 with its slope there, and its last argument."""
     from scipy.interpolate import CubicSpline
 
@@ -241,7 +241,7 @@ def _expectation_table(read_noise: float) -> tuple[Callable[[FloatArray], FloatA
     return CubicSpline(mean, photons), float(mean[0]), slope, float(mean[-1])
 
 
-def expected_stabilized(photons: npt.ArrayLike, read_noise: float) -> FloatArray:
+def expected_stabilized(photons: npt.ArrayLike, read_noise: float) -> Floats:
     r"""Mean stabilised value :math:`E[f(n) \mid \lambda]` of Poisson counts with normal read noise.
 
     Parameters

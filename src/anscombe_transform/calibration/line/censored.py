@@ -29,8 +29,6 @@ from typing import Any
 import numpy as np
 
 from anscombe_transform.calibration.line.transfer import (
-    Bools,
-    Floats,
     Line,
     Samples,
     equal_groups,
@@ -40,6 +38,7 @@ from anscombe_transform.calibration.line.transfer import (
 )
 from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
 from anscombe_transform.calibration.result.sensitivity import Reason
+from anscombe_transform.native.arrays import Bools, Floats
 
 # Standard errors of the relative gain, and of x₀ in units of the gain, by the share of the values under the
 # line that are cut off at the floor, where the law of the cut could not be fitted. A cut lowers the variance

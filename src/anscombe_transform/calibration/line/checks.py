@@ -7,17 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anscombe_transform.calibration.line.transfer import (
-    Bools,
-    Floats,
-    Integers,
-    Line,
-    Samples,
-    jackknife_error,
-    jackknife_groups,
-)
+from anscombe_transform.calibration.line.transfer import Line, Samples, jackknife_error, jackknife_groups
 from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.sums.statistics import Table
+from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 # Standard errors below 1 of the quiet tiles' ratio that bear out what all tiles show.
 _FAINT = 1.0

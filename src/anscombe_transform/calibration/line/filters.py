@@ -13,16 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from anscombe_transform.calibration.line.checks import Whiteness
-from anscombe_transform.calibration.line.transfer import (
-    Bools,
-    Line,
-    NoLine,
-    Samples,
-    fit_line,
-    jackknife_error,
-)
+from anscombe_transform.calibration.line.transfer import Line, NoLine, Samples, fit_line, jackknife_error
 from anscombe_transform.calibration.result.sensitivity import NothingToMeasure
 from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics
+from anscombe_transform.native.arrays import Bools
 
 # Samples of a filter.
 SamplesBy = Callable[[Filter], Samples]

@@ -20,9 +20,6 @@ import numpy as np
 from anscombe_transform.calibration.line.checks import GainOverField, curvature, gain_over_field
 from anscombe_transform.calibration.line.filters import MARGINAL, SamplesBy, kept_variance
 from anscombe_transform.calibration.line.transfer import (
-    Bools,
-    Floats,
-    Integers,
     Line,
     NoLine,
     Samples,
@@ -32,6 +29,7 @@ from anscombe_transform.calibration.line.transfer import (
 )
 from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.sums.statistics import CLASSES, Filter
+from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
 _STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)

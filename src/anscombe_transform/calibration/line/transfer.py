@@ -34,13 +34,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anscombe_transform.calibration.result.constants import GROUPS
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Integers = NDArray[np.intp]
+from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 # Tails, in standard normal deviates, beyond which a row, or a tile's class over the whole movie, is not
 # noise.

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from anscombe_transform.calibration.line.transfer import (
-    Bools,
-    Floats,
     Line,
     Samples,
     equal_groups,
@@ -24,6 +22,7 @@ from anscombe_transform.calibration.line.transfer import (
     jackknife_line,
 )
 from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
+from anscombe_transform.native.arrays import Bools, Floats
 
 # Σ of the cubed autocorrelations and the like: sampling variance of κ₃ per residual, in units of variance³.
 _THIRD_CORRELATION = {"t": 15.0, "ty": 37.5, "tx": 37.5, "txy": 93.7}

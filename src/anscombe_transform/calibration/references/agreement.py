@@ -39,10 +39,10 @@ from anscombe_transform.calibration.result.agreement import (
 )
 from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity, UntrustworthyCalibration
 from anscombe_transform.calibration.sums.interleaved import interleaving_of
+from anscombe_transform.native.arrays import Floats
 
 _log = logging.getLogger(__name__)
 
-Floats = NDArray[np.float64]
 
 _NAN = math.nan
 _UNKNOWN: Interval = (_NAN, _NAN)

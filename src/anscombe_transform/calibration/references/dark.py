@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration.line.transfer import jackknife_error, jackknife_groups
 from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
-from anscombe_transform.calibration.sums.statistics import TILE, Bools, Floats, Integers, MovieLike
+from anscombe_transform.calibration.sums.statistics import TILE, MovieLike
 from anscombe_transform.movies import Movie
 from anscombe_transform.movies.arrays import open_axes
 from anscombe_transform.movies.selection import Box
+from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 # Values read at a time.
 _BLOCK_VALUES = 2**23

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from anscombe_transform.calibration.line.transfer import Floats, Integers, jackknife_error, jackknife_groups
+from anscombe_transform.calibration.line.transfer import jackknife_error, jackknife_groups
 from anscombe_transform.calibration.references.dark import PixelSums, hot_pixels, measure_dark, tile_of_pixel
 from anscombe_transform.calibration.references.known import Known, with_dark, with_known
 from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
@@ -38,7 +38,7 @@ from anscombe_transform.calibration.result.sensitivity import (
     verdict_of,
 )
 from anscombe_transform.calibration.sums.inputs import check_mask, is_number
-from anscombe_transform.calibration.sums.statistics import Bools
+from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 _CLASSES = 16
 _BLOCK_VALUES = 2**23

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.calibration.line.transfer import Bools, Floats
 from anscombe_transform.calibration.references.dark import DarkFrames
 from anscombe_transform.calibration.result.pixel_maps import PixelMaps
 from anscombe_transform.calibration.result.sensitivity import Sensitivity
 from anscombe_transform.calibration.sums.reading import choose_segments
 from anscombe_transform.calibration.sums.statistics import SEGMENT_FRAMES, MovieLike
+from anscombe_transform.native.arrays import Bools, Floats
 
 # Frames that a gain map is read from unless more are asked for.
 _DEFAULT_FRAMES = 1024

@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity
 from anscombe_transform.codec.transform.curve import LARGEST_BETA, Curve
+from anscombe_transform.native.arrays import Floats
 
 # Name of the record in attributes and metadata.
 _RECORD = "anscombe_transform"
@@ -42,8 +42,6 @@ _FEW_IN_BIN, _UNEVEN_BINS, _USUAL_STEP = 3.0, 0.05, 0.6
 _UNEVEN_COUNTS, _READ_NOISE_OF_COUNTS = 0.07, 1 / 3
 # Most bins of a curve; a stored array has at most as many codes.
 _MOST_BINS = 2**16
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

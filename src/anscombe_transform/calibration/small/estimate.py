@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration.evidence import rejected_curves, transfer_curve
 from anscombe_transform.calibration.line.checks import clipped_groups
-from anscombe_transform.calibration.line.transfer import Bools, Floats, equal_groups
+from anscombe_transform.calibration.line.transfer import equal_groups
 from anscombe_transform.calibration.line.zero import find_zero_level
 from anscombe_transform.calibration.result.constants import T_QUANTILE
 from anscombe_transform.calibration.result.sensitivity import (
@@ -45,6 +45,7 @@ from anscombe_transform.calibration.small.verdict import NO_CONTRAST, judge
 from anscombe_transform.calibration.sums.inputs import Progress
 from anscombe_transform.calibration.sums.reading import Cut, inspect
 from anscombe_transform.calibration.sums.statistics import TILE, MovieLike
+from anscombe_transform.native.arrays import Bools, Floats
 
 # Fields of fewer tiles are measured here: where tiles are jackknifed, in 24 groups, there must be some.
 FEWEST_TILES = 12

@@ -9,9 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from anscombe_transform.calibration.line.transfer import (
-    Bools,
-    Floats,
-    Integers,
     Line,
     NoLine,
     Samples,
@@ -24,6 +21,7 @@ from anscombe_transform.calibration.line.transfer import (
 )
 from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.small.sums import Axes, Table, across, mean_of_finite
+from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 Kind = Literal["time", "within", "space"]
 

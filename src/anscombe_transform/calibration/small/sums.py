@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anscombe_transform.calibration.line.transfer import (
-    Bools,
-    Floats,
-    Integers,
-)
 from anscombe_transform.calibration.sums.inputs import Progress
 from anscombe_transform.calibration.sums.reading import Cut, choose_segments
 from anscombe_transform.calibration.sums.statistics import MovieLike
+from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 Axes = tuple[int, ...]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from anscombe_transform.calibration.line.checks import curvature
-from anscombe_transform.calibration.line.transfer import Bools, Floats, equal_groups
+from anscombe_transform.calibration.line.transfer import equal_groups
 from anscombe_transform.calibration.line.verdict import judge_compression, judge_zero
 from anscombe_transform.calibration.line.zero import ZeroLevel
 from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
@@ -16,6 +16,7 @@ from anscombe_transform.calibration.result.sensitivity import Reason
 from anscombe_transform.calibration.small.fits import Fit
 from anscombe_transform.calibration.small.sums import Table
 from anscombe_transform.calibration.thresholds import FEW_PIXELS, THRESHOLDS
+from anscombe_transform.native.arrays import Bools, Floats
 
 # Second differences over time that count for one independent sample.
 _CORRELATION_OF_SECOND = 1.944

@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration.result.constants import T_QUANTILE
 from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity, verdict_of
-
-Floats = NDArray[np.float64]
+from anscombe_transform.native.arrays import Floats
 
 BLOCK = 8
 # Side of the part of a frame in which blocks are looked for, and frames that are looked at for them.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.calibration.sums.statistics import Bools
+from anscombe_transform.native.arrays import Bools
 
 Progress = Callable[[int, int], None]
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity, verdict_of
-from anscombe_transform.calibration.sums.statistics import Bools, MovieLike
+from anscombe_transform.calibration.sums.statistics import MovieLike
+from anscombe_transform.native.arrays import Bools
 
 # Windows that are looked at, most frames of each, and the bytes of a window beyond which it is shorter, down
 # to the fewest frames that can show a turn.

@@ -18,16 +18,10 @@ from numpy.typing import NDArray
 from anscombe_transform.calibration.result.sensitivity import NothingToMeasure, Reason
 from anscombe_transform.calibration.sums.frames import FrameChecks, is_thresholded
 from anscombe_transform.calibration.sums.inputs import Progress, stretches
-from anscombe_transform.calibration.sums.statistics import (
-    CLASSES,
-    SEGMENT_FRAMES,
-    Bools,
-    Floats,
-    MovieLike,
-    NoiseStatistics,
-)
+from anscombe_transform.calibration.sums.statistics import CLASSES, SEGMENT_FRAMES, MovieLike, NoiseStatistics
 from anscombe_transform.calibration.wrapped import WrapCheck
 from anscombe_transform.movies import Movie
+from anscombe_transform.native.arrays import Bools, Floats
 from anscombe_transform.native.work import count_threads, ordered
 
 # By default, segments are read until there are this many rows, and never fewer than eight segments.

@@ -39,11 +39,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform import native
+from anscombe_transform.native.arrays import Floats, Singles
 from anscombe_transform.native.reference_noise import PATCH as _PATCH
 from anscombe_transform.native.reference_noise import PATCH_INNER as _INNER
-
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
 
 # Where the inner part of a patch begins.
 _FIRST = (_PATCH - _INNER) // 2

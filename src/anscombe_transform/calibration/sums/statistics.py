@@ -37,15 +37,13 @@ from numpy.typing import NDArray
 
 from anscombe_transform import native
 from anscombe_transform.calibration.sums.shared import SharedNoise
+from anscombe_transform.native.arrays import Bools, Floats, Integers
 from anscombe_transform.native.reference_noise import CLASSES as CLASSES
 from anscombe_transform.native.reference_noise import COLUMNS, LEAST_HALVED
 from anscombe_transform.native.reference_noise import TILE as TILE
 from anscombe_transform.native.work import Threads
 
 Filter = Literal["t", "ty", "tx", "txy"]
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Integers = NDArray[np.intp]
 
 SEGMENT_FRAMES = 24
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform.native import core, warn_if_slow
+from anscombe_transform.native.arrays import AnyArray
 from anscombe_transform.native.reference_frames import DamagedChunk
 from anscombe_transform.native.reference_frames import decode_chunk as decode_empty
 from anscombe_transform.native.reference_frames import encode_chunk as encode_empty
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from anscombe_transform.codec.frames.presets import FrameConfiguration
 
-    AnyArray = npt.NDArray[Any]
 
 __all__ = ["DamagedChunkError", "decode_chunk", "encode_chunk"]
 

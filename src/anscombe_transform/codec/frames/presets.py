@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from anscombe_transform.native.documents import check_keys
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -85,12 +87,5 @@ class FrameConfiguration:
         """
         if name != FRAMES:
             raise ValueError(f"codec name must be {FRAMES}, got {name!r}")
-        known = {"preset", "time_axis"}
-        if unknown := set(document) - known:
-            raise ValueError(
-                f"{FRAMES} configuration has unknown keys {sorted(unknown)}: a newer version may have "
-                "written it"
-            )
-        if missing := known - set(document):
-            raise ValueError(f"{FRAMES} configuration lacks {sorted(missing)}")
+        check_keys(FRAMES, document, known := {"preset", "time_axis"}, known)
         return cls(**document)

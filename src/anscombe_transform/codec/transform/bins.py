@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform.codec.transform.curve import ANSCOMBE_CONSTANT
+from anscombe_transform.native.arrays import Floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
-    from anscombe_transform.codec.transform.curve import Curve, FloatArray, IntArray
+    from anscombe_transform.codec.transform.curve import Curve, IntArray
 
 FARTHEST = 2**52
 """Signals and grid points beyond this, up and down, have no bin: float64 holds their half-steps exactly."""
@@ -96,22 +97,22 @@ class Bins:
         return self.first + np.concatenate([[0], np.cumsum(self.widths, dtype=np.int64)])
 
     @functools.cached_property
-    def edges(self) -> FloatArray:
+    def edges(self) -> Floats:
         """Edges of the bins in signal units, exact; a signal on an edge belongs to the bin above it."""
         return np.asarray((self.starts - 0.5) * self.step, np.float64)
 
     @property
-    def low(self) -> FloatArray:
+    def low(self) -> Floats:
         """Lowest grid point of every bin, in signal units."""
         return np.asarray(self.starts[:-1] * float(self.step), np.float64)
 
     @property
-    def high(self) -> FloatArray:
+    def high(self) -> Floats:
         """Highest grid point of every bin, in signal units."""
         return np.asarray((self.starts[1:] - 1) * float(self.step), np.float64)
 
     @functools.cached_property
-    def middles(self) -> FloatArray:
+    def middles(self) -> Floats:
         """Middle grid point of every bin, in signal units; of an even number, the lower of two."""
         middle = self.starts[:-1] + (np.asarray(self.widths, np.int64) - 1) // 2
         return np.asarray(middle * float(self.step), np.float64)

@@ -24,7 +24,7 @@ from anscombe_transform.codec.transform.configuration import (
 )
 from anscombe_transform.codec.transform.curve import LARGEST_BETA, Curve
 from anscombe_transform.codec.transform.values import BLUR, fitted, sample_blocks
-from anscombe_transform.native.masked import refuse_masked
+from anscombe_transform.native.arrays import refuse_masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -34,6 +34,7 @@ from anscombe_transform.codec.transform.bins import (
 )
 from anscombe_transform.codec.transform.curve import Curve, check_detector, check_number
 from anscombe_transform.codec.transform.values import unbiased
+from anscombe_transform.native.documents import check_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -349,13 +350,7 @@ class Configuration:
         if format_ == V2:
             required = known | {"bins"}
             known = required | {"read_noise", "beta", "out_of_range", "decode_table"}
-        if unknown := set(document) - known:
-            raise ValueError(
-                f"{format_} configuration has unknown keys {sorted(unknown)}: "
-                "a newer version may have written it"
-            )
-        if missing := required - set(document):
-            raise ValueError(f"{format_} configuration lacks {sorted(missing)}")
+        check_keys(format_, document, known, required)
         return cls(**constructor_arguments(document))
 
 

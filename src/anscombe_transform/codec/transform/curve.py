@@ -38,12 +38,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anscombe_transform.native.arrays import Floats
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    FloatArray = npt.NDArray[np.float64]
     IntArray = npt.NDArray[np.int64]
 
 ANSCOMBE_CONSTANT = 3 / 8
@@ -229,11 +230,11 @@ class Curve:
         """Codes per photon below the zero level, where the curve is a line."""
         return 1 / self.beta / math.sqrt(self.constant)
 
-    def photons(self, signal: npt.ArrayLike) -> FloatArray:
+    def photons(self, signal: npt.ArrayLike) -> Floats:
         """Photon count that a signal stands for; negative below the zero level."""
         return (np.asarray(signal, np.float64) - self.zero_level) / self.conversion_gain
 
-    def stabilize(self, signal: npt.ArrayLike) -> FloatArray:
+    def stabilize(self, signal: npt.ArrayLike) -> Floats:
         """Stabilised value of a signal: one unit is `beta` standard deviations of the noise.
 
         Parameters
@@ -251,7 +252,7 @@ class Curve:
         root = 2.0 / self.beta * (np.sqrt(np.maximum(n, 0) + c) - math.sqrt(c))
         return self.offset + np.where(n < 0, n * self.dark_slope, root)
 
-    def invert(self, stabilized: npt.ArrayLike) -> FloatArray:
+    def invert(self, stabilized: npt.ArrayLike) -> Floats:
         """Signal whose stabilised value is given; the exact inverse of `stabilize` up to float64 rounding."""
         u = np.asarray(stabilized, np.float64) - self.offset
         root = math.sqrt(self.constant)
@@ -265,7 +266,7 @@ class Curve:
         # Signals far from light have more codes than an int64 holds, which would wrap.
         return np.clip(np.rint(self.stabilize(signal)), -_EXACT, _EXACT).astype(np.int64)
 
-    def noise_std(self, signal: npt.ArrayLike) -> FloatArray:
+    def noise_std(self, signal: npt.ArrayLike) -> Floats:
         r"""Standard deviation of the noise at a mean signal, as the curve assumes it: :math:`g\sqrt{n + c}`.
 
         It is held at its value at the zero level below that level. The 3/8 in *c* belongs to the curve, not

@@ -29,14 +29,13 @@ from anscombe_transform.codec.transform.configuration import (
 )
 from anscombe_transform.codec.transform.curve import noise_increase
 from anscombe_transform.native import core, warn_if_slow
-from anscombe_transform.native.masked import refuse_masked
+from anscombe_transform.native.arrays import AnyArray, refuse_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    AnyArray = npt.NDArray[Any]
 
 # Single values whose codes are kept.
 _SCALARS = 64

@@ -14,11 +14,11 @@ from anscombe_transform.codec.transform.configuration import (
 )
 from anscombe_transform.codec.transform.curve import Curve, check_detector
 from anscombe_transform.codec.transform.plan import as_codes, plan
+from anscombe_transform.native.arrays import AnyArray
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    AnyArray = npt.NDArray[Any]
 
 __all__ = ["decode", "encode", "lookup", "make_anscombe_lookup", "make_inverse_lookup"]
 

@@ -37,6 +37,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anscombe_transform.native.arrays import Floats
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from anscombe_transform.codec.transform.bins import Bins
-    from anscombe_transform.codec.transform.curve import Curve, FloatArray
+    from anscombe_transform.codec.transform.curve import Curve
 
     AnyFloat = npt.NDArray[np.floating[Any]]
 
@@ -87,7 +89,7 @@ def unbiased(
     integers: bool,
     read_noise: float | None = None,
     excess_noise: float = 1.0,
-) -> FloatArray:
+) -> Floats:
     """Values of codes that keep the mean of decoded frames at the mean of the originals.
 
     Parameters
@@ -124,7 +126,7 @@ def unbiased(
 
 def fitted(
     bins: Bins, curve: Curve, values: AnyFloat, blocks: Iterable[npt.NDArray[Any]], *, integers: bool
-) -> FloatArray:
+) -> Floats:
     r"""Values moved as little as it takes for sample frames to keep their mean at every brightness.
 
     Pixels are sorted by a brightness that does not hold their own noise: the mean of the same pixel in the
@@ -248,14 +250,14 @@ def _per_signal(normal: AnyFloat, scale: AnyFloat) -> AnyFloat:
     return normal * per * per[:, None]
 
 
-def _inside_bins(bins: Bins, wanted: AnyFloat, normal: AnyFloat, *, integers: bool) -> FloatArray:
+def _inside_bins(bins: Bins, wanted: AnyFloat, normal: AnyFloat, *, integers: bool) -> Floats:
     """Values in the bins of their codes near those wanted; integers where they have to be.
 
     Integers are chosen that least enlarge the sum of squares with the matrix `normal` of the first codes, by
     descent along one code after the other, until none may move.
     """
     low, high = bins.low, bins.high
-    result: FloatArray = np.clip(wanted, low, high)
+    result: Floats = np.clip(wanted, low, high)
     if not integers:
         return result
     count = len(normal)
@@ -268,10 +270,10 @@ def _cost(moved: AnyFloat, normal: AnyFloat) -> float:
     return float(moved @ normal @ moved)
 
 
-def _descend(bins: Bins, wanted: AnyFloat, normal: AnyFloat, start: FloatArray) -> FloatArray:
+def _descend(bins: Bins, wanted: AnyFloat, normal: AnyFloat, start: Floats) -> Floats:
     """Integers in bins from which no step of one code lessens the sum of squares."""
     low, high, count = bins.low, bins.high, len(normal)
-    result: FloatArray = start.copy()
+    result: Floats = start.copy()
     slope, steepness = normal @ (result - wanted)[:count], np.diag(normal)
     free = np.flatnonzero((low < high)[:count] & (steepness > 0)).tolist()
     for _ in range(_MOST_ROUNDS):

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy import fft, ndimage
 from scipy.optimize import linear_sum_assignment
 
+from anscombe_transform.native.arrays import AnyArray, Bools, Floats
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    AnyArray = npt.NDArray[Any]
-    FloatArray = npt.NDArray[np.float64]
-    Mask = npt.NDArray[np.bool_]
 
 # Sizes in pixels: a cell is sought between the two widths of a Gaussian, in a window of this half width.
 _CELL, _BACKGROUND, _WINDOW = 2.0, 8.0, 9
@@ -43,12 +42,12 @@ _MAD = 1.4826
 class Detector(Protocol):
     """Anything that finds cells: called with a float32 movie (time, y, x), gives a mask (y, x) for each."""
 
-    def __call__(self, movie: npt.NDArray[np.float32], /) -> Sequence[Mask]:
+    def __call__(self, movie: npt.NDArray[np.float32], /) -> Sequence[Bools]:
         """Return one mask of bool, shape (y, x), for every cell."""
         ...
 
 
-def detect_cells(movie: npt.NDArray[np.float32]) -> list[Mask]:
+def detect_cells(movie: npt.NDArray[np.float32]) -> list[Bools]:
     """Find active cells: local maxima of activity with the pixels that correlate with them.
 
     Parameters
@@ -78,7 +77,7 @@ def detect_cells(movie: npt.NDArray[np.float32]) -> list[Mask]:
     return [mask for mask in cells if mask.sum() >= _LEAST_PIXELS]
 
 
-def _grow(band: npt.NDArray[np.float32], y: int, x: int) -> Mask:
+def _grow(band: npt.NDArray[np.float32], y: int, x: int) -> Bools:
     """The connected pixels around (y, x) that correlate with it; `band` has unit norm along time."""
     height, width = band.shape[1:]
     window = (slice(max(y - _WINDOW, 0), y + _WINDOW + 1), slice(max(x - _WINDOW, 0), x + _WINDOW + 1))
@@ -105,7 +104,7 @@ class Agreement:
     overlap: float
 
 
-def match_cells(first: Sequence[Mask], second: Sequence[Mask]) -> Agreement:
+def match_cells(first: Sequence[Bools], second: Sequence[Bools]) -> Agreement:
     """Pair the cells of two movies so that the distances of their centres are least in sum."""
     if not first and not second:
         return Agreement(np.nan, np.nan)
@@ -120,7 +119,7 @@ def match_cells(first: Sequence[Mask], second: Sequence[Mask]) -> Agreement:
     return Agreement(2 * len(partners) / (len(first) + len(second)), overlap)
 
 
-def cell_traces(movie: AnyArray, cells: Sequence[Mask], zero_level: float) -> FloatArray:
+def cell_traces(movie: AnyArray, cells: Sequence[Bools], zero_level: float) -> Floats:
     """Relative change of fluorescence ΔF/F of every cell, shape (cells, time); F is its 20th percentile."""
     flat = movie.reshape(len(movie), -1)
     light = np.stack([flat[:, mask.ravel()].mean(axis=1, dtype=np.float64) for mask in cells]) - zero_level
@@ -128,12 +127,12 @@ def cell_traces(movie: AnyArray, cells: Sequence[Mask], zero_level: float) -> Fl
     return np.asarray(light / np.where(base > 0, base, np.nan) - 1, np.float64)
 
 
-def trace_noise(traces: FloatArray) -> FloatArray:
+def trace_noise(traces: Floats) -> Floats:
     """Standard deviation of the noise of every trace, from differences between frames."""
     return np.asarray(_MAD * np.median(np.abs(np.diff(traces, axis=1)), axis=1) / np.sqrt(2))
 
 
-def find_events(traces: FloatArray) -> npt.NDArray[np.bool_]:
+def find_events(traces: Floats) -> npt.NDArray[np.bool_]:
     """Where traces rise above 4 standard deviations of their noise, shape (cells, time − 1)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         z = (traces - np.median(traces, axis=1, keepdims=True)) / trace_noise(traces)[:, None]
@@ -149,7 +148,7 @@ def match_events(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) ->
     return float(((first & near[1]).sum() + (second & near[0]).sum()) / total)
 
 
-def frame_shifts(movie: AnyArray, template: AnyArray) -> FloatArray:
+def frame_shifts(movie: AnyArray, template: AnyArray) -> Floats:
     """Shift of every frame against a template, in pixels (y, x), by phase-free cross-correlation.
 
     Parameters

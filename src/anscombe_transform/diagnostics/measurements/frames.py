@@ -13,18 +13,15 @@ from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.transform.choice import fitted_to
 from anscombe_transform.codec.transform.plan import Plan, plan_for
 from anscombe_transform.codec.transform.values import some_rows
+from anscombe_transform.native.arrays import AnyArray, Floats
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-    import numpy.typing as npt
-
     from anscombe_transform.movies import Movie, SupportsMovie
 
-    AnyArray = npt.NDArray[Any]
     Source = str | os.PathLike[str] | SupportsMovie | Movie
-    FloatArray = npt.NDArray[np.float64]
 
 
 # How movies are sampled: so many values are enough for every plot, in runs of so many consecutive frames.
@@ -118,7 +115,7 @@ class MeanImage:
             self.count += present
 
     @property
-    def image(self) -> FloatArray:
+    def image(self) -> Floats:
         """Mean of each pixel, NaN where there was no number."""
         with np.errstate(invalid="ignore"):
             return np.asarray(self.total / self.count)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from anscombe_transform.native.arrays import AnyArray, Floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from anscombe_transform.codec.transform.plan import Plan
-
-    AnyArray = npt.NDArray[Any]
-    FloatArray = npt.NDArray[np.float64]
 
 
 # From this many photons on, an outlying difference in time is known from noise by its size.
@@ -40,11 +39,11 @@ _OUTLIER = 4.0
 class NoiseBins:
     """Noise variance against mean, before and after the transform; float64 arrays, one value per bin."""
 
-    mean: FloatArray
-    before: FloatArray
-    before_error: FloatArray
-    after: FloatArray
-    after_error: FloatArray
+    mean: Floats
+    before: Floats
+    before_error: Floats
+    after: Floats
+    after_error: Floats
     count: npt.NDArray[np.int64]
 
 
@@ -56,7 +55,7 @@ class NoiseRows:
     """
 
     plan: Plan
-    rows: list[FloatArray] = field(default_factory=list)
+    rows: list[Floats] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -75,7 +74,7 @@ class NoiseRows:
         starts = np.unique(np.arange(_CLASSES) * pixels.shape[1] // _CLASSES)
         sizes = np.diff([*starts, pixels.shape[1]])
 
-        def rows(image: FloatArray) -> FloatArray:
+        def rows(image: Floats) -> Floats:
             return np.asarray((np.add.reduceat(image.ravel()[pixels], starts, axis=1) / sizes).ravel())
 
         differences = [
@@ -91,7 +90,7 @@ class NoiseRows:
         table = np.stack(columns, axis=1)
         self.rows.append(table[np.isfinite(table).all(axis=1)])
 
-    def _quiet(self, mean: FloatArray, after: FloatArray, size: float) -> npt.NDArray[np.bool_]:
+    def _quiet(self, mean: Floats, after: Floats, size: float) -> npt.NDArray[np.bool_]:
         """Which differences in time (axis 0) of a row are no larger than noise among the others of the row.
 
         The onset of a transient spoils two or three of them. The cube root of a variance of `size` values is
@@ -121,7 +120,7 @@ class NoiseRows:
         count = np.bincount(label)
         used = count > 0
 
-        def average(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        def average(values: Floats) -> tuple[Floats, Floats]:
             with np.errstate(invalid="ignore", divide="ignore"):
                 mean = np.bincount(label, values) / count
                 spread = np.bincount(label, (values - mean[label]) ** 2) / np.maximum(count - 1, 1)
@@ -134,7 +133,7 @@ class NoiseRows:
         )
 
 
-def _differences(block: AnyArray) -> Iterator[tuple[FloatArray, FloatArray]]:
+def _differences(block: AnyArray) -> Iterator[tuple[Floats, Floats]]:
     """Yield, for each second difference in time, every pixel's noise variance and the mean it belongs to.
 
     The mean weighs the frames as the variance does. Of two frames there is only the first difference.
@@ -150,7 +149,7 @@ def _differences(block: AnyArray) -> Iterator[tuple[FloatArray, FloatArray]]:
         frames.pop(0)
 
 
-def neighbours(image: FloatArray) -> FloatArray:
+def neighbours(image: Floats) -> Floats:
     """Mean of the up to eight pixels around each, which leaves the pixel's own noise out."""
     height, width = image.shape
     total, count = np.zeros_like(image), np.zeros_like(image)
@@ -187,7 +186,7 @@ def _merge_sparse(count: npt.NDArray[np.intp], least: int) -> npt.NDArray[np.int
     return number
 
 
-def _typical(variance: FloatArray) -> npt.NDArray[np.bool_]:
+def _typical(variance: Floats) -> npt.NDArray[np.bool_]:
     """Which rows have no more than noise in them.
 
     The cube root of a variance is nearly normal (Wilson and Hilferty 1931), so that few rows of pure noise

@@ -138,10 +138,8 @@ def write_calibration_report(
     movie : path or array, optional
         The movie that was calibrated. The page then shows how the transform stabilises its noise, unless the
         calibration was refused.
-    partial : bool, optional
-        Take what there is of a recording that isn't whole, see `open_movie`.
-    progress : callable, optional
-        Called as ``progress(done, total, stage)``.
+    partial, progress : optional
+        As for `compress`.
 
     Returns
     -------

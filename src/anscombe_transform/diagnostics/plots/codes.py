@@ -23,6 +23,7 @@ from anscombe_transform.diagnostics.plots.style import (
 )
 from anscombe_transform.diagnostics.plots.text import in_digits, in_percent, round_signals
 from anscombe_transform.movies import open_movie
+from anscombe_transform.native.arrays import AnyArray, Floats
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
     from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.diagnostics.measurements.frames import Source
-
-    AnyArray = npt.NDArray[Any]
-    FloatArray = npt.NDArray[np.float64]
 
 
 @with_look
@@ -97,14 +95,14 @@ def plot_code_histogram(
 class _CodeLaw:
     """Variance and entropy (bits) of the code of one value, against the mean number of photons."""
 
-    photons: FloatArray
-    variance: FloatArray
-    entropy: FloatArray
+    photons: Floats
+    variance: Floats
+    entropy: Floats
 
-    def variance_at(self, photons: FloatArray) -> FloatArray:
+    def variance_at(self, photons: Floats) -> Floats:
         return np.interp(photons, self.photons, self.variance)
 
-    def entropy_at(self, photons: FloatArray) -> FloatArray:
+    def entropy_at(self, photons: Floats) -> Floats:
         return np.interp(photons, self.photons, self.entropy)
 
 
@@ -138,7 +136,7 @@ def code_law(plan: Plan) -> _CodeLaw:
     return _CodeLaw(photons, variance, entropy)
 
 
-def _entropy(share: FloatArray) -> float:
+def _entropy(share: Floats) -> float:
     """Shannon entropy of shares that add up to 1, in bits."""
     p = share[share > 0]
     return abs(float((p * np.log2(p)).sum()))
@@ -165,7 +163,7 @@ class CodeUse:
         self._pixels += int(np.count_nonzero(present))
 
     @property
-    def share(self) -> FloatArray:
+    def share(self) -> Floats:
         """Share of each code."""
         return self.count / max(int(self.count.sum()), 1)
 

@@ -24,6 +24,7 @@ from anscombe_transform.diagnostics.plots.style import (
 )
 from anscombe_transform.diagnostics.plots.text import in_frames, in_percent, signed
 from anscombe_transform.movies import open_movie
+from anscombe_transform.native.arrays import AnyArray, Floats
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
     from anscombe_transform.codec.transform.plan import Plan
     from anscombe_transform.diagnostics.measurements.frames import Source
-
-    AnyArray = npt.NDArray[Any]
-    FloatArray = npt.NDArray[np.float64]
 
 
 _MOST_LAGS = 8
@@ -59,11 +57,8 @@ def plot_residuals(
         Anything that `open_movie` takes.
     codec : AnscombeTransformV2 or AnscombeTransformV3
         The transform, which must hold the movie's values.
-    max_frames : int, optional
-        Most frames to read, in runs spread evenly over the movie; by default as many as give about 8
-        million values.
-    partial : bool, optional
-        Take what there is of a recording that isn't whole, see `open_movie`.
+    max_frames, partial : optional
+        As for `plot_code_histogram`.
     figure : matplotlib.figure.Figure, optional
         Where to draw; by default a new one.
 
@@ -132,7 +127,7 @@ class Residuals:
 
     def update(self, block: AnyArray, codes: AnyArray) -> None:
         """Add a run of frames and their codes."""
-        earlier: list[tuple[FloatArray, npt.NDArray[np.bool_]]] = []
+        earlier: list[tuple[Floats, npt.NDArray[np.bool_]]] = []
         self.frames += len(block)
         for original, code in zip(block, codes, strict=True):
             decoded = self.plan.decode(code).astype(np.float64)
@@ -155,7 +150,7 @@ class Residuals:
                 self._pair(2, lag, r[:, lag:], r[:, :-lag], present[:, lag:] & present[:, :-lag])
             earlier = [*earlier, (r, present)][-_MOST_LAGS:]
 
-    def _pair(self, axis: int, lag: int, a: FloatArray, b: FloatArray, valid: npt.NDArray[np.bool_]) -> None:
+    def _pair(self, axis: int, lag: int, a: Floats, b: Floats, valid: npt.NDArray[np.bool_]) -> None:
         # What is missing is 0 in one of the two and adds nothing to the sum.
         self.products[axis, lag] += float(np.einsum("ij,ij->", a, b))
         self.pairs[axis, lag] += int(np.count_nonzero(valid))
@@ -181,12 +176,12 @@ class Residuals:
         return float(self.code_bound[self.code_count[: self.code_bound.size] > 0].max(initial=0))
 
     @property
-    def image(self) -> FloatArray:
+    def image(self) -> Floats:
         """Mean residual of each pixel, NaN where there was no number."""
         with np.errstate(invalid="ignore"):
             return np.asarray(self.total / self.count)
 
-    def correlation(self, axis: int) -> tuple[npt.NDArray[np.intp], FloatArray, npt.NDArray[np.int64]]:
+    def correlation(self, axis: int) -> tuple[npt.NDArray[np.intp], Floats, npt.NDArray[np.int64]]:
         """Lags with pairs along an axis, the correlation at each, and the number of pairs."""
         lags = np.flatnonzero(self.pairs[axis])
         pairs = self.pairs[axis, lags]
@@ -194,7 +189,7 @@ class Residuals:
         variance = self.variance
         return lags, covariance / variance if variance > 0 else np.zeros(lags.size), pairs
 
-    def expected_histogram(self) -> FloatArray:
+    def expected_histogram(self) -> Floats:
         """Density of the residual that the bins give for signals as frequent as in the movie.
 
         The frequency of signals inside a bin is interpolated between the counts of neighbouring codes. The

@@ -41,11 +41,8 @@ def plot_stabilization(
         Anything that `open_movie` takes; at least two frames.
     codec : AnscombeTransformV2 or AnscombeTransformV3
         The transform, which must hold the movie's values.
-    max_frames : int, optional
-        Most frames to read, in runs spread evenly over the movie; by default as many as give about 8
-        million values.
-    partial : bool, optional
-        Take what there is of a recording that isn't whole, see `open_movie`.
+    max_frames, partial : optional
+        As for `plot_code_histogram`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new Figure.
 

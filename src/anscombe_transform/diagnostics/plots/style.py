@@ -17,16 +17,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
+from anscombe_transform.native.arrays import Floats
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import numpy as np
-    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.colorbar import Colorbar
     from matplotlib.legend import Legend
 
-    FloatArray = npt.NDArray[np.float64]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -156,7 +155,7 @@ def say_instead(ax: Axes, title: str, text: str) -> None:
 
 def draw_map(
     ax: Axes,
-    image: FloatArray,
+    image: Floats,
     label: str,
     limits: tuple[float, float],
     *,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from anscombe_transform.native.arrays import Floats
 
-    FloatArray = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    pass
 
 
 def all_finite(*values: float) -> bool:
@@ -40,7 +40,7 @@ def short(value: float, scale: float) -> str:
     return signed(f"{value:.{places}f}")
 
 
-def round_signals(signals: FloatArray) -> list[float]:
+def round_signals(signals: Floats) -> list[float]:
     """Round numbers near given ones, each once."""
     span = float(np.ptp(signals)) or 1.0
     found: list[float] = []

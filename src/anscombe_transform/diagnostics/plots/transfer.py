@@ -25,14 +25,12 @@ from anscombe_transform.diagnostics.plots.style import (
     with_look,
 )
 from anscombe_transform.diagnostics.plots.text import all_finite, in_percent, short, with_interval
+from anscombe_transform.native.arrays import Floats
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from matplotlib.axes import Axes
 
     from anscombe_transform.calibration import Sensitivity
-
-    FloatArray = npt.NDArray[np.float64]
 
 
 FILTERS = {
@@ -159,7 +157,7 @@ def _verdict(sensitivity: Sensitivity) -> str:
     return text
 
 
-def measured_bins(sensitivity: Sensitivity) -> tuple[FloatArray, FloatArray, FloatArray]:
+def measured_bins(sensitivity: Sensitivity) -> tuple[Floats, Floats, Floats]:
     """Mean, variance and standard error of the bins that have all three."""
     curve = sensitivity.transfer_curve
     columns = np.array([curve.mean, curve.variance, curve.standard_error], np.float64)
@@ -167,7 +165,7 @@ def measured_bins(sensitivity: Sensitivity) -> tuple[FloatArray, FloatArray, Flo
     return mean, variance, np.where(np.isfinite(error), error, 0.0)
 
 
-def _near(value: float, mean: FloatArray) -> bool:
+def _near(value: float, mean: Floats) -> bool:
     """True if a value is near enough to the bins to be drawn at their scale."""
     return bool(mean.min() - 0.5 * (np.ptp(mean) or 1) <= value <= mean.max())
 
@@ -175,9 +173,9 @@ def _near(value: float, mean: FloatArray) -> bool:
 def _draw_fit(
     ax: Axes,
     sensitivity: Sensitivity,
-    mean: FloatArray,
-    variance: FloatArray,
-    error: FloatArray,
+    mean: Floats,
+    variance: Floats,
+    error: Floats,
     brief: bool,
 ) -> list[Any]:
     """Draw the fitted line, its band and its zero crossing."""

@@ -1,16 +1,23 @@
-"""Masked arrays of numpy, which nothing takes: what is behind a mask would pass for a measured value."""
+"""Names for the types of arrays, and the refusal of masked arrays."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["refuse_masked"]
+__all__ = ["AnyArray", "Bools", "Floats", "Integers", "Singles", "refuse_masked"]
+
+AnyArray = NDArray[Any]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
+Singles = NDArray[np.float32]
 
 
 def refuse_masked(array: Any, name: str = "the array") -> None:
-    """Refuse a masked array.
+    """Refuse a masked array: what is behind the mask would pass for a measured value.
 
     Raises
     ------
