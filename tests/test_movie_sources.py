@@ -105,13 +105,13 @@ def test_frames_that_are_stored_together_are_told(tmp_path: Path, frames: NDArra
         ("a.MP4", r"video .*no longer linear"),
         ("a.mov", r"video .*no longer linear"),
         ("a.png", "is a picture"),
-        ("a.nd2", r"nd2\.imread\(path, dask=True\)"),
+        ("a.oir", r"bioio may read it: pip install bioio and its plug-in for \.oir"),
     ],
 )
 def test_what_is_not_linear_or_not_ours_is_refused_with_the_reason(
     name: str, message: str, tmp_path: Path
 ) -> None:
-    """Videos and pictures are no measurement; formats of vendors have their own libraries."""
+    """Videos and pictures are no measurement; formats without a reader have a way out."""
     (tmp_path / name).write_bytes(b"something")
     with pytest.raises(ValueError, match=message):
         open_movie(tmp_path / name)

@@ -20,6 +20,7 @@ from anscombe_transform.compression.results import describe
 from anscombe_transform.compression.stored.destination import check_name
 from anscombe_transform.compression.writing import compress
 from anscombe_transform.movies.acquisitions import ANY_NUMBER, group_files, is_one_recording
+from anscombe_transform.movies.readers.microscopes.libraries import SUFFIXES
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
 from anscombe_transform.native.work import Progress
@@ -38,6 +39,7 @@ _SUFFIXES = (
     *(".npy", ".npz"),
     *(".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz"),
     ".sbx",
+    *SUFFIXES,
 )
 # The folder in which Prairie keeps images of the field beside a recording.
 _OF_THE_FIELD = "References"

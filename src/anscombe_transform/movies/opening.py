@@ -21,24 +21,11 @@ _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
 _RAW = (".bin", ".raw", ".dat")
 _VIDEO = (".avi", ".mp4", ".mov", ".m4v", ".mkv", ".wmv", ".mpg", ".mpeg", ".webm")
 _PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-# Formats of microscopes that other libraries read as arrays.
-_VENDORS = {
-    ".nd2": "nd2.imread(path, dask=True)",
-    ".czi": "the library czifile, or bioio with bioio-czi",
-    ".lif": "the library readlif or bioio with bioio-lif",
-    ".oir": "bioio with bioio-bioformats, or export as OME-TIFF",
-    ".oib": "the library oiffile",
-    ".oif": "the library oiffile",
-    ".sif": "the library sif_parser",
-    ".spe": "the library imageio",
-    ".ims": "the library imaris-ims-file-reader",
-    ".ptu": "the library ptufile",
-    ".dcimg": "the library dcimg",
-}
 _KNOWN = (
     f"TIFF ({', '.join(TIFF_SUFFIXES)}), HDF5 and NWB ({', '.join(_HDF5)}), FITS ({', '.join(_FITS[:3])}), "
-    f".npy, .npz, raw values ({', '.join(_RAW)}, with shape and dtype), folders of TIFFs, and folders "
-    "written by Zarr (V2, V3, OME-Zarr, NWB)"
+    f".npy, .npz, raw values ({', '.join(_RAW)}, with shape and dtype), folders of TIFFs, folders written by "
+    "Zarr (V2, V3, OME-Zarr, NWB), and formats of microscopes (Bruker, ThorImage, Scanbox, .nd2, .czi, .lif, "
+    ".oib, .sif, .spe, .ims and others)"
 )
 
 
@@ -74,6 +61,8 @@ def open_movie(
         - ``.npy`` and ``.npz``. A compressed ``.npz`` can't be read in parts, so it is loaded whole;
         - the folder of a recording of Prairie View (Bruker) or ThorImage (Thorlabs), or the XML in it; an
           ``.sbx`` of Scanbox, whose values are turned the right way up;
+        - formats of microscopes and cameras: ``.nd2``, ``.czi``, ``.lif``, ``.oib``, ``.sif``, ``.spe``,
+          ``.ims``, ``.mrc``, ``.ptu``, DICOM, and what bioio reads where it is installed;
         - raw values, with `shape` and `dtype`; beside an ``ops.npy`` of suite2p, ``data.bin`` needs neither;
         - FITS cubes.
 
@@ -86,7 +75,7 @@ def open_movie(
         Which z plane, from 0; likewise.
     series : int or str, optional
         Which image series of a TIFF, which HDU of a FITS file, which image of an OME-Zarr collection, which
-        cycle of a recording of Prairie View, which raw file of ThorImage.
+        cycle of a recording of Prairie View, which raw file of ThorImage, which position of a Nikon file.
     dataset : str, optional
         Path inside an HDF5, NWB, Zarr or ``.npz`` file; ``"file.h5::/dataset"`` says the same. For a TIFF
         ``"file.tif::1,C=0"`` names series and index along any axis. All options can stand in the name, where
@@ -240,11 +229,6 @@ def _open_name(name: str, choice: Choice) -> Movie:
             "compression), so that no noise can be read from them and nothing is gained by storing them "
             "again. Export the raw frames of the recording instead, for instance as TIFF"
         )
-    if suffix in _VENDORS and path.exists():
-        raise ValueError(
-            f"{path} is a format that other libraries read: open it with {_VENDORS[suffix]} and pass the "
-            "array, or export it as OME-TIFF"
-        )
     if not path.exists() and any(character in name for character in "*?["):
         from anscombe_transform.movies.readers.sequence import open_pattern
 
@@ -259,6 +243,12 @@ def _open_name(name: str, choice: Choice) -> Movie:
     kind = None if path.is_dir() or choice.dtype is not None else _kind_of(path)
     if path.is_dir() or lower.endswith(".zarr.zip") or kind == "zarr":
         return _open_folder(path, replace(choice, dataset=inner or choice.dataset))
+    if kind in (None, "hdf5") and not path.is_dir() and choice.dtype is None:
+        from anscombe_transform.movies.readers.microscopes.libraries import find_format, open_with_library
+
+        form = find_format(path)
+        if form is not None:
+            return open_with_library(form, path, replace(choice, series=inner or choice.series), name)
     if kind == "tiff" or (kind is None and suffix in TIFF_SUFFIXES):
         from anscombe_transform.movies.readers.tiff.reader import open_tiff
 
@@ -280,6 +270,10 @@ def _open_name(name: str, choice: Choice) -> Movie:
         from anscombe_transform.movies.readers.fits import open_fits
 
         return open_fits(path, choice)
+    if suffix == ".spe":
+        from anscombe_transform.movies.readers.microscopes.spe import open_spe
+
+        return open_spe(path, choice)
     if suffix in _RAW or (choice.shape is not None and choice.dtype is not None):
         from anscombe_transform.movies.readers.raw import open_raw
 
@@ -289,6 +283,15 @@ def _open_name(name: str, choice: Choice) -> Movie:
             f"{path} is a picture ({suffix}), not a recording: its values are made for the eye. Export the "
             "raw frames instead, for instance as TIFF"
         )
+    from anscombe_transform.movies.readers.microscopes.libraries import explain, find_last_resort
+
+    last = find_last_resort(path)
+    if last is not None:
+        return open_with_library(
+            last, path, replace(choice, dataset=None, series=inner or choice.series), name
+        )
+    if explain(suffix):
+        raise ValueError(f"cannot open {path}: {explain(suffix)}")
     raise ValueError(f"cannot tell what {path} is from the suffix {suffix!r}; known are {_KNOWN}")
 
 
@@ -298,6 +301,8 @@ def _kind_of(path: Path) -> str | None:
 
     with path.open("rb") as file:
         head = file.read(2056)
+    if head[128:132] == b"DICM":
+        return None  # before which anything may stand, the header of a TIFF too
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "tiff"
     # HDF5 may begin behind a block of the user, as MATLAB's files do.
