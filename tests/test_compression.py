@@ -695,7 +695,7 @@ def test_verify_compares_like_with_like(tmp_path: Path, movie: NDArray[np.int16]
         verify(plain, movie)
     with pytest.raises(FileNotFoundError, match="no such Zarr array"):
         verify(tmp_path / "absent.zarr", movie)
-    with pytest.raises(ValueError, match="is not a Zarr array"):
+    with pytest.raises(ValueError, match="is not a stored movie"):
         verify(tmp_path, movie)
 
 

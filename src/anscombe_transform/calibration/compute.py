@@ -22,6 +22,7 @@ from anscombe_transform.calibration.references.maps import pixel_maps
 from anscombe_transform.calibration.references.stored import without_storing_noise
 from anscombe_transform.calibration.result.sensitivity import (
     NothingToMeasure,
+    Reason,
     Sensitivity,
     UntrustworthyCalibration,
     verdict_of,
@@ -200,6 +201,7 @@ def compute_sensitivity(
             if per_pixel:
                 maps = pixel_maps(one, sensitivity, measured, max_frames=max_frames, full=full, seed=seed)
                 sensitivity = replace(sensitivity, maps=maps)
+            sensitivity = _with_doubt_about_axes(sensitivity, one.shape)
             if sensitivity.verdict == "refused" and on_refusal == "raise":
                 refusal = UntrustworthyCalibration(sensitivity)
                 if channel_axis is not None:
@@ -224,6 +226,17 @@ def _sensitivity_of(movie: Movie, mask: Bools | None, options: dict[str, Any]) -
     )
     reasons = (*found.reasons, *cut.reasons)
     return replace(found, reasons=reasons, verdict=verdict_of(reasons)) if cut.reasons else found
+
+
+def _with_doubt_about_axes(found: Sensitivity, shape: tuple[int, int, int]) -> Sensitivity:
+    """Note where time may be the last axis: frames are square more often than as many as their rows."""
+    if not shape[0] == shape[1] != shape[2]:
+        return found
+    message = (
+        f"the shape {shape} is taken for (time, y, x); if it is (y, x, time), move the last axis to the "
+        "front, numpy.moveaxis(movie, -1, 0)."
+    )
+    return replace(found, reasons=(*found.reasons, Reason("axes_order", message)))
 
 
 def _less_offsets(

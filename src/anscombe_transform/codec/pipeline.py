@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
+from anscombe_transform.codec.transform.curve import check_sensitivity
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -90,6 +92,7 @@ def codec_pipeline(
     >>> array.nbytes / array.nbytes_stored() > 4
     True
     """
+    check_sensitivity(sensitivity, "codec_pipeline(sensitivity, sample=movie)")
     codec = sensitivity.codec(zarr_format=zarr_format, sample=sample, beta=beta, **options)
     pipeline = pipeline_for(codec, preset=preset, zarr_format=zarr_format, chunks=chunks, time_axis=time_axis)
     lowest, highest = codec.representable_range

@@ -171,6 +171,28 @@ class AnscombeTransformV3(Transform, ArrayArrayCodec):
             chunk_spec, dtype=parse_dtype(dtype, zarr_format=3), fill_value=dtype.type(fill)
         )
 
+    def encode(self, chunks_and_specs: Any) -> Any:
+        """Encode chunks, as Zarr asks for it; a coroutine.
+
+        Raises
+        ------
+        TypeError
+            The argument is an array: Zarr V3 codecs work inside an array of Zarr.
+        """
+        _refuse_array(chunks_and_specs, "encode")
+        return ArrayArrayCodec.encode(self, chunks_and_specs)
+
+    def decode(self, chunks_and_specs: Any) -> Any:
+        """Decode chunks, as Zarr asks for it; a coroutine.
+
+        Raises
+        ------
+        TypeError
+            The argument is an array: Zarr V3 codecs work inside an array of Zarr.
+        """
+        _refuse_array(chunks_and_specs, "decode")
+        return ArrayArrayCodec.decode(self, chunks_and_specs)
+
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         """Bytes of the codes of a chunk of `input_byte_length` bytes."""
         values = input_byte_length // chunk_spec.dtype.to_native_dtype().itemsize
@@ -226,6 +248,15 @@ class AnscombeTransformV3(Transform, ArrayArrayCodec):
 
     def __hash__(self) -> int:
         return identity(self)
+
+
+def _refuse_array(argument: object, method: str) -> None:
+    """Refuse an array where Zarr gives chunks, before a coroutine is made that nothing waits for."""
+    if hasattr(argument, "dtype") or isinstance(argument, bytes):
+        raise TypeError(
+            "a codec of Zarr V3 works in an array, zarr.create_array(store, data=movie, filters=[codec]), "
+            f"and has no {method} for an array by itself: codec.plan.{method}(array) does that"
+        )
 
 
 async def _run(

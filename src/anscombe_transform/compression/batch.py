@@ -23,6 +23,7 @@ from anscombe_transform.movies.acquisitions import ANY_NUMBER, group_files, is_o
 from anscombe_transform.movies.readers.microscopes.libraries import SUFFIXES
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
+from anscombe_transform.native.documents import Printed
 from anscombe_transform.native.work import Progress
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ class BatchItem:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class BatchResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class BatchResult(Printed):
     """What became of all of them.
 
     Attributes
@@ -223,7 +224,7 @@ def find_recordings(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def compress_all(
-    sources: Sequence[str | os.PathLike[str]],
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     folder: str | os.PathLike[str],
     *,
     layout: Layout = "array",
@@ -237,7 +238,7 @@ def compress_all(
 
     Parameters
     ----------
-    sources : sequence of paths
+    sources : path, or sequence of paths
         Recordings, and folders whose recordings are taken (`find_recordings`). A folder that is one recording
         becomes one array.
     folder : path
@@ -284,6 +285,7 @@ def compress_all(
     8
     False ['compressed', 'failed']
     """
+    sources = [sources] if isinstance(sources, str | os.PathLike) else sources
     _check_layout(layout)
     check_options(options, BatchOptions.__optional_keys__, "compress_all")
     check_name(os.fspath(folder))

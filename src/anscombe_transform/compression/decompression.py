@@ -31,6 +31,7 @@ from anscombe_transform.compression.stored.checksums import StoredChecksums
 from anscombe_transform.compression.stored.destination import check_apart
 from anscombe_transform.movies import Movie, open_movie
 from anscombe_transform.movies.readers.zarr_stores import check_chunks
+from anscombe_transform.native.documents import Printed
 from anscombe_transform.native.durable import (
     GuardedFile,
     Workspace,
@@ -46,8 +47,8 @@ __all__ = ["DecompressionResult", "decompress", "write_file_of"]
 _DATASET = "/movie"
 
 
-@dataclass(frozen=True, slots=True)
-class DecompressionResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class DecompressionResult(Printed):
     """What `decompress` wrote.
 
     Attributes

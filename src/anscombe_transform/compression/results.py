@@ -30,7 +30,7 @@ from anscombe_transform.compression.stored.notes import codec_summary, differenc
 from anscombe_transform.movies import open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.movies.readers.zarr_stores import missing_chunks
-from anscombe_transform.native.documents import json_document
+from anscombe_transform.native.documents import Printed, json_document
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement, Sensitivity
@@ -46,8 +46,8 @@ __all__ = ["CompressionResult", "StoredMovie", "describe"]
 _RATED_BYTES = 2e9
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMovie:
+@dataclass(frozen=True, slots=True, repr=False)
+class StoredMovie(Printed):
     """What a Zarr array says of itself.
 
     Attributes
@@ -175,8 +175,8 @@ class StoredMovie:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
-class CompressionResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class CompressionResult(Printed):
     """What `compress` did.
 
     Attributes

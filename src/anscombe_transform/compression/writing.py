@@ -19,7 +19,7 @@ from anscombe_transform.calibration.references.agreement import require_agreemen
 from anscombe_transform.calibration.result.sensitivity import Reason
 from anscombe_transform.calibration.sums.interleaved import find_interleaving, with_interleaving
 from anscombe_transform.codec.transform.configuration import UnrepresentableError
-from anscombe_transform.codec.transform.curve import Curve
+from anscombe_transform.codec.transform.curve import Curve, check_sensitivity
 from anscombe_transform.codec.transform.values import FEWEST_FRAMES_TO_FIT
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.sampling import Extent, Sample, scan
@@ -263,7 +263,8 @@ def compress(
     else:
         _check_file_options(preset, zarr_format, shards, storage_options)
     destination.check(overwrite=overwrite, resume=resume)
-    _check_sensitivity(sensitivity)
+    if sensitivity is not None:
+        check_sensitivity(sensitivity, "compress(movie, store, sensitivity=sensitivity)")
     with open_movie(source, partial=partial) as movie, reporting(progress) as report:
         destination.check_source(movie)
         if movie._stored is not None:
@@ -352,14 +353,6 @@ def _check_file_options(
             else "leave it out"
         )
         raise ValueError(f"{name} is for Zarr, and the file is HDF5: {remedy}")
-
-
-def _check_sensitivity(sensitivity: Any) -> None:
-    if sensitivity is not None and not hasattr(sensitivity, "verdict"):
-        raise TypeError(
-            "sensitivity must be what compute_sensitivity or Sensitivity.from_known gives, got "
-            f"{sensitivity!r}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

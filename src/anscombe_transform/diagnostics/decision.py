@@ -35,7 +35,7 @@ from anscombe_transform.diagnostics.measurements.cells import (
 )
 from anscombe_transform.movies import open_movie
 from anscombe_transform.native.arrays import AnyArray, Bools
-from anscombe_transform.native.documents import json_value
+from anscombe_transform.native.documents import html_table, json_value, value_text
 from anscombe_transform.native.work import Progress
 
 if TYPE_CHECKING:
@@ -235,10 +235,10 @@ class Decision:
             lines.append("No active cells were found, so that cells, traces and events say nothing here.")
         return " ".join(lines)
 
-    def __str__(self) -> str:
-        size = " × ".join(map(str, self.shape))
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The table of all changes, its head first."""
         head = ("", "size", "variance", "mean shift", "cells F1", "events F1", "trace noise", "shifts px")
-        rows = [head]
+        rows: list[tuple[str, ...]] = [head]
         for change in self.changes:
             ratio = max(change.ratios.values(), default=math.nan)
             shift = change.largest_shift
@@ -254,10 +254,26 @@ class Decision:
                     _in_figures(change.registration, "{:.4f}"),
                 )
             )
+        return rows
+
+    @property
+    def _title(self) -> str:
+        size = " × ".join(map(str, self.shape))
+        return f"{self.source}: {size} {self.dtype}, {self.cells} cells, {self.events} events in the original"
+
+    def __repr__(self) -> str:
+        return f"<Decision: {self._title}>"
+
+    def _repr_html_(self) -> str:
+        """Return the table of all changes, for notebooks."""
+        head, *rows = self._rows()
+        return html_table(self._title, rows, head)
+
+    def __str__(self) -> str:
+        rows = self._rows()
+        head = rows[0]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [
-            f"{self.source}: {size} {self.dtype}, {self.cells} cells, {self.events} events in the original"
-        ]
+        lines = [self._title]
         for row in rows:
             first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
             lines.append("  ".join([row[0].ljust(len(first)), *others]).rstrip())
@@ -344,6 +360,9 @@ def decide(
     >>> decision.stored(1).ratios["fast"] > decision.stored(0.5).ratios["fast"] > 4
     True
     """
+    for name, given, kind in (("betas", betas, int | float), ("presets", presets, str)):
+        if isinstance(given, kind):
+            raise TypeError(f"{name} must be a sequence, got {value_text(given)}: {name}=({given!r},)")
     if not betas or not presets:
         raise ValueError("betas and presets must each have at least one entry")
     unknown = [name for name in presets if name not in PRESETS]

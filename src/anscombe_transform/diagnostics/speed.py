@@ -14,6 +14,7 @@ from anscombe_transform.calibration import compute_sensitivity
 from anscombe_transform.codec.pipeline import PRESETS, array_in_memory
 from anscombe_transform.compression import verify
 from anscombe_transform.movies import open_movie
+from anscombe_transform.native.documents import Printed
 from anscombe_transform.native.work import Progress
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class PresetSpeed:
     verified: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
+@dataclass(frozen=True, slots=True, repr=False)
+class Speed(Printed):
     """The speed of a machine on a movie.
 
     Attributes

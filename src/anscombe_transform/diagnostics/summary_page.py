@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from anscombe_transform.codec.transform.curve import check_sensitivity
 from anscombe_transform.diagnostics.measurements.frames import (
     MeanImage,
     check_codec,
-    check_sensitivity,
     chosen_plan,
     runs,
 )
@@ -112,7 +112,7 @@ def plot_summary(
     >>> figure.axes[0].get_title(loc="left")
     'a  Mean of 20 frames'
     """
-    check_sensitivity(sensitivity)
+    check_sensitivity(sensitivity, "plot_summary(movie, sensitivity)")
     if stored_bytes is not None and not stored_bytes > 0:
         raise ValueError(f"stored_bytes must be the stored size in bytes, > 0, got {stored_bytes!r}")
     plan = None if codec is None else check_codec(codec)

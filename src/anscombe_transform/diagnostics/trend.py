@@ -20,7 +20,7 @@ from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import describe
 from anscombe_transform.diagnostics.plots.style import BLUE, GREY, VERMILION, dress, new_figure, with_look
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
-from anscombe_transform.native.documents import json_document
+from anscombe_transform.native.documents import Printed, json_document
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,8 +75,8 @@ class TrendPoint:
     warnings: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Trend:
+@dataclass(frozen=True, slots=True, repr=False)
+class Trend(Printed):
     """Constants over the recordings of an archive, in order of time.
 
     Attributes

@@ -17,21 +17,11 @@ def open_array(array: Any, choice: Choice) -> Movie:
     """Take an array for a movie; axes that have names are found by them, others by their order."""
     kind = type(array)
     name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
-    if isinstance(array, list | tuple) and array and all(isinstance(part, SupportsMovie) for part in array):
-        raise TypeError(
-            f"got a {kind.__name__} of {len(array)} arrays, which may be frames, parts of one movie or "
-            "several movies: pass numpy.stack(arrays) of frames or numpy.concatenate(arrays) of parts "
-            "(dask.array has both and loads nothing)"
-        )
     if name == "xarray.Dataset":
         raise TypeError(
             f'got an xarray.Dataset: pass one of its variables, for instance dataset["{_first(array)}"]'
         )
-    if not isinstance(array, SupportsMovie):
-        raise TypeError(
-            "a movie is opened from a path or from an array with shape, dtype and slicing "
-            f"(numpy, dask, zarr, h5py, xarray), got {kind.__name__}"
-        )
+    _check_array(array)
     refuse_masked(array, name)
     check_lengths(array.shape, name)
     choice.allow(name)
@@ -94,6 +84,33 @@ def as_stored(array: Any, view: View) -> Any | None:
     return array if plain and type(array).__module__.partition(".")[0] == "zarr" else None
 
 
+def _check_array(array: Any, name: str = "movie") -> None:
+    """Refuse what has not shape, dtype and slicing, with the call that would be right.
+
+    Raises
+    ------
+    TypeError
+    """
+    if isinstance(array, SupportsMovie):
+        return
+    kind = type(array).__name__
+    if isinstance(array, list | tuple) and array and all(isinstance(part, SupportsMovie) for part in array):
+        raise TypeError(
+            f"got a {kind} of {len(array)} arrays, which may be frames, parts of one movie or "
+            "several movies: pass numpy.stack(arrays) of frames or numpy.concatenate(arrays) of parts "
+            "(dask.array has both and loads nothing)"
+        )
+    remedy = ""
+    if isinstance(array, list | tuple):
+        remedy = ": numpy.asarray(values) makes an array of numbers in lists"
+    elif hasattr(array, "conversion_gain"):
+        remedy = ": the movie comes first, and constants or codec after it"
+    raise TypeError(
+        f"{name} must be a path or an array with shape, dtype and slicing (numpy, dask, zarr, h5py, xarray), "
+        f"got a {kind}{remedy}"
+    )
+
+
 def open_axes(
     array: Any, axis: int = 0, channel_axis: int | None = None, channel: int = 0, *, name: str = "movie"
 ) -> Movie:
@@ -138,10 +155,7 @@ def open_axes(
 
 def check_axes(array: Any, axis: int, channel_axis: int | None, name: str) -> tuple[int, int | None]:
     """The numbers of the axes, counted from 0; refuse an array that has no such axes, see `open_axes`."""
-    if not isinstance(array, SupportsMovie):
-        raise TypeError(
-            f"{name} must be a path or an array with shape, dtype and slicing, got {type(array).__name__}"
-        )
+    _check_array(array, name)
     refuse_masked(array, name)
     shape = tuple(array.shape)
     check_lengths(shape, name)

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.metadata import json_value
 from anscombe_transform.movies.selection import Box, View, described
+from anscombe_transform.native.documents import html_table
 
 if TYPE_CHECKING:
     import dask.array
@@ -328,6 +329,16 @@ class Movie:
         if self._origin is None or self._reopen is None:
             raise TypeError(f"the movie {self.source} was not made by open_movie, so it can't be pickled")
         return self._reopen, self._origin
+
+    def _repr_html_(self) -> str:
+        """Return what is known of the movie as a table, for notebooks."""
+        rows = [
+            ("axes", described("".join(self.axes), tuple(self.axes.values()))),
+            ("shape (time, y, x)", " × ".join(map(str, self.shape))),
+            ("values", f"{self.dtype}, {self.nbytes / 1e6:,.1f} MB"),
+        ]
+        rows += [(name.replace("_", " "), str(value)) for name, value in self.metadata.items()]
+        return html_table(f"Movie: {self.source}", rows)
 
     def __repr__(self) -> str:
         state = "" if self._read is not None else "closed "

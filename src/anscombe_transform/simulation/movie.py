@@ -370,7 +370,7 @@ class _Simulation:
         flicker: float,
         rng: np.random.Generator,
     ) -> None:
-        if len(shape) != 3 or min(shape) < 1:
+        if not hasattr(shape, "__len__") or len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"shape must be (time, y, x) with positive lengths, got {shape!r}")
         check_number("mean_photons", mean_photons, low=0.0, open_low=True)
         check_number("activity", activity, low=0.0, high=1.0)

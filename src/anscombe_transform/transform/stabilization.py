@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from anscombe_transform.codec.transform.curve import Curve
+from anscombe_transform.codec.transform.curve import Curve, check_sensitivity
 from anscombe_transform.native.arrays import Floats
 
 if TYPE_CHECKING:
@@ -189,11 +189,7 @@ def noise_std(signal: Any, sensitivity: Constants) -> Any:
 
 def curve_of(sensitivity: Constants) -> Curve:
     """Return the stabilising curve of unit noise: :math:`f` of the module's formula."""
-    if not hasattr(sensitivity, "usable_constants"):
-        raise TypeError(
-            "sensitivity must be what compute_sensitivity or Sensitivity.from_known gives, got "
-            f"{type(sensitivity).__name__}; the order is (array, sensitivity)"
-        )
+    check_sensitivity(sensitivity, "the array comes first, stabilize(array, sensitivity)")
     return unit_curve(*sensitivity.usable_constants())
 
 

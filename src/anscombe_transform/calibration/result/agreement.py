@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from anscombe_transform.native.documents import json_document
+from anscombe_transform.native.documents import Printed, json_document
 
 AgreementVerdict = Literal["agrees", "differs", "contradicts", "unchecked"]
 Interval = tuple[float, float]
@@ -49,8 +49,8 @@ class ConstantsMismatch(ValueError):
         return type(self), (self.agreement,)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Agreement(Printed):
     """Measured noise variance over that of a detector's constants.
 
     Attributes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from anscombe_transform.calibration.result.constants import (
     with_bracket,
 )
 from anscombe_transform.codec.transform.curve import beta_for, check_detector
-from anscombe_transform.native.documents import json_document
+from anscombe_transform.native.documents import html_table, json_document
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration.result.agreement import Agreement
@@ -480,10 +479,10 @@ class Sensitivity:
 
     def codec(
         self,
+        sample: ArrayLike | None = None,
         *,
         zarr_format: Literal[2, 3] = 3,
         beta: float = 0.5,
-        sample: ArrayLike | None = None,
         signal_range: tuple[float, float] | None = None,
         decoded_dtype: DTypeLike | None = None,
         encoded_dtype: DTypeLike | None = None,
@@ -496,14 +495,14 @@ class Sensitivity:
 
         Parameters
         ----------
-        zarr_format : {2, 3}
-            2 gives a numcodecs codec, 3 a zarr codec.
-        beta : float
-            Width of one code in standard deviations of the noise.
         sample : array_like, optional
             The movie (its first axis the frames) or an image, or part of it: the codec is chosen to hold its
             whole range, and its stored values to keep the mean of pixels of every brightness. Of a plain list
             of values only the range counts.
+        zarr_format : {2, 3}
+            2 gives a numcodecs codec, 3 a zarr codec.
+        beta : float
+            Width of one code in standard deviations of the noise.
         signal_range : (float, float), optional
             Smallest and largest signal that must have codes, where there is no sample or beyond it. Stored
             values are then those of the detector's noise in theory.
@@ -751,22 +750,21 @@ class Sensitivity:
         lines += [f"  {reason.code}: {reason.message}" for reason in self.reasons]
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Sensitivity: gain {self.conversion_gain:.4g}, zero level {self.zero_level:.4g}, read noise "
+            f"{self.read_noise:.4g}, {self.verdict}>"
+        )
+
     def _repr_html_(self) -> str:
         """Return the constants as a table, for notebooks."""
-        rows = "".join(
-            f"<tr><td>{html.escape(row.name)}</td><td>{with_bracket(row.value, row.interval)}</td>"
-            f"<td>{html.escape(row.unit)}</td><td>{html.escape(row.meaning)}</td></tr>"
+        rows = [
+            (row.name, with_bracket(row.value, row.interval), row.unit, row.meaning)
             for row in self.constants()
-        )
-        reasons = "".join(
-            f"<li><b>{html.escape(reason.code)}</b> ({reason.severity}): {html.escape(reason.message)}</li>"
-            for reason in self.reasons
-        )
-        return (
-            f"<p>Verdict: <b>{self.verdict}</b></p><table><thead><tr><th>constant</th>"
-            f"<th>value [95 % interval]</th><th>unit</th><th>meaning</th></tr></thead><tbody>{rows}</tbody>"
-            f"</table><ul>{reasons}</ul>"
-        )
+        ]
+        rows += [(reason.severity, reason.code, "", reason.message) for reason in self.reasons]
+        head = ("constant", "value [95 % interval]", "unit", "meaning")
+        return html_table(f"Calibration: {self.verdict}", rows, head)
 
 
 def verdict_of(reasons: tuple[Reason, ...]) -> Verdict:

@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anscombe_transform.native.arrays import Floats
+from anscombe_transform.native.documents import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +121,21 @@ def check_detector(
     check_number("beta", step, f"at least {_SMALLEST_BETA:g}", lambda v: v >= _SMALLEST_BETA)
     _check_precision(gain, zero, noise, step)
     return gain, zero, noise, step
+
+
+def check_sensitivity(sensitivity: object, call: str) -> None:
+    """Refuse what is not a calibration, with the call that would be right.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not hasattr(sensitivity, "usable_constants"):
+        raise TypeError(
+            "sensitivity must be what compute_sensitivity or Sensitivity.from_known gives, got "
+            f"{value_text(sensitivity)}: "
+            f"{'Sensitivity.from_dict makes one of a dict' if isinstance(sensitivity, dict) else call}"
+        )
 
 
 def _check_precision(gain: float, zero: float, noise: float, step: float) -> None:

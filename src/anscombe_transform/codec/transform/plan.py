@@ -30,6 +30,7 @@ from anscombe_transform.codec.transform.configuration import (
 from anscombe_transform.codec.transform.curve import noise_increase
 from anscombe_transform.native import core, warn_if_slow
 from anscombe_transform.native.arrays import AnyArray, refuse_masked
+from anscombe_transform.native.documents import html_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -376,6 +377,20 @@ class Transform:
     decode_table: tuple[float, ...] | None = field(default=None, kw_only=True, repr=False)
     bins: Bins | None = field(default=None, kw_only=True, repr=False)
     plan: Plan = field(init=False, repr=False)
+
+    def _repr_html_(self) -> str:
+        """Return what the codec does as a table, for notebooks."""
+        configuration = self.plan.configuration
+        rows = [
+            ("conversion gain", f"{configuration.conversion_gain:.6g}", "signal/photon"),
+            ("zero level", f"{configuration.zero_level:.6g}", "signal"),
+            ("read noise", f"{configuration.read_noise:.6g}", "signal"),
+            ("step β", f"{configuration.beta:g}", "standard deviations of the noise"),
+            ("holds", f"{self.plan.lowest:.10g} to {self.plan.highest:.10g}", "signal"),
+            ("a value beyond that", configuration.out_of_range, ""),
+            ("values, codes", f"{self.plan.decoded_dtype}, {self.plan.encoded_dtype}", ""),
+        ]
+        return html_table(f"{type(self).__name__}, format {configuration.format}", rows)
 
     def __post_init__(self) -> None:
         """Check the fields as a configuration; keep the checked values and their plan."""

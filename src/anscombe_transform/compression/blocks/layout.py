@@ -116,10 +116,10 @@ def _shards(shape: Shape, chunks: Shape, shards: Sequence[int]) -> Shape:
 
 
 def _three(name: str, lengths: Sequence[int]) -> list[int]:
-    if len(lengths) != 3 or any(n != -1 and n < 1 for n in lengths):
+    if not hasattr(lengths, "__len__") or len(lengths) != 3 or any(n != -1 and n < 1 for n in lengths):
         raise ValueError(
             f"{name} must be three numbers (time, y, x), each at least 1, or -1 for the whole axis, got "
-            f"{tuple(lengths)!r}"
+            f"{lengths!r}"
         )
     return [int(n) for n in lengths]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.compression.blocks.mean_shift import MeanShift, merged_shifts
-from anscombe_transform.native.documents import json_document
+from anscombe_transform.native.documents import Printed, json_document
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration.result.agreement import Agreement
@@ -47,8 +47,8 @@ class VerificationError(ValueError):
         self.verification = verification
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+@dataclass(frozen=True, slots=True, repr=False)
+class Verification(Printed):
     """A stored movie compared with its source, value by value, or with the checksums of what was stored.
 
     Attributes

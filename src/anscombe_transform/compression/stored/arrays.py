@@ -18,6 +18,7 @@ from anscombe_transform.codec.pipeline import Preset, pipeline_for
 from anscombe_transform.codec.transform.choice import fitted_to
 from anscombe_transform.codec.transform.configuration import fields_of
 from anscombe_transform.movies.readers.zarr_stores import check_geometry, is_zarr
+from anscombe_transform.native.documents import value_text
 from anscombe_transform.native.durable import PARTIAL, sync, sync_names, write_file
 
 if TYPE_CHECKING:
@@ -323,6 +324,11 @@ def _opened(stored: Any, storage_options: dict[str, Any] | None) -> Any:
         from anscombe_transform.movies.readers.hdf5 import open_zarr_array
 
         return open_zarr_array(*file)
+    if hasattr(stored, "dtype"):
+        raise TypeError(
+            f"what is stored must be a path, URL, store of Zarr or zarr.Array, got {value_text(stored)}: it "
+            "comes first, and the movie after it, verify(stored, movie)"
+        )
     path = local_path(stored)
     if path is None:
         options: dict[str, Any] = {"storage_options": storage_options} if storage_options else {}
@@ -334,7 +340,10 @@ def _opened(stored: Any, storage_options: dict[str, Any] | None) -> Any:
         )
         raise FileNotFoundError(f"no such Zarr array: {path}{begun}")
     if not (is_zarr(path) or _is_zipped(path)):
-        raise ValueError(f"{path} is not a Zarr array")
+        raise ValueError(
+            f"{path} is not a stored movie, a folder of Zarr or a file of HDF5 with this package's filter: "
+            "what is stored comes first, and its source after it (against, --against)"
+        )
     try:
         node = _open_node(path)
     except Exception as error:

@@ -38,6 +38,7 @@ from anscombe_transform.compression.stored.journal import Journal
 from anscombe_transform.compression.stored.keys import FolderKeys, Keys, keys_beside
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
+from anscombe_transform.native.documents import value_text
 from anscombe_transform.native.durable import Workspace, delete
 
 if TYPE_CHECKING:
@@ -575,8 +576,10 @@ def destination_of(
     store: Any, storage_options: dict[str, Any] | None, *, resume: bool = False
 ) -> Destination:
     """The destination that a path, a URL or a store names; to resume, the one that the run began with."""
-    if store is None:
-        raise TypeError("store must be a path, a URL or a store of Zarr, got None")
+    if store is None or hasattr(store, "dtype") or hasattr(store, "usable_constants"):
+        raise TypeError(
+            f"store must be a path, a URL or a store of Zarr, got {value_text(store)}: compress(movie, store)"
+        )
     path = local_path(store)
     if path is not None and not path.name:
         raise ValueError(f"store must name the folder that is to be written, got {str(store)!r}")

@@ -28,7 +28,7 @@ from anscombe_transform.diagnostics.certificate.page import render_certificate
 from anscombe_transform.diagnostics.certificate.signature import SUFFIXES, Signer, signer_for
 from anscombe_transform.diagnostics.certificate.source import Source, describe_source
 from anscombe_transform.movies import open_movie
-from anscombe_transform.native.documents import json_document
+from anscombe_transform.native.documents import Printed, json_document
 from anscombe_transform.native.durable import make_folders, write_file
 from anscombe_transform.native.work import Progress, reporting
 
@@ -44,8 +44,8 @@ VERSION = 1
 """Of the JSON document."""
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+@dataclass(frozen=True, slots=True, repr=False)
+class Certificate(Printed):
     """Whether the raw data of a stored movie may be deleted, with everything that this rests on.
 
     Attributes

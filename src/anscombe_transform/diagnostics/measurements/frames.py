@@ -14,6 +14,7 @@ from anscombe_transform.codec.transform.choice import fitted_to
 from anscombe_transform.codec.transform.plan import Plan, plan_for
 from anscombe_transform.codec.transform.values import some_rows
 from anscombe_transform.native.arrays import AnyArray, Floats
+from anscombe_transform.native.documents import value_text
 
 if TYPE_CHECKING:
     import os
@@ -33,21 +34,12 @@ _RUN_VALUES = 2**22
 _FITTED_VALUES = 2**18
 
 
-def check_sensitivity(sensitivity: Any) -> None:
-    """Refuse what is not a calibration."""
-    if not isinstance(sensitivity, Sensitivity):
-        raise ValueError(
-            f"sensitivity must be what compute_sensitivity returns, got {type(sensitivity).__name__}; "
-            "Sensitivity.from_known makes one of constants that you know"
-        )
-
-
 def check_codec(codec: Any) -> Plan:
     """Return the plan of a codec; refuse what is not one."""
     if not isinstance(getattr(codec, "plan", None), Plan):
-        raise ValueError(
-            "codec must be an AnscombeTransformV2 or AnscombeTransformV3, "
-            f"got {type(codec).__name__}; Sensitivity.codec() makes one"
+        raise TypeError(
+            "codec must be an AnscombeTransformV2 or AnscombeTransformV3, and come after the movie, got "
+            f"{value_text(codec)}: sensitivity.codec(sample=movie) makes one"
         )
     return plan_for(codec)
 

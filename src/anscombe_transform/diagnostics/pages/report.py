@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import Sensitivity
+from anscombe_transform.codec.transform.curve import check_sensitivity
 from anscombe_transform.compression import describe, verify
 from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.results import (
@@ -30,6 +31,7 @@ from anscombe_transform.diagnostics.pages.page import (
     write_page,
 )
 from anscombe_transform.movies import open_movie
+from anscombe_transform.native.documents import value_text
 from anscombe_transform.native.work import Progress, count_threads
 
 if TYPE_CHECKING:
@@ -162,6 +164,7 @@ def write_calibration_report(
     1
     """
     check_page_name(path)
+    check_sensitivity(sensitivity, "write_calibration_report(compute_sensitivity(movie), path, movie=movie)")
     render = load_template()
     pictures = _Drawing(progress)
     sections = [
@@ -228,6 +231,11 @@ def write_decision_report(decision: Decision, path: str | os.PathLike[str]) -> P
     """
     from anscombe_transform.diagnostics.decision_page import plot_decision
 
+    if not hasattr(decision, "changes"):
+        raise TypeError(
+            f"decision must be what decide gives, got {value_text(decision)}: "
+            "write_decision_report(decide(movie), path)"
+        )
     stored = [change for change in decision.changes if change.kind == "stored"]
     picture = Picture(
         png_text(plot_decision(decision)),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anscombe_transform.diagnostics.measurements.frames import check_sensitivity
+from anscombe_transform.codec.transform.curve import check_sensitivity
 from anscombe_transform.diagnostics.plots.style import (
     VERMILION,
     draw_map,
@@ -64,7 +64,7 @@ def plot_pixel_maps(sensitivity: Sensitivity, *, figure: Figure | None = None) -
     >>> [ax.get_title(loc="left") for ax in figure.axes[:3]]
     ['Zero level', 'Read noise', 'Gain']
     """
-    check_sensitivity(sensitivity)
+    check_sensitivity(sensitivity, "plot_pixel_maps(sensitivity)")
     maps = sensitivity.maps
     if maps is None:
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from anscombe_transform.diagnostics.measurements.frames import check_sensitivity
+from anscombe_transform.codec.transform.curve import check_sensitivity
 from anscombe_transform.diagnostics.plots.style import (
     BLUE,
     GREY,
@@ -73,7 +73,10 @@ def plot_noise_transfer(sensitivity: Sensitivity, *, ax: Axes | None = None) -> 
     >>> ax.get_xlabel()
     'Mean signal (signal units)'
     """
-    check_sensitivity(sensitivity)
+    check_sensitivity(
+        sensitivity,
+        "plot_noise_transfer(compute_sensitivity(movie))",
+    )
     ax = new_axes(ax)
     draw_noise_transfer(ax, sensitivity)
     return ax
