@@ -97,8 +97,9 @@ def plot_summary(
     Raises
     ------
     ValueError
-        If the movie is not one, `sensitivity` or `codec` is not one of ours, or `stored_bytes` is not
-        positive.
+        If the movie is not one, or `stored_bytes` is not positive.
+    TypeError
+        If `sensitivity` or `codec` is not one of ours.
     UnrepresentableError
         If the codec has no code for a value.
 

@@ -73,7 +73,9 @@ def plot_residuals(
     Raises
     ------
     ValueError
-        If the movie is not one, or `codec` is not one of ours.
+        If the movie is not one.
+    TypeError
+        If `codec` is not one of ours.
     UnrepresentableError
         If the codec has no code for a value.
 

@@ -59,7 +59,9 @@ def plot_stabilization(
     Raises
     ------
     ValueError
-        If the movie is not one or has a single frame, or `codec` is not one of ours.
+        If the movie is not one or has a single frame.
+    TypeError
+        If `codec` is not one of ours.
     UnrepresentableError
         If the codec has no code for a value.
 
