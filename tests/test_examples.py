@@ -75,3 +75,27 @@ def test_napari_opens_an_image(zarr_format: int, tmp_path: Path, seed: int) -> N
     np.testing.assert_allclose(layer.scale, [0.1, 0.8, 0.9])
     assert [str(unit) for unit in layer.units] == ["second", "micrometer", "micrometer"]
     np.testing.assert_array_equal(np.asarray(layer.data[0][3]), zarr.open_array(path / "0", mode="r")[3])
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_ome_zarr_py_reads_an_image(zarr_format: int, tmp_path: Path, seed: int) -> None:
+    """The reference reader of OME-Zarr finds all levels, their scales, and the values."""
+    pytest.importorskip("ome_zarr", reason="needs ome-zarr")
+    from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
+
+    movie, _ = simulate_movie((8, 40, 30), conversion_gain=90, zero_level=50, rng=seed)
+    path = tmp_path / "movie.ome.zarr"
+    write_ome_zarr(
+        movie,
+        path,
+        pyramid=1,
+        pixel_size=0.8,
+        frame_interval=0.1,
+        zarr_format=zarr_format,
+        sensitivity=Sensitivity.from_known(conversion_gain=90, zero_level=50),
+    )
+    (image,) = Reader(parse_url(path))()
+    assert [level.shape for level in image.data] == [(8, 40, 30), (8, 20, 15)]
+    assert image.metadata["coordinateTransformations"][0] == [{"type": "scale", "scale": [0.1, 0.8, 0.8]}]
+    np.testing.assert_array_equal(np.asarray(image.data[0][3]), zarr.open_array(path / "0", mode="r")[3])
