@@ -31,7 +31,7 @@ from movie_files import (
 )
 from numpy.typing import NDArray
 
-from anscombe_transform.movies import open_movie
+from anscombe_transform.movies import IncompleteRecordingError, open_movie
 from anscombe_transform.movies.readers.sequence import natural_order
 
 SHAPE = (12, 40, 56)
@@ -464,6 +464,38 @@ def test_nwb_tells_what_it_knows(tmp_path: Path, frames: NDArray[np.int16]) -> N
             np.testing.assert_array_equal(movie[2], frames[2])
     with pytest.raises(ValueError, match=r"no series of images 'other'; it holds /acquis"):
         open_movie(path, dataset="other")
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (np.arange(9) / 20, r"data has 12 frames, but its timestamps are 9"),
+        (
+            np.r_[np.arange(9), 0, 0, 0] / 20,
+            r"not in the order of time: frame 8 is of 0\.4 s, frame 9 of 0 s",
+        ),
+        (np.r_[np.arange(9) / 20, [np.nan] * 3], r"not in the order of time"),
+    ],
+)
+def test_frames_of_nwb_that_were_never_taken_have_no_time(
+    times: NDArray[np.float64], message: str, tmp_path: Path, frames: NDArray[np.int16]
+) -> None:
+    """A dataset that was made too long is known by its timestamps; the rate comes from them as well."""
+    h5py = pytest.importorskip("h5py")
+    path = write_nwb(tmp_path / "a.nwb", frames[:12])
+    place = "/acquisition/TwoPhotonSeries"
+    with h5py.File(path, "r+") as file:
+        del file[f"{place}/starting_time"]
+        file[f"{place}/timestamps"] = np.arange(12) / 20
+    with open_movie(path) as movie:
+        np.testing.assert_array_equal(movie[:], frames[:12])
+    with h5py.File(path, "r+") as file:
+        del file[f"{place}/timestamps"]
+        file[f"{place}/timestamps"] = times
+    with pytest.raises(IncompleteRecordingError, match=message):
+        open_movie(path)
+    with open_movie(path, partial=True) as movie:
+        np.testing.assert_array_equal(movie[:], frames[: len(times)])
 
 
 def test_an_nwb_file_that_contradicts_itself_must_be_explained(

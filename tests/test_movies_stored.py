@@ -355,6 +355,69 @@ def test_scale_and_offset_of_packed_integers_are_kept(
         assert {name: float(file["movie"].attrs[name]) for name in told} == told
 
 
+def packed_source(kind: str, folder: Path, values: NDArray[Any], told: dict[str, Any]) -> Any:
+    """Values with attributes of the CF conventions, as programs write them."""
+    xarray = pytest.importorskip("xarray")
+    array = xarray.DataArray(values, dims=("time", "y", "x"), name="movie", attrs=told)
+    if kind == "xarray":
+        return array
+    if kind == "dask":
+        pytest.importorskip("dask")
+        return array.chunk(time=3)
+    if kind == "hdf5":
+        with h5py.File(folder / "in.h5", "w") as file:
+            file["movie"] = values
+            file["movie"].attrs.update(
+                {
+                    name: value if isinstance(value, str) else np.atleast_1d(value)
+                    for name, value in told.items()
+                }
+            )
+        return folder / "in.h5"
+    if not ZARR_3:
+        pytest.skip("needs zarr-python 3")
+    array.to_dataset().to_zarr(folder / "in.zarr", zarr_format=int(kind[-1]), consolidated=False)
+    return f"{folder}/in.zarr::movie"
+
+
+@pytest.mark.parametrize("kind", ["zarr 2", "zarr 3", "hdf5", "xarray", "dask"])
+def test_integers_that_are_declared_unsigned_are(kind: str, tmp_path: Path) -> None:
+    """`_Unsigned` makes the upper half of signed integers the large values that they were."""
+    values = np.arange(60000, 60000 + 5 * 6 * 7, dtype=np.uint16).reshape(5, 6, 7)
+    source = packed_source(kind, tmp_path, values.view(np.int16), {"_Unsigned": "true"})
+    with open_movie(source) as movie:
+        assert movie.dtype == np.uint16
+        np.testing.assert_array_equal(movie[:], values)
+        np.testing.assert_array_equal(movie.to_dask(2).compute(), values)
+
+
+@pytest.mark.parametrize("kind", ["zarr 2", "zarr 3", "hdf5", "xarray", "dask"])
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_values_that_mean_nothing_was_measured_are_not_made_ordinary(
+    kind: str, unsigned: bool, tmp_path: Path
+) -> None:
+    """An integer that `_FillValue` declares missing is refused, but only where it stands in the movie."""
+    values = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
+    told: dict[str, Any] = {"_FillValue": np.int16(-1)} | ({"_Unsigned": "true"} if unsigned else {})
+    values[3, 2, 1] = -1
+    with open_movie(packed_source(kind, tmp_path, values, told)) as movie:
+        np.testing.assert_array_equal(movie[:3], values[:3])
+        with pytest.raises(ValueError, match=r"that nothing was measured.*xarray\.open_dataset"):
+            movie[3]
+
+
+@pytest.mark.parametrize("kind", ["zarr 2", "zarr 3", "hdf5", "xarray", "dask"])
+def test_missing_values_of_floats_are_nan(kind: str, tmp_path: Path) -> None:
+    """Floats have a value for what was not measured, which the codec keeps."""
+    values = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 6, 7)
+    holed = values.copy()
+    holed[3, 2, 1] = 9.96921e36
+    with open_movie(packed_source(kind, tmp_path, holed, {"_FillValue": np.float32(9.96921e36)})) as movie:
+        expected = values.copy()
+        expected[3, 2, 1] = np.nan
+        np.testing.assert_array_equal(movie[:], expected)
+
+
 @pytest.mark.parametrize("name", ["back.tif", "back.ome.tif", "back.btf", "back.h5", "back.raw"])
 @pytest.mark.parametrize("dtype", ["uint16", "int16"])
 def test_pixel_size_and_frame_time_come_back(

@@ -373,6 +373,19 @@ def test_planes_behind_a_gap_are_not_guessed(tmp_path: Path, frames: NDArray[np.
         open_movie(sorted(tmp_path.iterdir()), plane=0, partial=True)
 
 
+def test_images_out_of_the_order_of_time_are_refused(tmp_path: Path, frames: NDArray[np.int16]) -> None:
+    """Where the writer numbers no frames, their times still tell that files are in another order."""
+    for number, start in enumerate((0, 16, 8)):
+        with tifffile.TiffWriter(tmp_path / f"x_{number + 1:05}.tif") as writer:
+            for i in range(start, start + 8):
+                text = f"frameTimestamps_sec = {i / 30:.9f}\nSI.hChannels.channelSave = 1\n" + " " * 40
+                writer.write(frames[i], contiguous=False, metadata=None, description=text)
+    files = sorted(tmp_path.iterdir())
+    assert_movie([files[0], files[2], files[1]], frames)
+    with pytest.raises(IncompleteRecordingError, match=r"image 15 was taken at 0\.766667 s and image 16 at"):
+        open_movie(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("numbers", "cycle", "gap"),
     [

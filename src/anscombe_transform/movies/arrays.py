@@ -1,13 +1,29 @@
-"""Movies of arrays: numpy, dask, zarr, h5py, xarray, anything with a shape, a dtype and slices."""
+"""Movies of arrays: numpy, dask, zarr, h5py, xarray, anything with a shape, a dtype and slices.
+
+Attributes of an array may change the meaning of its values [1]_: ``_FillValue`` and ``missing_value`` declare
+a value to mean that nothing was measured, and ``_Unsigned`` signed integers to be unsigned [2]_.
+
+References
+----------
+.. [1] NetCDF Climate and Forecast (CF) Metadata Conventions 1.11, section 2.5.1, "Missing data, valid and
+   actual range of data".
+.. [2] NetCDF Users Guide, appendix A, "Attribute Conventions".
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-from anscombe_transform.movies.metadata import dataset_facts
+from anscombe_transform.movies.metadata import ATTRIBUTE, dataset_facts
 from anscombe_transform.movies.movie import Movie, SupportsMovie
 from anscombe_transform.movies.selection import Box, Choice, View, axis_letters, select
 from anscombe_transform.native.arrays import refuse_masked
@@ -27,20 +43,24 @@ def open_array(array: Any, choice: Choice) -> Movie:
     choice.allow(name)
     view = select(array_axes(array), array.shape, choice, name)
     facts = dataset_facts(name, dict(getattr(array, "attrs", None) or {}))
+    coding = Coding.of(array, name)
     values: Any = array
     if name.startswith("xarray.") and values.chunks is not None:
         values = values.data  # of dask
+        if not coding.plain:
+            values = values.map_blocks(coding.decode, dtype=coding.dtype)
+            coding = Coding(coding.dtype)
     mapped = mapped_file(values)
 
     def read(box: Box) -> Any:
         if mapped is not None:
             check_mapped(mapped, name)
-        return view.read(values, box)
+        return coding.decode(view.read(values, box))
 
     movie = Movie(
         read,
         shape=view.shape,
-        dtype=values.dtype,
+        dtype=coding.dtype,
         source=name,
         view=view,
         chunk_frames=chunk_frames(values, view),
@@ -49,8 +69,115 @@ def open_array(array: Any, choice: Choice) -> Movie:
     if type(values).__module__.partition(".")[0] == "dask" and hasattr(values, "dask"):
         box = (slice(None), slice(None), slice(None))
         movie._dask = lambda: view.arrange(values[view.index(box)])
-    movie._stored = as_stored(values, view)
+    movie._stored = as_stored(values, view) if coding.plain else None
     return movie
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """What the attributes of an array say about its values.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Type of the values, which for integers may be unsigned where the stored ones are signed.
+    missing : tuple of float
+        Values that mean that nothing was measured.
+    source : str
+        What holds them, for the error.
+    """
+
+    dtype: np.dtype[Any]
+    missing: tuple[float, ...] = ()
+    source: str = ""
+    stored: np.dtype[Any] | None = None
+
+    @classmethod
+    def of(cls, array: Any, source: str) -> Coding:
+        """The coding that the attributes of an array of xarray, Zarr or HDF5 declare."""
+        stored = np.dtype(array.dtype)
+        try:
+            attributes = dict(getattr(array, "attrs", None) or {})
+        except (TypeError, ValueError):
+            return cls(stored)
+        if ATTRIBUTE in attributes:
+            return cls(stored)  # the fill value of an array of ours is no measurement's
+        if "_ARRAY_DIMENSIONS" in attributes and getattr(array, "fill_value", None):
+            # In Zarr V2, xarray writes the attribute as the array's own fill value, which is 0 by default.
+            attributes.setdefault("_FillValue", array.fill_value)
+        return cls.declared(stored, attributes, source)
+
+    @classmethod
+    def declared(cls, stored: DTypeLike, attributes: Mapping[str, Any], source: str) -> Coding:
+        """The coding that attributes declare of values of a type."""
+        stored = np.dtype(stored)
+        unsigned = _text(attributes.get("_Unsigned")).lower()
+        kind = {"true": "u", "false": "i"}.get(unsigned, stored.kind) if stored.kind in "iu" else stored.kind
+        dtype = np.dtype(f"{stored.byteorder}{kind}{stored.itemsize}")
+        missing: list[float] = []
+        for name in ("_FillValue", "missing_value"):
+            for value in np.ravel(np.asarray(attributes.get(name, ()))).tolist():
+                number = _number(value)
+                if number is None or number != number:
+                    continue
+                if dtype.kind == "u" and number < 0:
+                    number += 2 ** (8 * dtype.itemsize)  # declared in the type that is stored
+                missing.append(number)
+        return cls(dtype, tuple(dict.fromkeys(missing)), source, stored)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the values mean what they are."""
+        return not self.missing and self.stored in (None, self.dtype)
+
+    def decode(self, block: Any) -> Any:
+        """Values as they are meant.
+
+        Raises
+        ------
+        ValueError
+            A value of integers means that nothing was measured: the transform would make it a measured one.
+        """
+        if self.plain:
+            return block
+        values: NDArray[Any] = np.asarray(block)
+        if values.dtype != self.dtype:
+            values = np.ascontiguousarray(values).view(self.dtype.newbyteorder(values.dtype.byteorder))
+        for value in self.missing:
+            where = values == value
+            if not where.any():
+                continue
+            if self.dtype.kind == "f":
+                values = np.where(where, np.array(np.nan, values.dtype), values)
+                continue
+            raise ValueError(
+                f"{self.source} holds the value {value:.15g}, which its attributes (_FillValue, "
+                "missing_value) declare to mean that nothing was measured; stored as an integer it would "
+                "come back as another value. Open it with xarray.open_dataset, which turns such values into "
+                "NaN, and pass that array; or delete the attribute if the values were measured"
+            )
+        return values
+
+
+def _text(value: Any) -> str:
+    """An attribute as text, which HDF5 gives as bytes and xarray as a bool too."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _number(value: Any) -> float | None:
+    """A number that an attribute holds; floats that xarray writes to Zarr V3 are eight bytes in base64."""
+    if isinstance(value, int | float):
+        return value
+    try:
+        return float(_text(value))
+    except ValueError:
+        pass
+    try:
+        (number,) = struct.unpack("<d", base64.standard_b64decode(_text(value)))
+    except (struct.error, binascii.Error, ValueError):
+        return None
+    return float(number)
 
 
 def mapped_file(array: Any) -> np.memmap[Any, Any] | None:

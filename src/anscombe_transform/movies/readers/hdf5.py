@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.codec.hdf5.plugin import FILTER_ID, find_plugin, register
-from anscombe_transform.movies.arrays import array_axes, as_stored, chunk_frames
+from anscombe_transform.movies.arrays import Coding, array_axes, as_stored, chunk_frames
 from anscombe_transform.movies.errors import errors_named, missing
 from anscombe_transform.movies.metadata import ATTRIBUTE, dataset_facts
 from anscombe_transform.movies.movie import Movie, file_movie
@@ -105,6 +105,8 @@ def open_hdf5(path: Path, choice: Choice) -> Movie:
             enable_filters(dataset, source)
             array = as_zarr_array(dataset, transposed=axes == "txy")
         there = stored_frames(dataset, view, source, choice)
+        if is_nwb and (timed := series.timed_frames(choice)) < view.shape[0]:
+            there = np.arange(timed) if there is None else there[there < timed]
         view = view if there is None else view.with_frames(len(there))
         if array is None:
             whole, values = select(axes, dataset.shape, choice, source), dataset
@@ -114,13 +116,15 @@ def open_hdf5(path: Path, choice: Choice) -> Movie:
             record = {name: value for name, value in dataset.attrs.items() if name == ATTRIBUTE}
             metadata = dataset_facts("NWB", record) | metadata
 
+        coding = Coding.of(dataset, source)
+
         def read(box: Any) -> Any:
-            return np.asarray(whole.read(values, box))
+            return coding.decode(np.asarray(whole.read(values, box)))
 
         movie = file_movie(
             read if there is None else numbered(read, there),
             view=view,
-            dtype=dataset.dtype,
+            dtype=coding.dtype,
             source=source,
             close=file.close,
             metadata=metadata,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anscombe_transform.movies.metadata import facts, json_value, micrometres
 from anscombe_transform.movies.selection import Choice, choose_entry, several_movies
@@ -67,11 +68,41 @@ class NwbFile:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The dataset that was chosen, the letters of its axes, and what the file tells about it."""
+    """The dataset that was chosen, the letters of its axes, and what the file tells about it.
+
+    `frames` is their number, `times` when each was taken, in seconds, empty where only a rate is known.
+    """
 
     dataset: str
     axes: str
     metadata: dict[str, Any]
+    frames: int
+    times: NDArray[np.float64]
+
+    def timed_frames(self, choice: Choice) -> int:
+        """How many frames there are by the times, which programs write along with the frames.
+
+        A dataset may be made long enough beforehand, so that frames that were never taken read as zeros.
+
+        Raises
+        ------
+        IncompleteRecordingError
+            There are fewer times than frames, or fewer frames than times, or the times are in no order, and
+            no partial recording was asked for.
+        """
+        count = len(self.times)
+        if not count:
+            return self.frames
+        if count != self.frames:
+            choice.incomplete(f"{self.dataset} has {self.frames} frames, but its timestamps are {count}")
+        back = np.flatnonzero(~(np.diff(self.times) >= 0))
+        if len(back):
+            at = int(back[0])
+            choice.incomplete(
+                f"the frames of {self.dataset} are not in the order of time: frame {at} is of "
+                f"{self.times[at]:.6g} s, frame {at + 1} of {self.times[at + 1]:.6g} s"
+            )
+        return min(count, self.frames)
 
 
 def choose_series(file: NwbFile, choice: Choice) -> Series:
@@ -105,7 +136,19 @@ def choose_series(file: NwbFile, choice: Choice) -> Series:
             f"{file.path} holds no {' or '.join(_PHOTON_SERIES)}; "
             + (f"other series are taken by the option dataset: {listing}" if others else "it holds no images")
         )
-    return Series(f"{parent}/data", _axes(file, parent, choice), _metadata(file, parent))
+    times = _times(file, parent)
+    metadata = _metadata(file, parent)
+    if "frame_rate" not in metadata and len(times) > 1 and (step := float(np.median(np.diff(times)))) > 0:
+        metadata["frame_rate"] = 1 / step
+    frames = int(file.shapes[f"{parent}/data"][0])
+    return Series(f"{parent}/data", _axes(file, parent, choice), metadata, frames, times)
+
+
+def _times(file: NwbFile, parent: str) -> NDArray[np.float64]:
+    item = file.get(f"{parent}/timestamps")
+    if item is None or len(getattr(item, "shape", ())) != 1:
+        return np.empty(0)
+    return np.asarray(file.load(item), np.float64)
 
 
 def _axes(file: NwbFile, parent: str, choice: Choice) -> str:

@@ -210,6 +210,7 @@ def _of_tiffs(files: list[Path], choice: Choice, source: str, inner: str | None)
         return _joined(files, source, choice, lambda file: open_tiff(file, choice, inner, part=True))
     parts = FileSequence(files, opened, lambda images: images.count, lambda images, box: images.read(box))
     numbers: list[int | None] = []
+    times: list[float | None] = []
     cycle = first.facts.cycle
     for number, file in enumerate(files):
         images = opened(file) if number else first
@@ -224,6 +225,7 @@ def _of_tiffs(files: list[Path], choice: Choice, source: str, inner: str | None)
                 )
             parts.add(images.count)
             numbers += images.numbers
+            times += images.times
         finally:
             images.close()
     facts = replace(first.facts, metadata=_metadata(first.facts.metadata, files))
@@ -238,6 +240,7 @@ def _of_tiffs(files: list[Path], choice: Choice, source: str, inner: str | None)
         axes="tyx",
         facts=facts,
         numbers=numbers,
+        times=times,
     )
     return arrange_images(whole, replace(choice, one_image=True))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from anscombe_transform.movies.arrays import array_axes, as_stored, chunk_frames
+from anscombe_transform.movies.arrays import Coding, array_axes, as_stored, chunk_frames
 from anscombe_transform.movies.errors import errors_named
 from anscombe_transform.movies.metadata import ATTRIBUTE, dataset_facts, facts, micrometres, rate
 from anscombe_transform.movies.movie import Movie, file_movie
@@ -85,18 +85,21 @@ def open_zarr(place: Any, choice: Choice, source: str) -> Movie:
     check_geometry(array, source)
     view = select(axes, array.shape, choice, source, channel_names=channel_names)
     frames = written_frames(array, view, source, choice)
+    if is_nwb:
+        frames = min(frames, series.timed_frames(choice))
     whole = view
     view = view.with_frames(frames)
+    coding = Coding.of(array, source)
     movie = file_movie(
-        lambda box: np.asarray(whole.read(array, box)),
+        lambda box: coding.decode(np.asarray(whole.read(array, box))),
         view=view,
-        dtype=array.dtype,
+        dtype=coding.dtype,
         source=source,
         close=close,
         metadata=metadata,
         chunk_frames=chunk_frames(array, view),
     )
-    movie._stored = as_stored(array, view) if view == whole else None
+    movie._stored = as_stored(array, view) if view == whole and coding.plain else None
     return movie
 
 

@@ -35,6 +35,7 @@ _AT_ONCE = 4096
 _LONGEST_TEXT = 2048
 
 _FRAME_NUMBER = re.compile(rb"[Ff]rame ?[Nn]umbers?\s*=\s*(\d+)")
+_FRAME_TIME = re.compile(rb"[Ff]rame ?[Tt]imestamps?(?:_sec|\(s\))\s*=\s*(\d+(?:\.\d*)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Page:
         Whether it is marked as a smaller copy of another page.
     number : int or None
         Number of the frame, where the description tells it, as ScanImage's does.
+    time : float or None
+        When it was taken, seconds; likewise.
     """
 
     offset: int
@@ -61,6 +64,7 @@ class Page:
     counts: tuple[int, ...]
     reduced: bool
     number: int | None
+    time: float | None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -228,14 +232,18 @@ class _Form:
             *(values(_TILE_WIDTH, (0,))[0] if tiled else 0, depth),
         )
         reduced = bool(values(_SUBFILE, (0,))[0] & 1)
-        return Page(offset, kind, starts, counts, reduced, self._number(tags, offset, block)), following
+        number, time = self._number_and_time(tags, offset, block)
+        return Page(offset, kind, starts, counts, reduced, number, time), following
 
-    def _number(self, tags: Mapping[int, Any], offset: int, block: bytes) -> int | None:
+    def _number_and_time(
+        self, tags: Mapping[int, Any], offset: int, block: bytes
+    ) -> tuple[int | None, float | None]:
         kind, count, value = tags.get(_DESCRIPTION, (0, 0, b""))
         if kind != _TEXT or count <= self._inline:
-            return None
-        match = _FRAME_NUMBER.search(self._bytes(value, min(count, _LONGEST_TEXT), offset, block))
-        return int(match[1]) if match else None
+            return None, None
+        text = self._bytes(value, min(count, _LONGEST_TEXT), offset, block)
+        number, time = _FRAME_NUMBER.search(text), _FRAME_TIME.search(text)
+        return int(number[1]) if number else None, float(time[1]) if time else None
 
     def _values(
         self, tags: Mapping[int, Any], code: int, default: tuple[int, ...], offset: int, block: bytes
@@ -293,6 +301,18 @@ def check_frame_numbers(numbers: Sequence[int | None], cycle: int) -> str:
         f"the numbers of the frames jump from {numbers[at]} to {numbers[at + 1]} between images {at} and "
         f"{at + 1}"
     )
+
+
+def check_frame_times(times: Sequence[float | None]) -> str:
+    """What times that go back say; empty where they don't, or where not all are known."""
+    if len(times) < 2 or any(time is None for time in times):
+        return ""
+    seconds = np.asarray(times, np.float64)
+    back = np.flatnonzero(seconds[1:] < seconds[:-1])
+    if not len(back):
+        return ""
+    at = int(back[0])
+    return f"image {at} was taken at {seconds[at]:.6g} s and image {at + 1} at {seconds[at + 1]:.6g} s"
 
 
 def _usual(steps: NDArray[np.int64], cycle: int) -> NDArray[np.int64]:

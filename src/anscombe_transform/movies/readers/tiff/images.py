@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anscombe_transform.movies.errors import IncompleteRecordingError, errors_named
 from anscombe_transform.movies.movie import Movie, checked_shape, file_movie
 from anscombe_transform.movies.readers.raw import PlainFrames
-from anscombe_transform.movies.readers.tiff.chain import Page, check_frame_numbers
+from anscombe_transform.movies.readers.tiff.chain import Page, check_frame_numbers, check_frame_times
 from anscombe_transform.movies.readers.tiff.headers import TiffFacts
 from anscombe_transform.movies.selection import (
     Box,
@@ -61,6 +61,8 @@ class Images:
         How the axes are known: "images" where there is nothing but their order.
     numbers : list
         Numbers that the writer gave the frames, or None, for each image.
+    times : list
+        When each image was taken, seconds, or None.
     """
 
     source: str
@@ -75,6 +77,7 @@ class Images:
     kind: str = "images"
     places: NDArray[np.int64] | None = None
     numbers: list[int | None] = field(default_factory=list)
+    times: list[float | None] = field(default_factory=list)
 
     @property
     def announced(self) -> int:
@@ -201,6 +204,8 @@ def _order_by_cycle(images: Images, choice: Choice) -> tuple[View, NDArray[np.in
                 f"{source} misses frames: {jump}. Which plane a frame behind the gap belongs to is not "
                 "known: open the files before and behind the gap one by one"
             )
+    if back := check_frame_times(images.times):
+        choice.incomplete(f"the images of {source} are not in the order of time: {back}")
     if count % cycle.channels:
         choice.incomplete(
             f"{source} is cut short: it has {count} images of {cycle.channels} interleaved channels, so the "

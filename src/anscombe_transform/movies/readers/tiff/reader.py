@@ -178,6 +178,7 @@ def _take_pages(
         facts=facts,
         kind="images" if facts.imagej is None else "imagej",
         numbers=[page.number for page in pages],
+        times=[page.time for page in pages],
     )
 
 
