@@ -77,6 +77,8 @@ _MOST_CODES = 1024
 _MOVED = 0.1
 # Rounds of rounding, of which few are needed, and by how much a move must pay, in squares of a unit.
 _MOST_ROUNDS, _WORTH = 100, 1e-6
+# How far apart two codes may be that are moved at once.
+_NEIGHBOURS = 12
 
 _RIDGE = 1e-3
 _DARKEST = 0.01
@@ -198,7 +200,7 @@ def fitted(
     normal[np.diag_indices_from(normal)] += 1 / (_MOVED * curve.beta) ** 2
     moved = values.copy()
     moved[:count] += scale * np.linalg.solve(normal, design.T @ (weight * error / total / sigma))
-    return _inside_bins(bins, moved, _per_signal(normal, scale), integers=integers)
+    return _inside_bins(bins, moved, _per_signal(normal, scale), integers=integers, pairs=True)
 
 
 def sample_blocks(sample: Any, most_bytes: int = 1 << 26) -> Iterator[npt.NDArray[Any]]:
@@ -250,44 +252,96 @@ def _per_signal(normal: AnyFloat, scale: AnyFloat) -> AnyFloat:
     return normal * per * per[:, None]
 
 
-def _inside_bins(bins: Bins, wanted: AnyFloat, normal: AnyFloat, *, integers: bool) -> Floats:
+def _inside_bins(
+    bins: Bins, wanted: AnyFloat, normal: AnyFloat, *, integers: bool, pairs: bool = False
+) -> Floats:
     """Values in the bins of their codes near those wanted; integers where they have to be.
 
-    Integers are chosen that least enlarge the sum of squares with the matrix `normal` of the first codes, by
-    descent along one code after the other, until none may move.
+    Those are chosen that least enlarge the sum of squares with the matrix `normal` of the first codes;
+    integers by descent along one code after the other, and with `pairs` along two at once, until none may
+    move. Pairs follow a matrix so far that it should be one of the movie's own.
     """
     low, high = bins.low, bins.high
-    result: Floats = np.clip(wanted, low, high)
     if not integers:
-        return result
+        return _bounded(bins, wanted, normal)
+    result: Floats = np.clip(wanted, low, high)
     count = len(normal)
     starts = np.clip(np.rint(result / bins.step) * bins.step, low, high), bins.middles
-    found = [_descend(bins, wanted, normal, start) for start in starts]
+    found = [_descend(bins, wanted, normal, start, pairs) for start in starts]
     return min(found, key=lambda values: _cost(values[:count] - wanted[:count], normal))
+
+
+def _bounded(bins: Bins, wanted: AnyFloat, normal: AnyFloat) -> Floats:
+    """Values in bins under which the sum of squares is least, by bounded-variable least squares."""
+    from scipy.optimize import lsq_linear
+
+    low, high = bins.low, bins.high
+    result: Floats = np.clip(wanted, low, high)
+    free = np.flatnonzero((low < high)[: len(normal)] & (np.diag(normal) > 0))
+    if free.size and (result != wanted)[free].any():
+        scale = 1 / np.sqrt(np.diag(normal)[free])
+        root = np.linalg.cholesky(normal[np.ix_(free, free)] * scale * scale[:, None]).T
+        ends = low[free] / scale, high[free] / scale
+        found = lsq_linear(root, root @ (wanted[free] / scale), ends, method="bvls").x * scale
+        result[free] = np.clip(found, low[free], high[free])
+    return result
 
 
 def _cost(moved: AnyFloat, normal: AnyFloat) -> float:
     return float(moved @ normal @ moved)
 
 
-def _descend(bins: Bins, wanted: AnyFloat, normal: AnyFloat, start: Floats) -> Floats:
-    """Integers in bins from which no step of one code lessens the sum of squares."""
+def _descend(bins: Bins, wanted: AnyFloat, normal: AnyFloat, start: Floats, pairs: bool) -> Floats:
+    """Integers in bins from which no step of one code, or of two, lessens the sum of squares."""
     low, high, count = bins.low, bins.high, len(normal)
     result: Floats = start.copy()
     slope, steepness = normal @ (result - wanted)[:count], np.diag(normal)
-    free = np.flatnonzero((low < high)[:count] & (steepness > 0)).tolist()
+    free = np.flatnonzero((low < high)[:count] & (steepness > 0))
+
+    def move(q: int, by: float) -> None:
+        result[q] += by
+        slope[...] += normal[:, q] * by
+
     for _ in range(_MOST_ROUNDS):
         before = result.copy()
-        for q in free:
+        for q in free.tolist():
             to = float(np.rint((result[q] - slope[q] / steepness[q]) / bins.step) * bins.step)
             by = min(max(to, low[q]), high[q]) - result[q]
             # A move that changes nothing would be made back and forth.
             if by * slope[q] + by * by * steepness[q] / 2 < -_WORTH * steepness[q]:
-                result[q] += by
-                slope += normal[:, q] * by
-        if np.array_equal(before, result):
+                move(q, by)
+        if not np.array_equal(before, result):
+            continue
+        pair = _best_pair(free, result, (low, high), slope, normal, bins.step) if pairs else None
+        if pair is None:
             break
+        for q, by in pair:
+            move(q, by)
     return result
+
+
+def _best_pair(
+    free: npt.NDArray[np.int64],
+    values: Floats,
+    ends: tuple[Floats, Floats],
+    slope: AnyFloat,
+    normal: AnyFloat,
+    step: float,
+) -> list[tuple[int, float]] | None:
+    """The steps of two neighbouring codes that lessen the sum of squares most; None where none do."""
+    steps, steepness = np.array([[-step], [step]]), np.diag(normal)[free]
+    alone = steps * slope[free] + step * step / 2 * steepness
+    reached = values[free] + steps
+    alone[(reached < ends[0][free]) | (reached > ends[1][free])] = np.inf
+    least, best = -_WORTH * steepness.min(initial=np.inf), None
+    for apart in range(1, min(_NEIGHBOURS, free.size - 1) + 1):
+        first, second = free[:-apart], free[apart:]
+        both = alone[:, None, :-apart] + alone[:, apart:] + steps[:, None] * steps * normal[first, second]
+        i, j, at = np.unravel_index(np.argmin(both), both.shape)
+        if both[i, j, at] < least:
+            least = both[i, j, at]
+            best = [(int(first[at]), steps[i, 0].item()), (int(second[at]), steps[j, 0].item())]
+    return best
 
 
 def _dark_correction(
