@@ -99,3 +99,24 @@ def test_ome_zarr_py_reads_an_image(zarr_format: int, tmp_path: Path, seed: int)
     assert [level.shape for level in image.data] == [(8, 40, 30), (8, 20, 15)]
     assert image.metadata["coordinateTransformations"][0] == [{"type": "scale", "scale": [0.1, 0.8, 0.8]}]
     np.testing.assert_array_equal(np.asarray(image.data[0][3]), zarr.open_array(path / "0", mode="r")[3])
+
+
+@pytest.mark.parametrize("rate", [30, 500])
+def test_a_simulated_camera_is_recorded(rate: int, tmp_path: Path) -> None:
+    """The live example stores every frame that the camera gave, whatever the rate."""
+    record = runpy.run_path(str(EXAMPLES / "live" / "camera.py"))["record"]
+    told = record(str(tmp_path / "live.zarr"), rate, 100 / rate, size=64)
+    assert told["frames"] == 100
+    stored = zarr.open_array(tmp_path / "live.zarr", mode="r")
+    assert stored.shape == (100, 64, 64)
+    # The camera's 64 frames come round again.
+    np.testing.assert_array_equal(stored[:36], stored[64:])
+
+
+def test_an_array_of_acquire_zarr_is_adopted(tmp_path: Path) -> None:
+    """The example streams codes through acquire-zarr and adopts them; every value is within its bound."""
+    pytest.importorskip("acquire_zarr", reason="needs acquire-zarr")
+    main = runpy.run_path(str(EXAMPLES / "live" / "acquire.py"))["main"]
+    proof = main(str(tmp_path / "a.zarr"), frames=150, size=64)
+    assert proof.ok
+    assert zarr.open_array(tmp_path / "a.zarr" / "movie", mode="r").dtype == np.int16
