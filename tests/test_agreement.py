@@ -83,6 +83,34 @@ def test_wrong_zero_level_is_contradicted() -> None:
     assert "zero level" in found.message
 
 
+@pytest.mark.parametrize(("gain", "side"), [(1.18, -1), (0.84, 1)])
+def test_constants_that_are_right_at_the_median_only_are_contradicted(gain: float, side: int) -> None:
+    """Two lines that cross at the median brightness differ in darkness, where the interval says so."""
+    light = np.linspace(1, 59, 96 * 96).reshape(96, 96)
+    middle = 30 * GAIN
+    wrong = Sensitivity.from_known(
+        conversion_gain=GAIN * gain,
+        zero_level=ZERO,
+        # The variance of 30 photons is that of the movie.
+        read_noise=math.sqrt(max(GAIN * middle * (1 - gain), 0)),
+    )
+    if gain > 1:
+        wrong = Sensitivity.from_known(conversion_gain=GAIN * gain, zero_level=ZERO + middle * (1 - 1 / gain))
+    found = wrong.agreement(counts(light, 60))
+    assert found.factor == pytest.approx(1, rel=0.1)
+    assert found.verdict == "contradicts"
+    assert "At a signal of" in found.message
+    assert (found.ratio[0] > 1) == (side < 0)
+
+
+@pytest.mark.parametrize("photons", [-0.2, 0.2])
+def test_part_of_a_photon_is_no_contradiction(photons: float) -> None:
+    """A zero level that is off by a part of a photon loses nothing, however dark the movie is."""
+    light = np.linspace(0.05, 20, 96 * 96).reshape(96, 96) ** 2 / 20
+    near = Sensitivity.from_known(conversion_gain=GAIN, zero_level=ZERO + photons * GAIN)
+    assert near.agreement(counts(light, 60)).verdict != "contradicts"
+
+
 def test_read_noise_that_was_not_given_is_reported_only() -> None:
     """Without the read noise the codes are finer than needed, which loses nothing."""
     movie, _ = at.simulate_movie((100, 96, 96), conversion_gain=2.0, zero_level=100.0, read_noise=6.0, rng=1)

@@ -5,6 +5,7 @@
 The scenarios are those of `calibration_scenarios.py`, ordinary and hard, with smaller frames. First the right
 constants, those of the simulation: none may contradict. Then the same with a gain wrong by a factor, and a
 camera's constants on movies of a photomultiplier: all must contradict, with the factor found within 10 %.
+Last, a read noise that is too large, which nothing but the darkest pixels may show.
 Each table has one line per case: runs, verdicts, and the median and largest error of the factor.
 """
 
@@ -41,6 +42,13 @@ def constants(truth, factor: float = 1.0) -> Sensitivity:
         conversion_gain=truth.conversion_gain * factor,
         zero_level=truth.zero_level,
         read_noise=truth.read_noise,
+    )
+
+
+def replace_read_noise(truth, read_noise: float) -> Sensitivity:
+    """The constants of a simulation with another read noise."""
+    return Sensitivity.from_known(
+        conversion_gain=truth.conversion_gain, zero_level=truth.zero_level, read_noise=read_noise
     )
 
 
@@ -82,6 +90,22 @@ def main() -> None:
             continue
         within = np.mean(np.array(errors) < 0.1)
         print(f"  {factor:5.2f} {dict(verdicts)} {np.median(errors):.3f} {max(errors):.3f} {within:.3f}")
+
+    print("read noise too large by a number of photons' noise; the gain is right")
+    for photons in (3, 10, 30):
+        verdicts = Counter()
+        for name, movie, truth in movies(("ordinary",), given.wrong, given.first_seed + 7000, shape):
+            more = photons * truth.conversion_gain**2
+            wrong = replace_read_noise(truth, math.sqrt(truth.read_noise**2 + more))
+            dark = np.quantile(movie.mean(axis=0), 0.1)
+            variance = truth.conversion_gain * (dark - truth.zero_level) + truth.read_noise**2
+            if more < max(variance, truth.conversion_gain**2) / 2:
+                continue
+            found = wrong.agreement(movie)
+            verdicts[found.verdict] += 1
+            if found.verdict != "contradicts":
+                print(f"  {photons} {name:24s} {found}")
+        print(f"  {photons:2d} {dict(verdicts)}")
 
     verdicts = Counter()
     for _, movie, truth in movies(("ordinary",), given.wrong, given.first_seed + 9000, shape):

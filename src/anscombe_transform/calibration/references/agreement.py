@@ -14,17 +14,20 @@ The noise is measured by one of two ways:
 
 - By the calibration itself, where it succeeds: its photon transfer curve holds the noise variance of samples
   that motion, activity, saturation and defective pixels leave alone. It also gives the gain, which is
-  compared by itself: under strong read noise a wrong gain changes the variance little.
+  compared by itself: under strong read noise a wrong gain changes the variance little. And it gives the
+  variance near the darkest and the brightest samples, where a line that crosses that of the constants at the
+  median brightness differs most.
 - Where the calibration finds no line (a scene of one brightness, small frames, motion everywhere), by
   differences in time, and in time and space. The first are never below the noise, since motion and activity
-  only add to them; the second never above it by as much. Both together bracket the noise.
+  only add to them; the second never above it by as much. Both together bracket the noise. Brightness is
+  not told apart: an offset that varies over the field would look like a wrong zero level.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -285,6 +288,7 @@ def agreement_with_calibration(sensitivity: Sensitivity, found: Sensitivity) -> 
     gain_factor = found.conversion_gain / sensitivity.conversion_gain
     return _judged(
         sensitivity,
+        by_brightness=_ends_of_line(sensitivity, found, half),
         factor=factor,
         factor_interval=(factor * math.exp(-half), factor * math.exp(half)),
         gain_factor=gain_factor,
@@ -294,6 +298,37 @@ def agreement_with_calibration(sensitivity: Sensitivity, found: Sensitivity) -> 
         ratio_error=_floats(error),
         found=found,
     )
+
+
+def _ends_of_line(sensitivity: Sensitivity, found: Sensitivity, half: float) -> list[_AtBrightness]:
+    """Fitted over expected variance near the darkest and the brightest samples.
+
+    A line of another slope and another zero level may cross that of the constants at the median brightness.
+    Value and slope of a fitted line are independent at the weighted mean of its points, so that at a
+    distance d from there the errors of the level, `half` as a part of the variance, and of the slope, times
+    d, add in squares. Below the variance of one photon the lines are not compared: there a fraction of a
+    photon changes the variance by a factor, and loses nothing.
+    """
+    curve = found.transfer_curve
+    low, high = found.conversion_gain_interval
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.nan_to_num(1 / np.square(curve.standard_error), posinf=0.0)
+    if not weight.sum() > 0 or not curve.count.sum() > 0:
+        return []
+    middle = float(np.average(curve.mean, weights=weight))
+    share = np.cumsum(curve.count) / curve.count.sum()
+    ends = np.interp([LIMITS.least_share, 1 - LIMITS.least_share], share, curve.mean)
+    ends = np.maximum(ends, found.variance_intercept + found.conversion_gain)
+    fitted = found.conversion_gain * (ends - found.variance_intercept)
+    ratio = _ratio(fitted, _expected_variance(sensitivity, ends))
+    judged = []
+    for mean, variance, value in zip(ends.tolist(), fitted.tolist(), ratio.tolist(), strict=True):
+        if variance > 0:
+            relative = math.hypot(half, (high - low) / 2 * (mean - middle) / variance)
+            judged.append(
+                _AtBrightness(mean, value, (value * math.exp(-relative), value * math.exp(relative)))
+            )
+    return judged
 
 
 # --- by differences -----------------------------------------------------------------------------------------
@@ -447,46 +482,67 @@ def _counts_zero(mean: Floats, variance: Floats, low: Floats, lowest: float) -> 
 # --- the verdict --------------------------------------------------------------------------------------------
 
 
-def _judged(sensitivity: Sensitivity, *, found: Sensitivity | None = None, **measured: Any) -> Agreement:
+@dataclass(frozen=True)
+class _AtBrightness:
+    """Measured over expected variance at a mean signal, with its 95 % interval."""
+
+    mean: float
+    ratio: float
+    interval: Interval
+
+    @property
+    def level(self) -> int:
+        """As of `_level`."""
+        return _level(self.ratio, self.interval)
+
+
+def _judged(
+    sensitivity: Sensitivity,
+    *,
+    by_brightness: Sequence[_AtBrightness] = (),
+    found: Sensitivity | None = None,
+    **measured: Any,
+) -> Agreement:
     """The verdict on what was measured, in words."""
     factor, factor_interval = measured["factor"], measured["factor_interval"]
     gain_factor = measured.get("gain_factor", _NAN)
-    gain_interval = measured.get("gain_factor_interval", _UNKNOWN)
     parts = [
         f"the measured noise variance is {factor:.3g} times that of the constants (95 % interval "
         f"{factor_interval[0]:.3g} to {factor_interval[1]:.3g})."
     ]
-    levels = [_level(factor, factor_interval)]
+    noise = _level(factor, factor_interval)
     # Motion may explain more noise than there should be; nothing explains less.
     if measured.get("structured") and factor > 1:
-        levels = [min(levels[0], 1)]
+        noise = min(noise, 1)
         parts.append("Motion or activity may have added to it.")
-    if math.isfinite(gain_factor):
-        levels.append(_level(gain_factor, gain_interval))
-        if levels[-1]:
+    gain = _level(gain_factor, measured["gain_factor_interval"]) if math.isfinite(gain_factor) else 0
+    if gain:
+        parts.append(
+            f"This movie shows a gain of {gain_factor * sensitivity.conversion_gain:.4g}, the constants "
+            f"say {sensitivity.conversion_gain:.4g}."
+        )
+    worst = max(by_brightness, key=lambda at: (at.level, abs(math.log(at.ratio))), default=None)
+    if worst is not None and worst.level > max(noise, gain):
+        noise, factor = worst.level, worst.ratio
+        parts.append(
+            f"At a signal of {worst.mean:.4g} it is {factor:.3g} times that of the constants "
+            f"({worst.interval[0]:.3g} to {worst.interval[1]:.3g})."
+        )
+    if noise and not gain and found is not None:
+        missing = sensitivity.conversion_gain * (sensitivity.variance_intercept - found.variance_intercept)
+        if factor <= 1:
             parts.append(
-                f"This movie shows a gain of {gain_factor * sensitivity.conversion_gain:.4g}, the constants "
-                f"say {sensitivity.conversion_gain:.4g}."
-            )
-        if levels[0] and not levels[-1] and factor > 1 and found is not None:
-            missing = sensitivity.conversion_gain * (
-                sensitivity.variance_intercept - found.variance_intercept
-            )
-            if sensitivity.method == "known" and sensitivity.read_noise == 0 and missing > 0:
-                # The gain agrees and the rest is a constant that was left out, which makes codes too fine.
-                levels[0] = 1
-                parts.append(
-                    f"A read noise of {math.sqrt(missing):.3g}, which was not given, would explain it."
-                )
-        elif levels[0] and not levels[-1] and found is not None:
-            parts.append(
-                f"The gain agrees; the zero level, or the read noise, does not: this movie's noise vanishes "
+                "The gain agrees; the zero level, or the read noise, does not: this movie's noise vanishes "
                 f"at {found.variance_intercept:.4g}, that of the constants at "
                 f"{sensitivity.variance_intercept:.4g}."
             )
-    verdict: AgreementVerdict = ("agrees", "differs", "contradicts")[max(levels)]
+        elif sensitivity.method == "known" and sensitivity.read_noise == 0 and missing > 0:
+            # The gain agrees and the rest is a constant that was left out, which makes codes too fine.
+            noise = 1
+            parts.append(f"A read noise of {math.sqrt(missing):.3g}, which was not given, would explain it.")
+    verdict: AgreementVerdict = ("agrees", "differs", "contradicts")[max(noise, gain)]
     low, high = factor_interval
-    precise = factor < LIMITS.imprecise * low and high < LIMITS.imprecise * factor
+    precise = measured["factor"] < LIMITS.imprecise * low and high < LIMITS.imprecise * measured["factor"]
     if verdict != "contradicts" and not precise:
         verdict = "unchecked"
         parts.append("That is too imprecise to check the constants: it takes more frames or pixels.")
