@@ -11,14 +11,19 @@ from anscombe_transform.calibration.line.transfer import equal_groups
 from anscombe_transform.simulation import simulate_movie
 
 
-@pytest.mark.parametrize("options", [{}, {"activity": 0.3, "jitter": 0.5}])
-def test_stages_only_add_to_the_systematic_error(seed, options):
-    """No refinement takes back an error that an earlier one allowed for, and the interval holds them all."""
+def first_fit(seed, **options):
+    """Sums of a movie's noise, their scene, and the fit before it is refined."""
     movie, _ = simulate_movie((96, 128, 128), conversion_gain=60, rng=seed, **options)
     statistics = NoiseStatistics((128, 128))
     statistics.update(movie, start=0)
     scene = _read_scene(statistics)
-    fit = Fit(scene.samples, scene.lines[scene.chosen])
+    return statistics, scene, Fit(scene.samples, scene.lines[scene.chosen])
+
+
+@pytest.mark.parametrize("options", [{}, {"activity": 0.3, "jitter": 0.5}])
+def test_stages_only_add_to_the_systematic_error(seed, options):
+    """No refinement takes back an error that an earlier one allowed for, and the interval holds them all."""
+    statistics, scene, fit = first_fit(seed, **options)
     for refine in REFINEMENTS:
         refined = refine(scene, fit)
         assert refined.systematic >= fit.systematic, refine.__name__
@@ -35,11 +40,7 @@ def test_structure_that_is_left_widens_the_interval(seed):
     """Where the field jitters, the systematic error is more than that of a scene at rest."""
 
     def systematic(**options):
-        movie, _ = simulate_movie((96, 128, 128), conversion_gain=60, rng=seed, **options)
-        statistics = NoiseStatistics((128, 128))
-        statistics.update(movie, start=0)
-        scene = _read_scene(statistics)
-        fit = Fit(scene.samples, scene.lines[scene.chosen])
+        _, scene, fit = first_fit(seed, **options)
         for refine in REFINEMENTS:
             fit = refine(scene, fit)
         return fit.systematic

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import VerificationError, compress, verify
-from anscombe_transform.compression.blocks import layout as layouts
 
 zarr = pytest.importorskip("zarr")
 distributed = pytest.importorskip("distributed")
 NEWEST = 3 if hasattr(zarr, "create_array") else 2
 KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)
 OPTIONS = {"sensitivity": KNOWN, "chunks": (4, 24, 24), "zarr_format": NEWEST}
+
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +44,6 @@ def client() -> Iterator[Any]:
 def movie(rng: np.random.Generator) -> NDArray[np.int16]:
     """A small movie of twelve chunks."""
     return (50 + 90 * rng.poisson(8, (48, 24, 24))).astype(np.int16)
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of one chunk each, so that a small movie has several."""
-    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1)
 
 
 def _chunks(path: Path) -> dict[str, bytes]:
@@ -84,15 +79,11 @@ def test_a_run_on_a_cluster_is_resumed(client: Any, tmp_path: Path, movie: NDArr
     assert verify(path, movie).ok
 
 
+@pytest.mark.usefixtures("sparse_sample")
 def test_a_value_without_a_code_begins_again_on_the_cluster(
     client: Any, tmp_path: Path, movie: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The refusal of one worker leads to a codec that holds the value, and not to trying it again."""
-    from anscombe_transform.compression.blocks import sampling
-
-    monkeypatch.setattr(sampling, "WHOLE_BYTES", 1)
-    monkeypatch.setattr(sampling, "_RUNS", 4)
-    monkeypatch.setattr(sampling, "_RUN_BYTES", 1)
     movie[21, 3, 4] = -3000
     result = compress(movie, tmp_path / "movie.zarr", **OPTIONS)
     assert verify(result.path, movie).ok

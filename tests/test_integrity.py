@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 import anscombe_transform as at
 from anscombe_transform.compression import ATTRIBUTE, SourceChangedError, VerificationError, describe
 from anscombe_transform.compression.batch import compress_all
-from anscombe_transform.compression.blocks import layout as layouts
-from anscombe_transform.compression.blocks import sampling
 from anscombe_transform.compression.stored import block
 
 zarr = pytest.importorskip("zarr")
@@ -29,18 +27,6 @@ OPTIONS: dict[str, Any] = {"sensitivity": KNOWN, "chunks": (8, 24, 24), "threads
 METADATA = ("zarr.json", ".zarray", ".zattrs")
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
-
-
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of one chunk each, so that a small movie has several."""
-    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1)
-
-
-@pytest.fixture
-def movie(rng: np.random.Generator) -> NDArray[np.int16]:
-    """A small movie of five chunks."""
-    return (50 + 90 * rng.poisson(8, (40, 24, 24))).astype(np.int16)
 
 
 def _chunks(folder: Path) -> list[Path]:
@@ -137,13 +123,11 @@ def test_a_recording_is_known_by_its_content(tmp_path: Path, movie: NDArray[np.i
 
 
 @pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.usefixtures("sparse_sample")
 def test_an_edit_between_the_frames_of_the_sample_is_seen(
     finished: bool, tmp_path: Path, movie: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that was written to is compared frame by frame, beyond the sample."""
-    monkeypatch.setattr(sampling, "WHOLE_BYTES", 1)
-    monkeypatch.setattr(sampling, "_RUN_BYTES", 1)
-    monkeypatch.setattr(sampling, "_RUNS", 3)
     source, store = tmp_path / "a.npy", tmp_path / "a.zarr"
     np.save(source, movie)
 
@@ -156,7 +140,7 @@ def test_an_edit_between_the_frames_of_the_sample_is_seen(
     except KeyboardInterrupt:
         assert not finished
     edited = movie.copy()
-    edited[10, 3, 4] += 90  # the sample holds frames 0, 20 and 39
+    edited[10, 3, 4] += 90  # the sample holds frames 0, 13, 26 and 39
     np.save(source, edited)
     with pytest.raises(SourceChangedError, match="another recording"):
         at.compress(source, store, **OPTIONS, resume=True)

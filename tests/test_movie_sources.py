@@ -38,12 +38,6 @@ SHAPE = (12, 40, 56)
 RECORDINGS = Path(__file__).parent / "data" / "recordings"
 
 
-@pytest.fixture
-def frames(rng: np.random.Generator) -> NDArray[np.int16]:
-    """A movie with negative values, whose frames all differ."""
-    return rng.integers(-50, 3000, SHAPE).astype(np.int16)
-
-
 # --- every kind ------------------------------------------------------------------------------------------
 
 

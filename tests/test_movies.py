@@ -34,12 +34,6 @@ from anscombe_transform.movies import Movie, open_movie
 SHAPE = (12, 40, 56)
 
 
-@pytest.fixture
-def frames(rng: np.random.Generator) -> NDArray[np.int16]:
-    """A movie with negative values, whose frames all differ."""
-    return rng.integers(-50, 3000, SHAPE).astype(np.int16)
-
-
 INDICES = [
     (slice(None),),
     (0,),

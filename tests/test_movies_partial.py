@@ -20,12 +20,6 @@ KNOWN = Sensitivity.from_known(conversion_gain=90, zero_level=50)
 RAW = {"shape": (-1, 40, 56), "dtype": "i2"}
 
 
-@pytest.fixture
-def frames(rng: np.random.Generator) -> NDArray[np.int16]:
-    """A movie with negative values, whose frames all differ."""
-    return rng.integers(-50, 3000, (12, 40, 56)).astype(np.int16)
-
-
 def test_a_raw_file_cut_within_a_frame_opens_on_request(tmp_path: Path, frames: NDArray[np.int16]) -> None:
     """It is refused with both ways out, the number of whole frames and `partial`, and the movie says so."""
     path = write_raw(tmp_path / "a.raw", frames)

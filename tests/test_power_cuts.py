@@ -5,7 +5,6 @@ ANSCOMBE_POWER_CUTS is how many random moments are tried of each case; 200 take 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -19,23 +18,19 @@ zarr = pytest.importorskip("zarr", minversion="3")
 if sys.platform != "linux":
     pytest.skip("names of open files are read from /proc", allow_module_level=True)
 
+from kill_runs import contents  # noqa: E402
 from simulated_disk import Recorder  # noqa: E402
 
 from anscombe_transform import write_ome_zarr  # noqa: E402
 from anscombe_transform.calibration import Sensitivity  # noqa: E402
-from anscombe_transform.compression import ATTRIBUTE, compress, verify  # noqa: E402
-from anscombe_transform.compression.blocks import layout as layouts  # noqa: E402
+from anscombe_transform.compression import compress, verify  # noqa: E402
 from anscombe_transform.native import durable  # noqa: E402
 
 CUTS = int(os.environ.get("ANSCOMBE_POWER_CUTS", "4"))
 KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)
 PRESETS = ("fast", "compact", "portable")
 
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of one chunk each, so that a small movie has several."""
-    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1)
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 @pytest.fixture
@@ -56,17 +51,6 @@ def write(movie: NDArray[Any], path: Path, layout: str, preset: str, zarr_format
         compress(movie, zarr.storage.LocalStore(path), **options)
     else:
         compress(movie, path, **options)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    """The files of an array or image, of the metadata all but the date."""
-    files = {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
-    for name, content in files.items():
-        if name.rpartition("/")[2] in ("zarr.json", ".zattrs"):
-            document = json.loads(content)
-            document.get("attributes", document).get(ATTRIBUTE, {}).pop("date", None)
-            files[name] = json.dumps(document).encode()
-    return files
 
 
 CASES = [

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import ATTRIBUTE, compress, describe, verify
 from anscombe_transform.compression.blocks import layout as layouts
-from anscombe_transform.compression.blocks import sampling
 from anscombe_transform.native import durable
 
 zarr = pytest.importorskip("zarr")
@@ -27,18 +26,6 @@ KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)
 OPTIONS = {"sensitivity": KNOWN, "chunks": (8, 24, 24), "threads": 1, "zarr_format": NEWEST}
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
-
-
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of one chunk each, so that a small movie has several."""
-    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1)
-
-
-@pytest.fixture
-def movie(rng: np.random.Generator) -> NDArray[np.int16]:
-    """A small movie of five chunks."""
-    return (50 + 90 * rng.poisson(8, (40, 24, 24))).astype(np.int16)
 
 
 def _after(frames: int, act):
@@ -374,14 +361,6 @@ def test_a_tiff_that_is_cut_short_meanwhile(tmp_path: Path, movie: NDArray[np.in
     source.write_bytes(content)
     assert compress(source, path, **OPTIONS, resume=True).verification.ok
     assert verify(path, source).ok
-
-
-@pytest.fixture
-def sparse_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples of four single frames: the first, the last and two between."""
-    monkeypatch.setattr(sampling, "WHOLE_BYTES", 1)
-    monkeypatch.setattr(sampling, "_RUNS", 4)
-    monkeypatch.setattr(sampling, "_RUN_BYTES", 1)
 
 
 @pytest.mark.usefixtures("sparse_sample")

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.compression import compress, describe, verify
-from anscombe_transform.compression.blocks import layout as layouts
 from anscombe_transform.compression.stored.keys import keys_beside
 
 zarr = pytest.importorskip("zarr", minversion="3.0.8")
@@ -21,18 +20,6 @@ zarr = pytest.importorskip("zarr", minversion="3.0.8")
 KNOWN = Sensitivity.from_known(conversion_gain=90.0, zero_level=50.0)
 BUCKET = "microscope"
 KEYS = {"key": "testing", "secret": "testing"}
-
-
-@pytest.fixture
-def movie(rng: np.random.Generator) -> NDArray[np.int16]:
-    """A small movie of five chunks."""
-    return (50 + 90 * rng.poisson(8, (40, 24, 24))).astype(np.int16)
-
-
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of one chunk each, so that a small movie has several."""
-    monkeypatch.setattr(layouts, "BLOCK_BYTES", 1)
 
 
 @pytest.fixture(scope="module")
