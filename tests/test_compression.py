@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -317,8 +318,11 @@ def test_memory_is_bounded_by_the_blocks_in_work(tmp_path: Path, monkeypatch: py
     compress(_Generated(shape), tmp_path / "movie.zarr", **options)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # Two blocks of 1 MB at about five times their size, and scratch that doesn't grow with the movie.
-    assert peak < 2 * (5 + 5) * 2**20 < 4096 * 128 * 128 * 2 / 6
+    # Two blocks of 1 MB at about five times their size, scratch that doesn't grow with the movie, and what
+    # each of Zarr's threads keeps for the frame coder, three times a chunk; there are more of them after
+    # other tests.
+    kept = 3 * min(32, (os.cpu_count() or 1) + 4)
+    assert peak < min((2 * (5 + 5) + kept) * 2**20, 4096 * 128 * 128 * 2 / 3)
     # These frames take turns by 7, so that the constants are compared with one plane first, at most 64 MB;
     # here it has 19 MB, and as much again is worked on.
     assert before[0] < 3 * 4096 * 128 * 128 * 2 / 7
