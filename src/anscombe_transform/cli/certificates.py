@@ -21,14 +21,14 @@ def certificate(
         typer.Option(
             "--against",
             metavar="SOURCE",
-            help="The raw data, every value of which is compared now. Where OUT is a folder of arrays: the "
+            help="The raw data: every value is compared now. Where OUT is a folder of arrays: the "
             "folder of recordings that they were made from.",
         ),
     ] = None,
     decision: Annotated[
         Path | None,
         typer.Option(
-            "--decision", metavar="FILE.json", help="What `anscombe decide --json` printed for this movie."
+            "--decision", metavar="FILE.json", help="Output of `anscombe decide --json` for this movie."
         ),
     ] = None,
     sign: Annotated[

@@ -76,9 +76,7 @@ _Against = Annotated[
 ]
 _Partial = Annotated[
     bool,
-    typer.Option(
-        "--partial", help="Take what there is of a recording that was stopped, cut short or lost a part."
-    ),
+    typer.Option("--partial", help="Accept a recording that was stopped, cut short or lost a part."),
 ]
 _Gain = Annotated[
     float | None,
@@ -107,7 +105,7 @@ _Calibration = Annotated[
     typer.Option(
         "--calibration",
         metavar="FILE.json",
-        help="What `anscombe calibrate --json` printed for other frames of this detector and settings.",
+        help="Output of `anscombe calibrate --json` for other frames of this detector and settings.",
     ),
 ]
 
@@ -200,8 +198,8 @@ def calibrate(
         typer.Option(
             "--report",
             metavar="FILE.html",
-            help="Write a page with constants, reasons and plots; with .png, .pdf or .svg draw what the "
-            "calibration rests on: curve, departures, gain by filter, whiteness, maps.",
+            help="Write a page with constants, reasons and plots; with .png, .pdf or .svg draw the "
+            "evidence: curve, deviations, gain by filter, whiteness, maps.",
         ),
     ] = None,
     full: Annotated[
@@ -224,8 +222,8 @@ def calibrate(
         typer.Option(
             "--maps",
             metavar="FILE.npz",
-            help="Write constants of every pixel: offset and read noise with --dark, the gain of a movie in "
-            "which nothing moves. A page of --report shows them.",
+            help="Write constants of every pixel: offset and read noise with --dark, the gain of a movie "
+            "without motion. A page of --report shows them.",
         ),
     ] = None,
     partial: _Partial = False,
@@ -309,7 +307,7 @@ def calibrate(
 
 
 def _check_suffix(option: str, path: Path | None, known: tuple[str, ...]) -> None:
-    """Refuse a name that says something else than what is written, before long work."""
+    """Refuse a suffix that contradicts the output, before long work."""
     if path is not None and path.suffix.lower() not in known:
         endings = " or ".join([", ".join(known[:-1]), known[-1]] if known[1:] else known)
         raise ValueError(f"{option} must end with {endings}, got {str(path)!r}")
@@ -395,7 +393,7 @@ def compress(
         typer.Option(
             "--nwb",
             metavar="NAME=VALUE",
-            help="For OUT.nwb, what FILE does not tell: session_start_time and rate, which NWB requires, "
+            help="For OUT.nwb, metadata that FILE lacks: session_start_time and rate, which NWB requires, "
             "indicator, location, device, experimenter, …; once for each.",
         ),
     ] = None,
@@ -572,7 +570,7 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 @app.command()
 def info(stored: _AllStored, as_json: _Json = False) -> None:
-    """Tell what a stored array says of itself: codec, bound, calibration, source, verification.
+    """Show an array's metadata: codec, bound, calibration, source, verification.
 
     Exit code 1 if chunks are missing, or shape or record are not those that were written. Values are read by
     `anscombe verify`.

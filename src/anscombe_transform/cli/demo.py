@@ -36,7 +36,7 @@ class Comparison:
     name, unit : str
     truth, found : float
     interval : (float, float) or None
-        95 % interval of what was found.
+        95 % interval of the estimate.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demonstration made.
+    """Result of the demonstration.
 
     Attributes
     ----------

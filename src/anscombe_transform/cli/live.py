@@ -49,7 +49,7 @@ def finish(
     partial: _Partial = False,
     as_json: _Json = False,
 ) -> None:
-    """Complete a live recording whose program was cut off: compress what waits, verify, and name the array.
+    """Complete a live recording after its program was cut off: compress the rest, verify, name the array.
 
     Example: anscombe finish movie.zarr
     """
@@ -74,7 +74,7 @@ def watch(
         bool, typer.Option("--once", help="End when all that is there is dealt with, rather than going on.")
     ] = False,
     preset: Annotated[
-        Preset | None, typer.Option(help="What compresses the codes, as for compress.", show_default=False)
+        Preset | None, typer.Option(help="Compressor of the codes, as for compress.", show_default=False)
     ] = None,
     beta: Annotated[float | None, typer.Option(help="Step in standard deviations of the noise.")] = None,
     gain: _Gain = None,

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, mistakes as one line, JSON, and the progress bar.
+"""Shared by all commands: exit codes, mistakes as one line, JSON, and the progress bar.
 
 With ``--json`` standard output is a single JSON document. Progress and errors go to standard error.
 """
@@ -23,7 +23,7 @@ from anscombe_transform.native.work import Bars, draw_bars
 
 
 class ExitCode(IntEnum):
-    """What the exit status says."""
+    """Meanings of the exit status."""
 
     FAILED_VERIFICATION = 1
     USAGE = 2

@@ -1,12 +1,12 @@
 """From a recording to a Zarr array that is proven to be within its bound.
 
 `compress` streams a movie into a Zarr array in blocks of whole chunks: each is read, encoded, written, read
-back from the store and compared with the source, value by value, against what the codec promises. An
-interrupted run goes on where it stopped, and nothing looks finished before it is. What was done, with which
-constants and which result, is kept in the array's attributes under ``"anscombe_transform"``.
+back from the store and compared with the source, value by value, against the bound of the codec. An
+interrupted run goes on where it stopped, and nothing looks finished before it is. The constants, the codec
+and the result are kept in the array's attributes under ``"anscombe_transform"``.
 
 `verify` repeats the proof later, against the source or against the checksums that were stored. `describe`
-tells what a stored array says of itself.
+reads the metadata of a stored array.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ _OF_THE_FIELD = "References"
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """What became of one recording.
+    """Outcome for one recording.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BatchResult(Printed):
-    """What became of all of them.
+    """Outcome for all recordings.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class BatchResult(Printed):
 
     @property
     def stored_bytes(self) -> int:
-        """Size of what was stored of them."""
+        """Stored size of all."""
         return sum(item.result.stored_bytes for item in self.items if item.result is not None)
 
     def __str__(self) -> str:
@@ -198,8 +198,8 @@ def find_recordings(folder: str | os.PathLike[str]) -> list[Path]:
     list of Path
         Files that `open_movie` knows by their suffix, and folders written by Zarr. Files that are one
         recording by their headers (ScanImage's frame numbers, OME-XML, single images) are one: as the folder
-        that they fill, or as a pattern. Hidden ones are left out, and what `compress` wrote, finished or not;
-        links to folders are not followed.
+        that they fill, or as a pattern. Hidden ones are left out, and so are arrays of `compress`, finished
+        or not; links to folders are not followed.
 
     Raises
     ------
@@ -239,18 +239,18 @@ def compress_all(
     Parameters
     ----------
     sources : path, or sequence of paths
-        Recordings, and folders whose recordings are taken (`find_recordings`). A folder that is one recording
+        Recordings, and folders of recordings (`find_recordings`). A folder that is one recording
         becomes one array.
     folder : path
         Where the arrays go: ``a.tif`` becomes ``folder/a.zarr``, ``sub/a.tif`` of a source folder
         ``folder/sub/a.zarr``. Recordings that would have the same name keep their suffix: ``a.tif.zarr``.
     layout : {"array", "ome-zarr"}, optional
-        What is written of each: an array (`compress`), or an image ``a.ome.zarr`` (`write_ome_zarr`).
+        Form of the output: an array (`compress`), or an image ``a.ome.zarr`` (`write_ome_zarr`).
     calibration : mapping, optional
         Options of `compute_sensitivity` for each of them: `dark`, `zero_level`, …
     resume : bool, optional
         Leave what was finished before as it is, once it was read and found to hold this very recording, and
-        go on with what was interrupted. An array that holds another recording fails, whatever its name.
+        go on with interrupted ones. An array that holds another recording fails, whatever its name.
     done : callable, optional
         Called with each item when it is done.
     progress : callable, optional
@@ -319,7 +319,7 @@ def compress_recording(
     progress: Progress | None = None,
     **options: Unpack[RecordingOptions],
 ) -> CompressionResult:
-    """Compress one recording in a layout, with what is known of its detector.
+    """Compress one recording in a layout, with known constants of its detector, if any.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ def compress_recording(
     calibration : mapping, optional
         Options of `compute_sensitivity`: `dark`, `zero_level`, …
     partial : bool, optional
-        Store what there is of a recording that isn't whole, see `open_movie`.
+        Accept a recording that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)``.
     **options
@@ -398,7 +398,7 @@ def _without_pattern(name: Path) -> Path:
 def pair_names(
     sources: Sequence[str | os.PathLike[str]], folder: Path, suffix: str, notes: list[str]
 ) -> list[tuple[str, Path]]:
-    """Each recording with the array that it becomes; doubts about what is one recording go to the notes."""
+    """Each recording with the array that it becomes; doubtful groupings go to the notes."""
     named: list[tuple[str, Path]] = []
     for source in sources:
         path = Path(source)

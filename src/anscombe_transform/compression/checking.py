@@ -1,4 +1,4 @@
-"""Proving later that a stored movie is what it should be: against its source, or by its checksums."""
+"""Prove later that a stored movie is intact: against its source, or by its checksums."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def verify(
         The codec that decoded the values, where they are not an array that names it; `against` is needed
         then.
     partial : bool, optional
-        Compare with what there is of a recording that isn't whole, see `open_movie`.
+        Accept a recording that isn't whole, see `open_movie`.
     progress : callable or bool, optional
         Called as ``progress(done, total, "verify")`` in frames; True draws a bar.
     threads : int, optional
@@ -68,7 +68,7 @@ def verify(
         As in `compress`: the cluster that is connected compares blocks of an array, if its workers see it,
         and an original that is a path. Values that are no such array, with `codec`, are compared here.
     storage_options : dict, optional
-        For a URL: what fsspec takes.
+        For a URL: options of fsspec.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def verify(
         checksums nor an original.
     VerificationError
         Stored values can't be read, as their chunk is damaged, and the error names it; the array or its
-        record was changed after it was written; or a coarse level of an image is not what was written.
+        record was changed after it was written; or a coarse level of an image changed.
     FileNotFoundError
         There is no such file or array.
 
@@ -129,7 +129,7 @@ class _Compare(NamedTuple):
     def results(
         self, work: Callable[[Any, int], Any], movie: Movie | None, spans: Sequence[Span]
     ) -> list[Any]:
-        """What the work finds in each block, in order."""
+        """Results of the work for each block, in order."""
         return in_order(self.workers.finished(work, movie, spans), spans, self.report, "verify")
 
 
@@ -309,7 +309,7 @@ def read_again(array: Any, name: str, workers: int, report: Progress | None) -> 
     Raises
     ------
     VerificationError
-        They are not what was written, or can't be read.
+        They changed since they were written, or can't be read.
     """
     checksums = StoredChecksums.of(array, name)
     if checksums is None:
@@ -326,7 +326,7 @@ def read_coarse_levels(stored: Any, workers: int) -> None:
     Raises
     ------
     VerificationError
-        A level is not what was written.
+        A level changed since it was written.
     """
     for name, array in coarse_levels(stored):
         read_again(array, name, workers, None)
@@ -352,7 +352,7 @@ def _against_decoded(
 
 
 def _with_agreement(found: Verification, movie: Movie, codec: Any, noted: Any) -> Verification:
-    """What was found, with what the bound is worth by the noise that the source shows."""
+    """The verification, with the bound in units of the noise measured in the source."""
     noted = noted if isinstance(noted, dict) else {}
     plan = codec.plan
     agreement = measure_agreement(movie, _constants_of(plan, noted))

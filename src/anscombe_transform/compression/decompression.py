@@ -49,7 +49,7 @@ _DATASET = "/movie"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DecompressionResult(Printed):
-    """What `decompress` wrote.
+    """Result of `decompress`.
 
     Attributes
     ----------
@@ -116,26 +116,26 @@ def decompress(
 
     Parameters
     ----------
-    store : path, Zarr array, or whatever `open_movie` takes
+    store : path, Zarr array, or another source for `open_movie`
         The movie, with our codec or anyone's. It is read block by block, never whole.
     destination : path
         The file to write. Its suffix tells the format: ``.tif`` and ``.tiff`` (a BigTIFF where it would pass
         4 GB, or with the suffix ``.btf``), ``.h5`` and ``.hdf5`` (``"file.h5::/path"`` names the dataset,
         ``/movie`` by default), ``.npy``, ``.raw`` and ``.bin``.
     format : {"tiff", "hdf5", "npy", "raw"}, optional
-        The format, whatever the suffix.
+        The format, if the suffix does not decide it.
     channel, plane, dataset : optional
-        What of the store, as for `open_movie`.
+        Part of the store, as for `open_movie`.
     compression : str, optional
-        Lossless compression of the file: ``"zlib"``, ``"zstd"``, ``"lzw"`` for TIFF (what tifffile takes),
+        Lossless compression of the file: ``"zlib"``, ``"zstd"``, ``"lzw"`` for TIFF (as in tifffile),
         ``"gzip"`` or ``"lzf"`` for HDF5. None by default, which every program reads.
     overwrite : bool, optional
         Replace a file that is there. It stays until the new one is finished.
     verify : bool, optional
-        Read back every frame and compare it with what was read from the store. Without it, only the first and
+        Read back every frame and compare it with the store. Without it, only the first and
         the last block are.
     partial : bool, optional
-        Write what there is of a store that isn't whole, see `open_movie`.
+        Accept a store that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)`` in frames, from the calling thread.
     threads : int, optional
@@ -152,8 +152,8 @@ def decompress(
     FileExistsError
         There is something at `destination` and `overwrite` was not given.
     ValueError
-        The format can't be told or is another one than the suffix says, the store holds no movie, or what was
-        read back is not what was written.
+        The format is unknown or contradicts the suffix, the store holds no movie, or the file read back
+        differs from the values written.
     VerificationError
         The stored values are not those that were written, by the checksums of the store's record; the error
         names the frames and the chunk. It is a ValueError.
@@ -273,7 +273,7 @@ class _Job:
         self._spans = (layout if self._checksums is None else self._checksums.layout).spans
 
     def write(self) -> tuple[str, list[int]]:
-        """Write the file; what its format is called, and the checksums of its blocks."""
+        """Write the file; return the name of its format and the checksums of its blocks."""
         delete(self._place)  # of a run that was killed
         # What is compressed takes less, nobody knows how much.
         if self._export.compression is None:
@@ -312,7 +312,7 @@ class _Job:
             self._tell(done, "write")
 
     def check(self, sums: list[int], *, everything: bool) -> None:
-        """Read back what was written and compare it with what was read from the store."""
+        """Read back the file and compare it with the store."""
         movie, path = self._export.movie, self._export.path
         chosen = range(len(self._spans)) if everything else sorted({0, len(self._spans) - 1})
         spans = [self._spans[number] for number in chosen]

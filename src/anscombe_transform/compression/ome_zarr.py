@@ -8,7 +8,7 @@ Notes
 Each level of the pyramid is averaged from the level before it, two by two pixels, and stored by `compress`
 like the movie itself, but with constants of its own. The mean of n independent pixels of a detector with gain
 g and read noise r has the variance of a detector with gain g / n and read noise r / √n at the same zero
-level, so that is the detector whose codec stores it: a code is again as wide as a fixed part of the noise
+level, so the codec of that detector stores it: a code is again as wide as a fixed part of the noise
 there is. Where noise is shared by neighbours, averages are noisier than that and are stored finer than they
 need to be. In a two-photon recording the first level takes 0.30 of the bytes of the full resolution; as plain
 integers under zstd it would take 0.77, since averages of noise compress badly.
@@ -111,7 +111,7 @@ def write_ome_zarr(
     ValueError
         `pyramid` is negative, or a size or an interval is not a finite number > 0.
     FileExistsError, UntrustworthyCalibration, VerificationError, …
-        As from `compress`. What an interrupted run has written remains in ``<store>.partial``, from where
+        As from `compress`. The blocks of an interrupted run remain in ``<store>.partial``, from where
         ``resume=True`` goes on.
 
     Examples
@@ -232,7 +232,7 @@ def _half(array: Any, source: str) -> Movie:
 
 
 def _averaged(sensitivity: Sensitivity, shape: Sequence[int]) -> Sensitivity:
-    """The detector whose noise the averages of a level of this shape have."""
+    """The detector with the noise of the averages of a level of this shape."""
     from anscombe_transform.calibration import Sensitivity
 
     pixels = math.prod(min(2, int(n)) for n in shape[1:])
@@ -330,7 +330,7 @@ def _write_group(path: Path, zarr_format: int, multiscale: dict[str, Any]) -> No
 
 
 def _check_place(work: Workspace, overwrite: bool, resume: bool, *, begun: bool) -> None:
-    """Refuse to replace what is there unasked."""
+    """Refuse to replace an existing array or image unasked."""
     path = work.path
     if os.path.lexists(path):
         check_taken(path, overwrite or resume)

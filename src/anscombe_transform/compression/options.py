@@ -35,7 +35,7 @@ class _Shared(TypedDict, total=False):
 
 
 class CompressOptions(_Shared, total=False):
-    """What `write_ome_zarr` hands on."""
+    """Options that `write_ome_zarr` hands on."""
 
     resume: bool
 
@@ -53,7 +53,7 @@ class _Layouts(_Shared, total=False):
 
 
 class RecordingOptions(_Layouts, total=False):
-    """What `compress_recording` hands on."""
+    """Options that `compress_recording` hands on."""
 
     resume: bool
     nwb: Mapping[str, Any] | None
@@ -61,7 +61,7 @@ class RecordingOptions(_Layouts, total=False):
 
 
 class BatchOptions(_Layouts, total=False):
-    """What `compress_all` hands on."""
+    """Options that `compress_all` hands on."""
 
     partial: bool
 

@@ -1,4 +1,4 @@
-"""What compressing, verifying and describing give back, as objects that print and turn into JSON."""
+"""Results of compressing, verifying and describing, as objects that print and turn into JSON."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _RATED_BYTES = 2e9
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoredMovie(Printed):
-    """What a Zarr array says of itself.
+    """Metadata of a stored movie.
 
     Attributes
     ----------
@@ -65,12 +65,12 @@ class StoredMovie(Printed):
     codec : dict or None
         Configuration of its Anscombe codec with its name, without the decode table; None if it has none.
     provenance : dict or None
-        What `compress` noted when it wrote the array; None for an array that it didn't write.
+        Record of `compress`; None for an array that it didn't write.
     raw_bytes, stored_bytes : int
-        Size of the decoded movie, and of what is stored, in bytes.
+        Size of the decoded movie, and of the stored array, in bytes.
     changed : str or None
-        How the array is not what was written any more, as far as its metadata and the list of its chunks
-        show it; their values are read by `verify`.
+        How the array changed since it was written, as far as its metadata and the list of its chunks show it;
+        `verify` reads the values.
 
     Examples
     --------
@@ -139,13 +139,13 @@ class StoredMovie(Printed):
 
     @property
     def _container(self) -> str:
-        """What the chunks lie in."""
+        """The container of the chunks."""
         if not self.zarr_format:
             return "decoded values in a plain file"
         return "HDF5" if hdf5_file(self.path) is not None else f"Zarr format {self.zarr_format}"
 
     def _record_lines(self, noted: dict[str, Any]) -> list[str]:
-        """What `compress` noted, line by line."""
+        """The record of `compress`, line by line."""
         lines = []
         agreement = agreement_of(noted)
         if bound := noted.get("bound"):
@@ -177,7 +177,7 @@ class StoredMovie(Printed):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CompressionResult(Printed):
-    """What `compress` did.
+    """Result of `compress`.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class CompressionResult(Printed):
     array : zarr.Array
         The array, open for reading.
     raw_bytes, stored_bytes : int
-        Size of the movie in memory, and of what was stored, in bytes.
+        Size of the movie in memory, and of the stored array, in bytes.
     seconds : float
         How long it took, calibration and verification included.
     sensitivity : Sensitivity
@@ -275,7 +275,7 @@ class CompressionResult(Printed):
 
 
 def describe(stored: Any) -> StoredMovie:
-    """Read what a Zarr array says of itself, whoever wrote it.
+    """Read the metadata of a stored array, whoever wrote it.
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ def describe(stored: Any) -> StoredMovie:
 
 
 def _describe_plain(stored: Any, record: dict[str, Any]) -> StoredMovie:
-    """What a plain file says of itself."""
+    """Metadata of a plain file."""
     with open_movie(stored) as movie:
         held: Any = SimpleNamespace(attrs={ATTRIBUTE: record}, shape=movie.shape)
         return StoredMovie(
@@ -382,7 +382,7 @@ def sensitivity_of(notes: dict[str, Any]) -> Sensitivity:
 
 
 def agreement_text(agreement: Agreement | None) -> str:
-    """What is known of the agreement of constants and movie, in words."""
+    """The agreement of constants and movie, in words."""
     if agreement is None:
         return "unchecked: the constants were not compared with the movie"
     if agreement.verdict == "contradicts":

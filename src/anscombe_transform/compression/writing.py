@@ -108,8 +108,8 @@ def compress(
     ----------
     source : path or array
         The movie ``(time, y, x)``, as `open_movie` takes it. It is read block by block, never whole, and
-        once: but for a sample of it, and but for movies with rare values far beyond those of the sample,
-        whose writing is begun again with a codec that holds them.
+        once: but for a sample of it, and except for movies with rare values far beyond those of the sample,
+        which are begun again with a codec that holds them.
     store : path, URL, or store of Zarr
         Where the array goes: a folder, which is written as ``<name>.partial`` and gets its name when it is
         finished; or anything else that ``zarr.create_array`` takes (a URL for fsspec, a store of obstore or
@@ -121,7 +121,7 @@ def compress(
         are read from the movie itself. Wherever they are from, they are compared with the noise of this movie
         (`Sensitivity.agreement`).
     preset : {"fast", "compact", "portable"}, optional
-        What compresses the codes, see `codec_pipeline`.
+        Coder of the codes, see `codec_pipeline`.
     beta : float, optional
         Quantisation step in standard deviations of the noise, > 0. The noise variance grows by
         ``beta**2 / 12``: by 2 % at 0.5.
@@ -139,23 +139,23 @@ def compress(
     encoded_dtype : {"uint8", "uint16"}, optional
         Type of the codes; by default the narrowest that holds the movie's range.
     out_of_range : {"raise", "clip"}, optional
-        What happens to values without a code. The codec is chosen to hold the whole range, so that there are
+        Treatment of values without a code. The codec is chosen to hold the whole range, so that there are
         none unless `encoded_dtype` or `zero_code` is given.
     zero_code : int, optional
         Code of the zero level; by default enough for the smallest value.
     dimension_names : sequence of str, optional
         Names of the axes, which xarray and others show.
     overwrite : bool, optional
-        Replace an array that is there, and discard what an interrupted run has left. A folder stays until the
+        Replace an existing array, and discard the remains of an interrupted run. A folder stays until the
         new one is finished.
     resume : bool, optional
-        Go on with an interrupted run of the same source and parameters; what it wrote is read and checked
+        Go on with an interrupted run of the same source and parameters; its blocks are read and checked
         first. Without one it begins. Of an array that is finished already all values are read and compared
         with their checksums, and the source with the recording that it holds; then it is returned as it is.
     verify : bool, optional
-        Read back what was written and compare it with the source.
+        Read back every block and compare it with the source.
     partial : bool, optional
-        Store what there is of a recording that isn't whole, see `open_movie`; the array's attributes say so.
+        Accept a recording that isn't whole, see `open_movie`; the array's attributes say so.
     accept_mismatch : bool, optional
         Write the movie although `sensitivity` contradicts its noise. The array's attributes keep the measured
         factor and that it was accepted.
@@ -165,15 +165,15 @@ def compress(
     threads : int, optional
         Blocks that are in work at once; by default the number of processors, at least 2, at most 4. A block
         is as many frames as fit in 32 MB, in whole chunks, and at least one chunk. Memory: each block in work
-        takes its own size, and about four times 32 MB for codes and what is read back.
+        takes its own size, and about four times 32 MB for codes and values read back.
     client : distributed.Client or False, optional
-        Cluster whose workers do the blocks; by default the one that is connected, if any. Workers must see
+        Cluster for the blocks; by default the one that is connected, if any. Workers must see
         the store and a source that is a path. False keeps the work here. Of the frames only some rows of a
         sample come to this process.
     storage_options : dict, optional
-        For a URL: what fsspec takes.
+        For a URL: options of fsspec.
     nwb : mapping, optional
-        For an NWB file: what its source does not tell, such as ``session_start_time`` (with a time zone) and
+        For an NWB file: metadata that its source lacks, such as ``session_start_time`` (with a time zone) and
         ``rate``, which NWB requires, ``indicator``, ``location`` and others, see `files.nwb.NWB_FIELDS`.
     plain : bool, optional
         Write the decoded values with stock compression, for programs that have no plug-in: `store` ends with
@@ -195,11 +195,10 @@ def compress(
         error says why; ``Sensitivity.from_known`` takes constants that are known otherwise, which are then
         compared with the movie.
     ConstantsMismatch
-        A ValueError: the noise of the movie is not what `sensitivity` says, by the factor that the error
-        gives.
+        A ValueError: the noise of the movie contradicts `sensitivity`, by the factor that the error gives.
     VerificationError
-        What was read back differs by more than the bound, and nothing is left of the folder; or an array that
-        was finished before, and to be resumed, is not what was written any more.
+        Values read back differ by more than the bound, and the folder is deleted; or a finished array that
+        was to be resumed has changed.
     SourceChangedError
         The array to be resumed holds another recording, whatever its name, or the source changed while it was
         read. It is a ValueError.
@@ -339,7 +338,7 @@ def _compress_plain(
 def _check_file_options(
     preset: str, zarr_format: int, shards: Sequence[int] | None, storage_options: dict[str, Any] | None
 ) -> None:
-    """Refuse what only a store of Zarr has."""
+    """Refuse options that only a store of Zarr has."""
     wrong = {
         f"preset={preset!r} (--preset)": preset == "portable",
         f"zarr_format={zarr_format} (--zarr-format)": zarr_format != 3,
@@ -382,7 +381,7 @@ class _Job:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What resuming must find unchanged."""
+        """Parameters that must be unchanged when resuming."""
         return self.options | {
             "chunks": list(self.layout.chunks),
             "shards": None if self.layout.shards is None else list(self.layout.shards),
@@ -462,7 +461,7 @@ class _Job:
         return scan(self.movie, self.layout.spans, self._workers, self.report)
 
     def _begin(self, sensitivity: Sensitivity, extent: Extent, known: bool, sample: Sample) -> Any:
-        """A new array for the movie, whose notes say that it isn't complete."""
+        """A new array for the movie, with notes that say that it isn't complete."""
         codec = fitted_codec(self._codec(sensitivity, extent, known), sample.pieces)
         filters_after: Sequence[Any] = ()
         if isinstance(self.destination, HDF5File):
@@ -565,7 +564,7 @@ class _Job:
         return self._workers.finished(work, self.movie, spans)
 
     def _stopped(self, error: BaseException, journal: Journal | None, count: int) -> None:
-        """Keep what another run can go on with, and say so."""
+        """Keep the blocks for another run, and say so."""
         if isinstance(error, VerificationError) or not count or journal is None:
             self.destination.discard()
             return
@@ -656,7 +655,7 @@ class _Job:
         return notes
 
     def _another_recording(self, notes: dict[str, Any], how: str) -> SourceChangedError:
-        """The error of a source that is not what the array was made from; it names both."""
+        """The error of a source other than that of the array; it names both."""
         return SourceChangedError(
             f"{self.destination.name} holds another recording than {self.movie.source}: it was made from "
             f"{notes['source'].get('name')} on {notes.get('date')}, and {how}. Nothing was written: choose "
@@ -696,7 +695,7 @@ class _Job:
             raise
 
     def _intact(self, array: Any, records: list[Record]) -> list[Record]:
-        """The records whose blocks are still what was written."""
+        """The records of blocks that are unchanged."""
         spans = set(self.layout.spans)
         known = {(r.start, r.stop): r for r in records if (r.start, r.stop) in spans}
         total = sum(stop - start for start, stop in known)

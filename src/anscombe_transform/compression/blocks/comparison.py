@@ -1,7 +1,7 @@
 """Blocks of stored values against their source, value by value, and their checksums.
 
 A checksum is the CRC-32 of values in C order and little-endian bytes: of a frame, for the source, or of a
-band of a block, for what was stored. It is zlib's, which every language has.
+band of a block, for stored values. It is zlib's, which every language has.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Comparison:
         )
 
     def _clip(self, x: NDArray[Any]) -> tuple[NDArray[Any], int]:
-        """The values as the codec takes them, and how many it was told to clip."""
+        """The values as the codec takes them, and how many it clips."""
         if not self._clips:
             return x, 0
         inside = np.clip(x, self._plan.lowest, self._plan.highest).astype(x.dtype)
@@ -125,7 +125,7 @@ class Comparison:
         """1 / bound of every value of an integer type of at most 16 bits, in the order of the bit patterns.
 
         Integers that are stored as integers are off by whole units, so a bound below 1 may be counted as 1/2:
-        what exceeds the one exceeds the other.
+        an error exceeds both or neither.
         """
         found = self._tables.get(dtype.str)
         if found is None:
@@ -177,7 +177,7 @@ class Comparison:
 def largest_error(plan: Plan, signal: NDArray[Any]) -> NDArray[np.float64]:
     """The codec's bound at every signal, and never more than its bin is wide; 0 for NaN.
 
-    The width follows from the bins alone and not from the stored table, which is part of what is verified.
+    The width follows from the bins alone and not from the stored table, which is itself verified.
     """
     x = np.asarray(signal, np.float64)
     low, high = plan.bins

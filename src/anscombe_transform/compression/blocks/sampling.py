@@ -1,9 +1,9 @@
-"""What a movie's values span: of a sample spread over it, or of all of it.
+"""The range of a movie's values: of a sample spread over it, or of all of it.
 
 A codec is chosen to hold a movie's range before the first block is written. Reading a large recording twice
-for that would double the time where reading is slow, so the range of a sample is widened by what a movie's
-extremes exceed a sample's. A value beyond it has no code, which the codec refuses: then the whole movie is
-looked through, and its writing begun again.
+for that would double the time where reading is slow, so the range of a sample is widened by the amount that
+extremes of a movie usually exceed those of a sample. A value beyond it has no code, which the codec refuses:
+then the whole movie is looked through, and its writing begun again.
 
 Some rows of the sample are kept, for the codec's decode table to be fitted to.
 """
@@ -66,7 +66,7 @@ class Extent:
         return np.array([*known, *([math.nan] if self.has_nan else [])], dtype)
 
     def widened(self, noise: float, dtype: np.dtype[Any]) -> Extent:
-        """The extent with room for what a sample has not shown, within the limits of the type.
+        """The extent with room for values outside the sample, within the limits of the type.
 
         `noise` is its standard deviation at the dark end, where a movie goes below a sample by noise alone.
         At the bright end a rare event may exceed a sample by a part of its range.
@@ -132,7 +132,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What is kept of a run of frames: its extent, checksums of its frames, and some of its rows."""
+    """Extent of a run of frames, checksums of its frames, and some of its rows."""
 
     run: int
     values: int

@@ -1,6 +1,6 @@
 """Whether a source is still the recording that was stored: the state of its files, and the content of frames.
 
-A name says nothing: every night's recording may be ``run1.tif``. What identifies a recording is its shape and
+A name says nothing: every night's recording may be ``run1.tif``. A recording is identified by its shape and
 dtype and the checksums of its frames. The state of its files (size, time of change, inode) tells when these
 have to be looked at again: a file that grew, was replaced or was cut while it was read.
 """
@@ -83,7 +83,7 @@ def state_of_files(paths: Iterable[Path]) -> dict[str, int] | None:
 
 
 def files_of(movie: Movie) -> Iterator[Path]:
-    """The files that a movie is read from, as far as what `open_movie` was given names them."""
+    """The files that a movie is read from, as far as the argument of `open_movie` names them."""
     origin = movie.origin
     if isinstance(origin, list | tuple):
         yield from (Path(part) for part in origin if isinstance(part, str | os.PathLike))
@@ -126,14 +126,14 @@ def check_unchanged(
     spans: Sequence[Span],
     workers: int,
 ) -> None:
-    """Refuse a source whose files are not what they were, unless its frames still are.
+    """Refuse a source with changed files, unless its frames are unchanged.
 
     Parameters
     ----------
     movie : Movie
         The source, as it was opened before.
     before : mapping or None
-        What `state_of` found when the frames had not been read yet.
+        Result of `state_of` before the frames were read.
     frames : mapping of int to int
         Checksums of the frames that were read, by their numbers.
     spans : sequence of (int, int)
@@ -252,7 +252,7 @@ def _grew_as_allowed(movie: Movie, again: Movie) -> bool:
 
 
 def _difference(before: Mapping[str, int], now: Mapping[str, int] | None) -> str:
-    """What changed of a source's files, in words."""
+    """The change of a source's files, in words."""
     if now is None:
         return "it is gone"
     if before.get("files") != now["files"]:

@@ -1,4 +1,4 @@
-"""What the comparison of stored values found, as an object that prints and turns into JSON."""
+"""The result of comparing stored values, as an object that prints and turns into JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _MOST_NAMED = 4
 
 
 class VerificationError(ValueError):
-    """What is stored is not what was promised.
+    """Stored values are not within their bound.
 
     Attributes
     ----------
     verification : Verification or None
-        What was compared, and where it first failed; None where the stored values can't even be read.
+        The comparison, and where it first failed; None where the stored values can't even be read.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class VerificationError(ValueError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Verification(Printed):
-    """A stored movie compared with its source, value by value, or with the checksums of what was stored.
+    """A stored movie compared with its source, value by value, or with the checksums of the stored values.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Verification(Printed):
     failed : int
         Number of values beyond their bound.
     clipped : int
-        Number of values that the codec was told to clip (``out_of_range="clip"``); they are compared after
+        Number of values that the codec clips (``out_of_range="clip"``); they are compared after
         clipping.
     max_error : float
         Largest ``|stored - original|``, signal units.
@@ -71,19 +71,19 @@ class Verification(Printed):
     original, stored : float or None
         The two values there.
     against : {"source", "checksums"}
-        What the stored values were compared with. Checksums tell whether values are what they were when they
-        were written, for one block of frames after the other: errors are 0 where all of them agree, `failed`
-        counts the values of the blocks that don't, and `index` is where the first of those begins.
+        The reference of the comparison. Checksums show whether values are unchanged since they were written,
+        for one block of frames after the other: errors are 0 where all of them agree, `failed` counts the
+        values of the blocks that don't, and `index` is where the first of those begins.
     chunk : tuple of int or None
         The chunk in which `index` lies, counted in chunks along every axis.
     agreement : Agreement or None
         The noise of the source compared with that of the codec's constants, where there is a source. The
-        bound is made of these constants, so that it means what it says only where they agree.
+        bound is made of these constants, so it holds in units of the noise only where they agree.
     error_in_noise : float or None
         Largest error that a value can have, in standard deviations of the noise that was measured in the
         source; None where it was not measured.
     blocks : tuple of (int, int)
-        First and last frame of the blocks that are not what was written, by their checksums.
+        First and last frame of blocks that changed, by their checksums.
     mean_shift : tuple of MeanShift
         Shift of the mean by brightness, measured in some rows of every block that agrees with its source.
     source_checksum : str or None
@@ -143,7 +143,7 @@ class Verification(Printed):
         return found if self.agreement is None else found + self._noise_text(self.agreement)
 
     def _noise_text(self, agreement: Agreement) -> str:
-        """What the bound is worth, by the noise that was measured."""
+        """The bound in units of the measured noise."""
         if agreement.verdict == "unchecked":
             return f". The constants behind the bound were not checked: {agreement.message}"
         within = f", and no error exceeds {self.error_in_noise:.2f} measured standard deviations of the noise"

@@ -101,7 +101,7 @@ def in_order(
 
 
 def cluster_for(store: Any, name: str, given: Any, *, reachable: bool = True) -> Any:
-    """The cluster whose workers do the blocks of a store, or None for this process.
+    """The cluster for the blocks of a store, or None for this process.
 
     The one that is `given`, or that is connected; none if `given` is False, or the store is in memory here.
     """

@@ -59,9 +59,9 @@ class Export:
         Its name.
     format : {"tiff", "hdf5", "npy", "raw"}
     movie : Movie
-        The values, and what is known of them.
+        The values and their metadata.
     record : mapping
-        What goes along with the values, as JSON types.
+        Record beside the values, as JSON types.
     dataset : str
         Of HDF5.
     compression : str or None
@@ -76,7 +76,7 @@ class Export:
     compression: str | None
 
     def write(self, output: GuardedFile, blocks: Blocks) -> str:
-        """Write blocks of frames, front to back, and return what the format is called."""
+        """Write blocks of frames, front to back, and return the name of the format."""
         return FORMATS[self.format][0](self, output, blocks)
 
     def open(self, path: Path) -> Movie:
@@ -212,7 +212,7 @@ def _write_raw(export: Export, output: GuardedFile, blocks: Blocks) -> str:
 
 
 def describe_raw(export: Export) -> None:
-    """Write beside raw values what they are."""
+    """Write the shape and type of raw values beside them."""
     movie = export.movie
     content = {"shape": list(movie.shape), "dtype": movie.dtype.str, "axes": "tyx", ATTRIBUTE: export.record}
     write_file(description_of(export.path), (json.dumps(content, indent=2) + "\n").encode())

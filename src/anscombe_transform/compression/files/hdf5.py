@@ -63,7 +63,7 @@ class HDF5File(OnDisk):
 
     @property
     def filters_after(self) -> tuple[Any, ...]:
-        """What comes after the codec in the pipeline of the array: codes are smaller to transpose."""
+        """Filters after the codec in the pipeline of the array: codes are smaller to transpose."""
         if not self.transposed:
             return ()
         from zarr.codecs import TransposeCodec
@@ -102,12 +102,12 @@ class HDF5File(OnDisk):
         raise FileNotFoundError(f"{self.name} has no journal")
 
     def check_owner(self) -> None:
-        """Raise what went wrong in writing the file, which HDF5 itself would not survive."""
+        """Raise an earlier error of writing the file, which HDF5 itself would not survive."""
         if self._guard is not None:
             self._guard.check()
 
     def adapted(self, codec: Codec) -> Codec:
-        """The codec with values that the filter can be told of.
+        """The codec with values that fit the filter's parameters.
 
         Raises
         ------
@@ -137,11 +137,11 @@ class HDF5File(OnDisk):
         self._store.check = self._guard.check
 
     def _first_content(self) -> bytes:
-        """What the file holds before the movie is written."""
+        """Content of the file before the movie is written."""
         return b""
 
     def discard(self) -> None:
-        """Close and delete what a run has begun."""
+        """Close and delete an unfinished file."""
         self._close()
         delete(self._work.content)
 
@@ -161,7 +161,7 @@ class HDF5File(OnDisk):
         FileExistsError
             There is something of this name now that is not to be replaced.
         OSError
-            The file could not be written, or is not what was written.
+            The file could not be written, or differs from the values written.
         """
         written, attributes = dict(self._store.checksums), dict(array.attrs)
         guard = self._guard
@@ -177,7 +177,7 @@ class HDF5File(OnDisk):
         return open_array(f"{self.path}::{self.dataset}")
 
     def _check_written(self, written: Mapping[tuple[int, ...], int], attributes: dict[str, Any]) -> None:
-        """Compare the closed file with what was written to it, every byte of every chunk."""
+        """Compare every byte of every chunk of the closed file with the one written."""
         import h5py
 
         from anscombe_transform.codec.hdf5.store import HDF5Store, stored_offsets

@@ -1,4 +1,4 @@
-"""NWB files: the movie is the data of a series of images, what the source knows becomes the file's metadata.
+"""NWB files: the movie is the data of a series of images, metadata of the source become those of the file.
 
 The standard [1]_ has frames as (time, x, y), so that the dataset is transposed. It requires the time of the
 session and the rate of frames; where the source has none they have to be given, and nothing is made up.
@@ -44,7 +44,7 @@ NWB_FIELDS: dict[str, str] = {
     "institution": "text",
     "lab": "text",
 }
-"""What can be said of an NWB file beside what its source says."""
+"""Metadata of an NWB file beside those of its source."""
 
 _NUMBERS = ("rate", "excitation_lambda", "emission_lambda")
 _TYPES = ("TwoPhotonSeries", "OnePhotonSeries")
@@ -69,7 +69,7 @@ class NwbFile(HDF5File):
         super().__init__(path, f"/acquisition/{self._series}/data")
 
     def check_source(self, movie: Movie) -> None:
-        """Refuse a movie whose session or frame rate nobody knows, or to replace it by its own copy.
+        """Refuse a movie without session start or frame rate, or to replace it by its own copy.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class NwbFile(HDF5File):
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, in the types that NWB wants.
+    """The given values, in the types of NWB.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _time(value: Any) -> datetime | None:
 
 
 def _facts_of(movie: Movie) -> dict[str, Any]:
-    """What a movie's own metadata say, by the names of `NWB_FIELDS`."""
+    """A movie's own metadata, by the names of `NWB_FIELDS`."""
     metadata = movie.metadata
     told = metadata.get("nwb") or {}
     facts: dict[str, Any] = {

@@ -140,7 +140,7 @@ def _check_place(work: Workspace, *, overwrite: bool, begun: bool) -> None:
 
 
 def _record_of(array: Any) -> dict[str, Any]:
-    """What a plain file says of itself: the source, and the record of the array with its codec."""
+    """The record of a plain file: the source, and the record of the array with its codec."""
     notes = notes_of(array)
     codec: Any = codec_of(array)
     notes = {name: value for name, value in notes.items() if name != "record_checksum"}

@@ -22,7 +22,7 @@ PLAIN_SUFFIXES = {
     ".btf": "zlib",
     ".tf8": "zlib",
 }
-"""Suffixes of plain files, and what compresses them."""
+"""Suffixes of plain files, and their compressors."""
 
 
 def read_plain_record(stored: Any) -> dict[str, Any] | None:

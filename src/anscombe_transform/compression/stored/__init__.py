@@ -1,1 +1,1 @@
-"""What is stored: the array, its metadata, the journal of unfinished work, and where all of it lies."""
+"""Stored data: the array, its metadata, the journal of unfinished work, and their places."""

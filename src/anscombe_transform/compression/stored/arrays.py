@@ -72,7 +72,7 @@ def hdf5_file(stored: Any) -> tuple[Path, str | None] | None:
 
 
 def local_root(array: Any) -> Path | None:
-    """The folder of an array, whatever kind of store names it; None where it is not in a file system."""
+    """The folder of an array in any kind of store; None where it is not in a file system."""
     store, path = (
         (array.store_path.store, array.store_path.path) if has_zarr_3() else (array.store, array.path)
     )
@@ -183,7 +183,7 @@ def stored_bytes(array: Any, path: Path | None) -> int:
 
 
 def zarr_module() -> Any:
-    """The module zarr, whose two generations no type checker can know at once."""
+    """The module zarr; no type checker knows both of its generations."""
     import zarr
 
     return zarr
@@ -213,7 +213,7 @@ def check_zarr_format(zarr_format: int) -> None:
 
 @functools.cache
 def _has_format_3() -> bool:
-    """Whether zarr-python has what codecs of format 3 are built on, which came with 3.1.1."""
+    """Whether zarr-python has the interface for codecs of format 3, which came with 3.1.1."""
     from importlib.util import find_spec
 
     return has_zarr_3() and find_spec("zarr.core.dtype") is not None
@@ -309,7 +309,7 @@ def open_array(stored: Any, storage_options: dict[str, Any] | None = None) -> An
     Raises
     ------
     FileNotFoundError, ValueError
-        There is none, or its metadata say what no array can be.
+        There is none, or its metadata are impossible.
     """
     array = _opened(stored, storage_options)
     check_geometry(array, name_of(array, stored))
@@ -410,6 +410,6 @@ def zarr_format_of(array: Any) -> int:
 
 
 def name_of(array: Any, stored: Any) -> str:
-    """What to call an array in a message."""
+    """The name of an array in messages."""
     path = local_path(stored)
     return str(path) if path is not None else str(getattr(array, "store_path", array))

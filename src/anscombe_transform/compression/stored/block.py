@@ -29,7 +29,7 @@ _SMALL_CHUNK = 1 << 20
 
 
 class ReadFailure(OSError):
-    """The store could not be read, for a reason that is not in what is stored."""
+    """The store could not be read, for a reason outside the stored data."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class BlockWriter:
     layout : Layout
         By which the array was made.
     verify : bool
-        Whether to read back what was written.
+        Whether to read back the block.
     """
 
     array: Any
@@ -59,7 +59,7 @@ class BlockWriter:
         UnrepresentableError
             A value has no code.
         VerificationError
-            What was written can't be read.
+            The block can't be read back.
         """
         source = tuple(checksum(frame) for frame in block)
         stop = start + len(block)
@@ -115,7 +115,7 @@ def stored_checksums(array: Any, layout: Layout, start: int, stop: int) -> tuple
 
 
 def is_intact(array: Any, layout: Layout, record: Record) -> bool:
-    """Whether a block can be read, and is what was written as far as that is known."""
+    """Whether a block can be read, and agrees with its record."""
     try:
         found = stored_checksums(array, layout, record.start, record.stop)
     except VerificationError:
@@ -131,7 +131,7 @@ def read_back(array: Any, start: int, stop: int, top: int, bottom: int) -> NDArr
     VerificationError
         A chunk is damaged; the error names the first one.
     ReadFailure
-        The store gave no bytes, in three attempts. It says nothing of what is stored.
+        The store gave no bytes, in three attempts. The stored data may be intact.
     """
     pauses = iter(_PAUSES)
     while True:

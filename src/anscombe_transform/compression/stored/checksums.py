@@ -81,7 +81,7 @@ class StoredChecksums:
         return cls(layout, dict(zip([start for start, _ in layout.spans], parts, strict=True)))
 
     def check_block(self, block: NDArray[Any], start: int, name: str, whole: int | None = None) -> None:
-        """Refuse a whole block of frames whose values are not those that were written.
+        """Refuse a whole block of frames with values that changed since they were written.
 
         Parameters
         ----------

@@ -68,9 +68,9 @@ class OnDisk:
     Parameters
     ----------
     path : Path
-        Of what is written.
+        Of the array.
     work : Workspace
-        The folder beside it that holds what is unfinished.
+        The folder beside it for unfinished work.
     """
 
     contested = False
@@ -157,13 +157,13 @@ class Folder(OnDisk):
         """Nobody takes a lock away."""
 
     def make_room(self) -> None:
-        """Delete what an earlier run has begun, before a new array is made."""
+        """Delete the remains of an earlier run, before a new array is made."""
         self.discard()
         delete(self.partial / LIVE_SPOOL)
         delete(self.partial / LIVE_SETTINGS)
 
     def discard(self) -> None:
-        """Delete what a run has begun."""
+        """Delete an unfinished array."""
         # First and for good: its records are not those of the next array.
         self.journal().remove()
         delete(self._work.content)
@@ -178,7 +178,7 @@ class Folder(OnDisk):
         replace_metadata(root, read_metadata(root) | {"shape": list(shape)}, {ATTRIBUTE: notes})
 
     def finish(self, array: Any, *, overwrite: bool) -> Any:
-        """Give the array its name, and delete what it replaces and the journal.
+        """Give the array its name, and delete the replaced array and the journal.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class Store:
 
     Stores have no locks, but a document that names the run that writes. Only one of two that begin together
     can put it there, where the store can create a key only if it is missing: memory, file systems, and S3
-    through obstore. A run that was told to go on or to begin again takes the document over, since the other
+    through obstore. A run that resumes or overwrites takes the document over, since the other
     run may have been killed; one that is alive finds that at its next block, and stops.
 
     Attributes
@@ -384,7 +384,7 @@ class Store:
         self._keys.put(_WRITER, self._claim())
 
     def discard(self) -> None:
-        """What is incomplete says so."""
+        """Keep the array: its record says that it is incomplete."""
 
     def finish(self, array: Any, *, overwrite: bool) -> Any:
         """Delete the journal; the array is where it belongs, unless another run has written there.
@@ -453,7 +453,7 @@ _FILES = (
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that says something else than what it is given to, a Zarr array or a folder of them.
+    """Refuse a suffix that contradicts the content, a Zarr array or a folder of them.
 
     Raises
     ------
@@ -487,12 +487,12 @@ def check_taken(path: Path, allowed: bool) -> None:
 
 
 def check_replaceable(path: Path, *, overwrite: bool, image: bool = False) -> None:
-    """Refuse to overwrite what is no array of Zarr.
+    """Refuse to overwrite anything but a Zarr array.
 
     Parameters
     ----------
     path : Path
-        What is there.
+        The existing file or folder.
     overwrite : bool
         Whether it would be replaced, and not only looked at.
     image : bool
@@ -501,7 +501,7 @@ def check_replaceable(path: Path, *, overwrite: bool, image: bool = False) -> No
     Raises
     ------
     FileExistsError
-        It was not written by Zarr, or it is a group, whose arrays would all be gone.
+        It was not written by Zarr, or it is a group, and all of its arrays would be lost.
     """
     if not is_zarr(path):
         raise FileExistsError(f"{path} exists and was not written by Zarr, so it is not overwritten")
@@ -548,7 +548,7 @@ def _is_group(path: Path) -> bool:
 
 
 def _others(image: Any) -> Iterator[str]:
-    """What an OME-Zarr image holds beside its levels, such as labels."""
+    """Content of an OME-Zarr image beside its levels, such as labels."""
     attributes = dict(image.attrs)
     images = attributes.get("ome", attributes)["multiscales"]
     levels = {str(level["path"]) for one in images for level in one["datasets"]}
@@ -593,7 +593,7 @@ def destination_of(
 
 
 def _is_begun_in_place(path: Path) -> bool:
-    """Whether a folder holds what a run began that was given the folder as a store of Zarr."""
+    """Whether a folder holds an unfinished array of a run that used the folder as a Zarr store."""
     if not is_zarr(path):
         return False
     try:

@@ -29,7 +29,7 @@ class Record:
     source : tuple of int
         Checksum of every frame of the source.
     stored : tuple of int or None
-        Checksum of what was read back, for every band; None where nothing was read back.
+        Checksum of the values read back, for every band; None where nothing was read back.
     extent : Extent
         Of the source's values.
     verification : Verification or None

@@ -89,7 +89,7 @@ class FolderKeys:
             sync(self._folder.parent)
 
     def clear_array(self) -> None:
-        """Delete metadata and chunks of the array whose folder this one is in, for good."""
+        """Delete metadata and chunks of the array in the parent folder, for good."""
         root = self._folder.parent
         for path in root.iterdir():
             if _OF_ARRAY.match(path.name):
@@ -161,7 +161,7 @@ class StoreKeys:
 
 
 def keys_beside(place: Any, storage_options: dict[str, Any] | None) -> Keys:
-    """Documents beside the array of a store, or of what names one, be it there already or not."""
+    """Documents beside the array of a store, whether the array exists or not."""
     if not has_zarr_3():
         normalized = zarr_module().storage.normalize_store_arg
         store = normalized(place, storage_options=storage_options, mode="a", zarr_version=2)

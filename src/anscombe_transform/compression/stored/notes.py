@@ -1,4 +1,4 @@
-"""What an array's attributes say of how it was made."""
+"""The record in an array's attributes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SOFTWARE = ("anscombe-transform", "zarr", "numcodecs", "numpy")
 
 
 class Recorded(Protocol):
-    """What a record says of a recording: a movie that is open, or one that is being made."""
+    """A recording as the record needs it: a movie that is open, or one that is being made."""
 
     @property
     def source(self) -> str:
@@ -47,7 +47,7 @@ class Recorded(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What is known of it, as in `Movie.metadata`."""
+        """Metadata, as in `Movie.metadata`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def first_notes(
     sample_checksum: str,
     files: dict[str, int] | None = None,
 ) -> dict[str, Any]:
-    """What is known before the first block is written; ``complete`` is false."""
+    """The notes before the first block is written; ``complete`` is false."""
     source: dict[str, Any] = {
         "name": movie.source,
         "shape": list(movie.shape),
@@ -110,7 +110,7 @@ def last_notes(
     extent: Extent,
     verification: Verification | None,
 ) -> dict[str, Any]:
-    """The notes of a finished array: what its values span, how far they may be off, and their checksums."""
+    """The notes of a finished array: range of its values, bound of their error, and checksums."""
     source = notes["source"] | {
         "minimum": extent.minimum,
         "maximum": extent.maximum,
@@ -157,7 +157,7 @@ def digest_of(notes: Mapping[str, Any]) -> str:
 
 
 def notes_of(array: Any) -> dict[str, Any]:
-    """What an array's attributes say of how it was made; empty where they say nothing."""
+    """The record in an array's attributes; empty if there is none."""
     noted = dict(array.attrs).get(ATTRIBUTE)
     return noted if isinstance(noted, dict) else {}
 
@@ -238,7 +238,7 @@ def codec_summary(codec: Codec) -> dict[str, Any]:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of what writes and reads arrays."""
+    """Versions of the packages that write and read arrays."""
     found = {}
     for name in _SOFTWARE:
         try:
