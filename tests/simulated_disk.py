@@ -168,7 +168,10 @@ class Recorder:
                 if at < last.get(change.node, -1):
                     contents[change.node] = change.content
                 elif rng.random() < 0.8:
-                    contents[change.node] = _torn(change.content, kept, rng)
+                    # What is added to the end of a file leaves what was synchronised before as it is.
+                    there = contents.get(change.node, b"") if change.node in last else b""
+                    there = there if change.content.startswith(there) else b""
+                    contents[change.node] = there + _torn(change.content[len(there) :], kept, rng)
                 continue
             places = {change.folder} | ({change.to_folder} if change.kind == "rename" else set())
             certain = all(at < last.get(place, -1) for place in places)

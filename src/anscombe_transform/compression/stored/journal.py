@@ -1,7 +1,8 @@
-"""Which blocks of an unfinished array are done: one small document per block, beside the array.
+"""Which blocks of an unfinished array are done: lines that are appended to a document beside the array.
 
-It is written when its block is in the store, and after it was verified. Each block has its own, so that a
-kill in the middle of a write loses one block and not the journal.
+A line is written when its block is in the store, and after it was verified. It begins with a checksum of its
+own, so that a line that a kill or a power cut tore is passed over, and costs its block alone. Every job that
+writes a part of the array has a document of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 from anscombe_transform.compression.blocks.comparison import from_hex, to_hex
 from anscombe_transform.compression.blocks.sampling import Extent
@@ -16,6 +18,8 @@ from anscombe_transform.compression.blocks.verification import Verification
 from anscombe_transform.compression.stored.keys import Keys
 
 __all__ = ["Journal", "Record"]
+
+_PREFIX = "blocks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,36 +72,48 @@ class Record:
 
 
 class Journal:
-    """The finished blocks of a job, a document for each."""
+    """The finished blocks of an array.
 
-    def __init__(self, keys: Keys) -> None:
+    Parameters
+    ----------
+    keys : Keys
+        Where its documents are.
+    writer : str, optional
+        Name of the job that adds to it, where several write parts of one array.
+    """
+
+    def __init__(self, keys: Keys, writer: str = "") -> None:
         self._keys = keys
+        self._name = f"{_PREFIX}{writer}"
 
     def add(self, record: Record) -> None:
         """Note a finished block; it is on the disk when this returns, where there is one."""
-        self._keys.put(_block(record.start), json.dumps(record.to_dict()).encode())
+        text = json.dumps(record.to_dict()).encode()
+        # The line before it may have been torn, and is then ended.
+        self._keys.append(self._name, b"\n%08x %s\n" % (crc32(text), text))
 
     def records(self) -> list[Record]:
-        """The finished blocks, in order."""
-        contents = [self._keys.get(name) for name in self._names()]
-        found = [_parsed(content) for content in contents if content is not None]
-        return sorted((record for record in found if record is not None), key=lambda record: record.start)
+        """The finished blocks of all jobs, in order; of one that was written again the later record."""
+        found: dict[int, Record] = {}
+        for name in self._names():
+            for line in (self._keys.get(name) or b"").split(b"\n"):
+                record = _parsed(line)
+                if record is not None:
+                    found[record.start] = record
+        return [found[start] for start in sorted(found)]
 
     def remove(self) -> None:
         """Delete the journal, for good when this returns."""
         self._keys.remove(self._names())
 
     def _names(self) -> list[str]:
-        return [name for name in self._keys.names() if name.startswith("block-")]
+        return [name for name in self._keys.names() if name.startswith(_PREFIX)]
 
 
-def _block(start: int) -> str:
-    return f"block-{start:012d}"
-
-
-def _parsed(content: bytes) -> Record | None:
-    """The record, or None where its writing was cut short, so that its block is written again."""
+def _parsed(line: bytes) -> Record | None:
+    """The record of a line, or None where it is not whole, so that its block is written again."""
+    written, _, text = line.partition(b" ")
     try:
-        return Record.from_dict(json.loads(content))
+        return Record.from_dict(json.loads(text)) if int(written, 16) == crc32(text) else None
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -12,6 +12,9 @@ from anscombe_transform.native.durable import delete, make_folders, sync, write_
 __all__ = ["FolderKeys", "Keys", "StoreKeys", "keys_beside"]
 
 _BESIDE = ".anscombe"
+_LONGEST = 2**17
+"""Bytes behind which another document follows in a store without appending: little beside a block."""
+
 # What Zarr writes of an array: its metadata and chunks, and files that it was about to give such names.
 _OF_ARRAY = re.compile(
     r"(zarr\.json|\.zarray|\.zattrs|\.zmetadata|c|\d+(\.\d+)*)(/|$)|(zarr|\.zarray|\.zattrs)\.[0-9a-f]{32}\.partial$"
@@ -29,6 +32,12 @@ class Keys(Protocol):
 
     def put_new(self, name: str, content: bytes) -> None:
         """Write a document unless there is one, which stays; stores that can do so at once."""
+
+    def append(self, name: str, content: bytes) -> None:
+        """Add to the end of a document, which is begun where there is none; on the disk when this returns.
+
+        Where documents can't be appended to, others follow: ``name-1``, ``name-2``.
+        """
 
     def names(self) -> list[str]:
         """Names of all documents, in order."""
@@ -70,6 +79,16 @@ class FolderKeys:
         sync(path)
         sync(self._folder)
 
+    def append(self, name: str, content: bytes) -> None:
+        """Add to the end of a document, which is begun where there is none; on the disk when this returns."""
+        path = self._folder / f"{name}.json"
+        make_folders(self._folder)
+        with path.open("ab") as file:
+            file.write(content)
+        sync(path)
+        # Always: another thread may have made the file, and wait for its name still.
+        sync(self._folder)
+
     def names(self) -> list[str]:
         """Names of all documents, in order."""
         return sorted(path.stem for path in self._folder.glob("*.json"))
@@ -104,6 +123,8 @@ class StoreKeys:
         self._store = store
         self._array = f"{path}/" if path else ""
         self._prefix = f"{self._array}{_BESIDE}/"
+        # Of documents that are appended to: the number and content of the last.
+        self._last: dict[str, tuple[int, bytes]] = {}
 
     def get(self, name: str) -> bytes | None:
         """The document of a name, or None."""
@@ -130,6 +151,18 @@ class StoreKeys:
         else:
             _sync(self._store.set_if_not_exists(self._key(name), _buffer(content)))
 
+    def append(self, name: str, content: bytes) -> None:
+        """Add to the end of a document, or of one that follows where it is long: each time it is put anew."""
+        number, held = self._last.get(name, (0, b""))
+        if name not in self._last:
+            while (there := self.get(_following(name, number))) is not None:
+                number, held = number + 1, there
+            number = max(0, number - 1)
+        if len(held) > _LONGEST:
+            number, held = number + 1, b""
+        self._last[name] = number, held + content
+        self.put(_following(name, number), held + content)
+
     def names(self) -> list[str]:
         """Names of all documents, in order."""
         keys = self._listed(self._prefix)
@@ -137,6 +170,7 @@ class StoreKeys:
 
     def remove(self, names: list[str]) -> None:
         """Delete documents."""
+        self._last.clear()
         self._delete([self._key(name) for name in names])
 
     def clear_array(self) -> None:
@@ -158,6 +192,10 @@ class StoreKeys:
                 _sync(self._store.delete(key))
             else:
                 self._store.pop(key, None)
+
+
+def _following(name: str, number: int) -> str:
+    return f"{name}-{number:06d}"
 
 
 def keys_beside(place: Any, storage_options: dict[str, Any] | None) -> Keys:
