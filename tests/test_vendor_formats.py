@@ -267,15 +267,23 @@ def _segment(kind: bytes, content: bytes) -> bytes:
     return struct.pack("<16sqq", kind, len(padded), len(padded)) + padded
 
 
-def write_czi(path: Path, frames: NDArray[np.uint16], leave_out: int | None = None) -> Path:
-    """A file header, a sub-block for each frame, and their directory."""
+def write_czi(
+    path: Path, frames: NDArray[np.uint16], leave_out: int | None = None, per_phase: int | None = None
+) -> Path:
+    """A file header, a sub-block for each frame, and their directory; phases (H) of some frames each."""
 
     def entry(time: int, at: int) -> bytes:
         dimensions = b"".join(
             struct.pack("<4siifi", axis, start, size, 0.0, size)
-            for axis, start, size in ((b"X", 0, X), (b"Y", 0, Y), (b"C", 0, 1), (b"T", time, 1))
+            for axis, start, size in (
+                (b"X", 0, X),
+                (b"Y", 0, Y),
+                (b"C", 0, 1),
+                (b"T", time % (per_phase or len(frames)), 1),
+                (b"H", time // (per_phase or len(frames)), 1),
+            )
         )
-        return struct.pack("<2siqiiBB4si", b"DV", 1, at, 0, 0, 0, 0, b"", 4) + dimensions
+        return struct.pack("<2siqiiBB4si", b"DV", 1, at, 0, 0, 0, 0, b"", 5) + dimensions
 
     def header(directory: int) -> bytes:
         content = struct.pack("<iiii16s16siqqiq", 1, 0, 0, 0, b"a" * 16, b"b" * 16, 0, directory, 0, 0, 0)
@@ -382,7 +390,7 @@ def test_frames_that_were_never_written_are_not_made_up(tmp_path: Path, frames: 
             np.testing.assert_array_equal(movie[:], np.delete(frames, 2, axis=0))
             assert "misses 1" in movie.metadata["partial"][0]
     (tmp_path / "a.oif.files" / "s_C001T005.tif").unlink()
-    with pytest.raises(IncompleteRecordingError, match="announces 5 images along t and holds 4"):
+    with pytest.raises(IncompleteRecordingError, match=r"images along t and holds 4|misses 2 of the 5"):
         open_movie(oif)
 
 
@@ -431,6 +439,15 @@ def test_nd2_positions_are_asked_about_and_lost_frames_reported(
         open_movie(path, channel=0, series=1)
     partial = open_movie(f"{path}::1", channel=0, partial=True)
     assert partial[:, 0, 0].tolist() == [2 * t + 2 for t in range(T) if t != 2]
+
+
+def test_axes_without_an_option_are_chosen_in_the_name(tmp_path: Path, frames: NDArray[np.uint16]) -> None:
+    """An axis that is neither time, channel nor plane takes an index after the name."""
+    pytest.importorskip("czifile")
+    path = write_czi(tmp_path / "a.czi", frames[:4], per_phase=2)
+    with pytest.raises(ValueError, match="::H=0"):
+        open_movie(path)
+    np.testing.assert_array_equal(open_movie(f"{path}::H=1")[:], frames[2:4])
 
 
 def test_an_imaris_file_without_a_time_point_is_incomplete(

@@ -11,9 +11,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import math
+import re
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,10 @@ def open_with_library(form: Format, path: Path, choice: Choice, source: str) -> 
     ValueError
     """
     choice.allow(source, "series")
+    written = re.fullmatch(r"(?:[A-Za-z]=\d+,?)+", str(choice.series or ""))
+    if written is not None:  # after ::, along axes that have no option
+        indices = {axis.lower(): int(n) for axis, n in re.findall(r"([A-Za-z])=(\d+)", written[0])}
+        choice = replace(choice, series=None, indices=indices)
     try:
         library = importlib.import_module(form.library)
     except ImportError as error:
@@ -289,58 +295,88 @@ def _fix(opened: Opened, letter: str, index: int) -> Opened:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """An image of a CZI at full resolution: where it lies along the axes, its size, and what reads it."""
+
+    place: dict[str, int]
+    frame: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], NDArray[Any]]
+
+
 def _open_czi(czifile: Any, path: Path, choice: Choice) -> Opened:
     file = czifile.CziFile(path)
-    blocks = [block for block in file.subblock_directory if block.stored_shape == block.shape]
+    blocks = _czi_blocks(czifile, file)
     if not blocks:
         raise ValueError("it holds no images")
-    unknown = {block.compression for block in blocks} - set(czifile.czifile.DECOMPRESS)
-    if unknown:
-        raise ValueError(
-            f"its images are compressed by method {min(unknown)}, which czifile does not know: open it by "
-            "bioio (pip install bioio bioio-czi, and pip uninstall czifile), or export it as OME-TIFF"
-        )
-    dimensions = [
-        {d.dimension: (int(d.start), int(d.size)) for d in block.dimension_entries} for block in blocks
-    ]
-    letters = [axis for axis in file.axes if axis not in "YX0"]
-    places: dict[tuple[int, ...], Any] = {}
-    frames = {tuple(entry[axis] for axis in "YX") for entry in dimensions}
-    for block, entry in zip(blocks, dimensions, strict=True):
-        place = tuple(entry.get(axis, (0, 1))[0] for axis in letters)
-        if place in places or len(frames) > 1:
-            raise ValueError("its images are mosaics of tiles: stitch them in ZEN and export the movie")
-        places[place] = block
-    first = tuple(min(place[i] for place in places) for i in range(len(letters)))
-    leading = [max(place[i] for place in places) - first[i] + 1 for i in range(len(letters))]
+    letters = list(blocks[0].place)
+    places = {tuple(block.place.get(axis, 0) for axis in letters): block for block in blocks}
+    if len(places) < len(blocks) or len({block.frame for block in blocks}) > 1:
+        raise ValueError("its images are mosaics of tiles: stitch them in ZEN and export the movie")
+    first = np.min(list(places), axis=0)
+    leading = [int(n) for n in np.max(list(places), axis=0) - first + 1]
     flat = {
         int(np.ravel_multi_index(tuple(np.subtract(place, first)), leading)): block
         for place, block in places.items()
     }
-    shape = [blocks[0].shape[blocks[0].axes.index(axis)] for axis in "YX0"]
-    axes = "".join(letters).lower() + "yx"
-    if shape[2] > 1:
-        axes += "s"
-    else:
-        shape = shape[:2]
-
-    def read(number: int) -> NDArray[Any]:
-        pixels: NDArray[Any] = flat[number].data_segment().data()
-        return pixels
-
+    height, width, samples = blocks[0].frame
     names, metadata = _czi_metadata(file)
     opened = Opened(
-        FrameArray(leading, shape, np.dtype(np.dtype(blocks[0].dtype).base), read),
-        axes,
+        FrameArray(
+            leading,
+            (height, width) if samples == 1 else (height, width, samples),
+            blocks[0].dtype,
+            lambda number: flat[number].read(),
+        ),
+        # Letters of ours: s are colours here, and scenes in the file.
+        "".join(letters).lower().replace("s", "p") + ("yx" if samples == 1 else "yxs"),
         names,
         metadata,
         file.close,
         [number for number in range(math.prod(leading)) if number not in flat],
     )
-    if "s" in axes[:-1] and leading[axes.index("s")] > 1 and shape[-1] != 3:
-        scenes = [f"scene {n}" for n in range(leading[axes.index("s")])]
-        opened = _fix(opened, "s", _one_of(scenes, choice, path))
-    return replace(opened, axes=opened.axes[:-2].replace("s", "q") + opened.axes[-2:])
+    if "p" not in opened.axes:
+        return opened
+    return _fix(
+        opened, "p", _one_of([f"scene {n}" for n in range(leading[letters.index("S")])], choice, path)
+    )
+
+
+def _czi_blocks(czifile: Any, file: Any) -> list[_Block]:
+    """The images of a CZI, by czifile of 2019 or by later ones, which call their parts otherwise."""
+    blocks = []
+    for entry in file.subblock_directory:
+        if entry.stored_shape != entry.shape:
+            continue  # of the pyramid
+        if hasattr(entry, "dims"):
+            start = dict(zip(entry.dims[:-1], entry.start, strict=False))
+            size = dict(zip(entry.dims[:-1], entry.shape, strict=False)) | {"0": entry.shape[-1]}
+            start |= {"S": entry.scene_index} if entry.scene_index >= 0 else {}
+            blocks.append(_block(start, size, entry.dtype, partial(_read_block, entry, file)))
+            continue
+        if entry.compression not in czifile.czifile.DECOMPRESS:
+            raise ValueError(
+                f"its images are compressed by method {entry.compression}, which this czifile does not know: "
+                "a newer one needs Python 3.12; or export the recording as OME-TIFF"
+            )
+        start = {d.dimension: int(d.start) for d in entry.dimension_entries if d.dimension != "M"}
+        size = dict(zip(entry.axes, entry.shape, strict=True))
+        blocks.append(_block(start, size, np.dtype(entry.dtype).base, partial(_read_block, entry, None)))
+    return blocks
+
+
+def _block(start: dict[str, int], size: dict[str, int], dtype: Any, read: Callable[[], Any]) -> _Block:
+    place = {axis: int(at) for axis, at in start.items() if axis not in ("Y", "X", "0")}
+    if any(int(size.get(axis, 1)) != 1 for axis in place):
+        raise ValueError("its images are volumes in one piece: export the recording as OME-TIFF")
+    return _Block(place, (int(size["Y"]), int(size["X"]), int(size["0"])), np.dtype(dtype), read)
+
+
+def _read_block(entry: Any, file: Any) -> NDArray[Any]:
+    segment = entry.data_segment() if file is None else entry.read_segment_data(file)
+    pixels: NDArray[Any] = segment.data()
+    return pixels
 
 
 def _czi_metadata(file: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
