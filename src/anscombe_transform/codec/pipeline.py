@@ -10,14 +10,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, get_args
 
 from anscombe_transform.codec.transform.curve import check_sensitivity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, DTypeLike
 
     from anscombe_transform.codec.zarr_v2 import AnscombeTransformV2
     from anscombe_transform.codec.zarr_v3 import AnscombeTransformV3
@@ -31,8 +31,21 @@ PRESETS: tuple[str, ...] = get_args(Preset)
 class Calibrated(Protocol):
     """A detector's constants, as `Sensitivity` has them, from which a codec is made."""
 
-    def codec(self, *args: Any, **options: Any) -> Any:
-        """The codec of this detector, see `Sensitivity.codec`."""
+    @property
+    def codec(self) -> Callable[..., Any]:
+        """Makes the codec of this detector, see `Sensitivity.codec`."""
+
+
+class CodecOptions(TypedDict, total=False):
+    """Options of `Sensitivity.codec`, which describes them, that `codec_pipeline` hands on."""
+
+    signal_range: tuple[float, float] | None
+    decoded_dtype: DTypeLike | None
+    encoded_dtype: DTypeLike | None
+    zero_code: int | None
+    out_of_range: Literal["raise", "clip"]
+    read_noise: float | None
+    noise_increase: float | None
 
 
 def codec_pipeline(
@@ -44,7 +57,7 @@ def codec_pipeline(
     zarr_format: Literal[2, 3] = 3,
     chunks: Sequence[int] | None = None,
     time_axis: int | None = 0,
-    **options: Any,
+    **options: Unpack[CodecOptions],
 ) -> dict[str, Any]:
     """Filters, serializer and compressors for the movies of a detector.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -164,6 +164,27 @@ def structured_scene(
     return (image / image.mean(dtype=np.float64)).astype(np.float32), labels
 
 
+class MovieOptions(TypedDict, total=False):
+    """Options of `simulate_movie`, which describes them."""
+
+    camera: Camera | None
+    conversion_gain: float | None
+    zero_level: float | None
+    read_noise: float | None
+    mean_photons: float
+    scene: Literal["structured", "uniform"] | ArrayLike
+    excess_noise: float | None
+    activity: float
+    jitter: float
+    drift: float
+    bleaching: float
+    flicker: float
+    hot_pixels: float | None
+    adc_bits: int | None
+    dtype: DTypeLike | None
+    rng: np.random.Generator | int | None
+
+
 def simulate_movie(
     shape: Shape = (100, 256, 256),
     *,
@@ -269,7 +290,7 @@ def simulate_movie(
     return movie, simulation.truth()
 
 
-def simulate_frames(shape: Shape, **options: Any) -> Iterator[NDArray[Any]]:
+def simulate_frames(shape: Shape, **options: Unpack[MovieOptions]) -> Iterator[NDArray[Any]]:
     """Yield the frames of a simulated movie one by one, for movies larger than memory.
 
     Parameters
@@ -292,7 +313,7 @@ def simulate_frames(shape: Shape, **options: Any) -> Iterator[NDArray[Any]]:
     yield from _simulation("simulate_frames", shape, options)
 
 
-def expected_photons(shape: Shape, **options: Any) -> Iterator[FloatImage]:
+def expected_photons(shape: Shape, **options: Unpack[MovieOptions]) -> Iterator[FloatImage]:
     """Yield the true mean photons of every frame of a simulated movie: the movie without its noise.
 
     Parameters
@@ -321,13 +342,13 @@ def expected_photons(shape: Shape, **options: Any) -> Iterator[FloatImage]:
         yield simulation.expected(time)
 
 
-def _simulation(caller: str, shape: Shape, options: dict[str, Any]) -> _Simulation:
+def _simulation(caller: str, shape: Shape, options: MovieOptions) -> _Simulation:
     """The simulation that `simulate_movie` would run with these options."""
     defaults: dict[str, Any] = dict(simulate_movie.__kwdefaults__ or {})
     unknown = set(options) - set(defaults)
     if unknown:
         raise TypeError(f"{caller} got unknown options {sorted(unknown)}; it takes {sorted(defaults)}")
-    settings = defaults | options
+    settings = defaults | dict(options)
     detector = {name: settings.pop(name) for name in _OF_THE_CAMERA}
     settings["camera"] = _camera_with(settings["camera"], detector)
     settings["rng"] = np.random.default_rng(settings["rng"])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anscombe_transform.calibration.line.transfer import jackknife_error, jackknife_groups
-from anscombe_transform.calibration.result.constants import GROUPS, T_QUANTILE
+from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.sums.statistics import TILE, MovieLike
 from anscombe_transform.movies import Movie
 from anscombe_transform.movies.arrays import open_axes
@@ -273,8 +273,3 @@ def _light(offset: Floats, variance: Floats, good: Bools, tile: Integers) -> dic
         "light_slope_error": jackknife_error(slope(*(s.sum() - s for s in sums))),
         "unevenness": float(high - low),
     }
-
-
-def half_width(error: float) -> float:
-    """Half of the 95 % interval of a standard error from `GROUPS` groups."""
-    return T_QUANTILE * error
