@@ -53,21 +53,20 @@ def adopt(
     Parameters
     ----------
     array : path
-        Folder of a Zarr array ``(time, y, x)`` whose values are codes of `codec`, whatever wrote and
-        compresses them.
+        Folder of a Zarr array ``(time, y, x)`` of codes of `codec`, written and compressed by any program.
     codec : AnscombeTransformV2 or AnscombeTransformV3
         That encoded the signals, of the array's Zarr format.
     sensitivity : Sensitivity, optional
         Constants behind the codec; by default those that the codec holds, with the verdict ``"given"``.
     metadata : mapping, optional
-        What is known of the recording, in the names of `Movie.metadata`.
+        Metadata of the recording, in the names of `Movie.metadata`.
     progress, threads : optional
         As for `compress`.
 
     Returns
     -------
     StoredMovie
-        What the array says of itself now. Its record has checksums of all values, so that `verify` finds
+        The array's metadata. Its record has checksums of all values, so that `verify` finds
         damage; it says that nothing was compared with a source, which was not there. ``verify(array,
         source)`` does so.
 

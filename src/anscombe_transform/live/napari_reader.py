@@ -50,12 +50,12 @@ class PhotonMovie:
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str], list[Layer]] | None:
-    """Give napari what reads a path, as its plug-in interface asks for.
+    """Return the reader of a path, for napari's plug-in interface.
 
     Parameters
     ----------
     path : str or sequence of str
-        What was dropped on the viewer.
+        Files that were dropped on the viewer.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Raw frames on the disk of the computer that records, until they are compressed.
 
-The spool is the queue between a camera and the writer, and what survives the death of the process: a frame
+The spool is the queue between a camera and the writer, and survives the death of the process: a frame
 that `append` has taken is in a file. The frames of each block of the array have two files, ``<first
 frame>.frames`` with the values, little-endian in C order, and ``<first frame>.sums`` with the CRC-32 of
 each. A frame without its checksum, or with another one, is not used: after a power cut the end of a file
@@ -51,7 +51,7 @@ class Spool:
         make_folders(folder)
 
     def append(self, frames: NDArray[Any], first: int) -> None:
-        """Write frames of one block, the first of which has this number."""
+        """Write frames of one block, from the frame with this number on."""
         start = first - first % self.block_frames
         if self._open is None or self._open[0] != start:
             self.close()
@@ -77,7 +77,7 @@ class Spool:
         Raises
         ------
         ValueError
-            They are not there, or not what was written.
+            They are not there, or have changed.
         """
         frames = self._read(start)
         if len(frames) < stop - start:

@@ -2,7 +2,7 @@
 
 Frames go to a spool on the disk first (`anscombe_transform.live.spool`), from where threads take whole
 blocks, write them to the array, read them back and compare them, as `compress` does; the journal notes
-every block that is done. What a crash leaves is therefore an array with some blocks, a journal and a spool
+every block that is done. A crash therefore leaves an array with some blocks, a journal and a spool
 with the rest: `finish` puts them together.
 """
 
@@ -73,7 +73,7 @@ class BacklogFull(OSError):
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """What `finish` has to know of a recording, kept beside its spool."""
+    """Settings of a recording for `finish`, kept beside its spool."""
 
     frame_shape: tuple[int, int]
     dtype: str
@@ -128,7 +128,7 @@ class StreamWriter:
         As for `compress`; chunks and shards along time in frames.
     signal_range : (float, float), optional
         Smallest and largest signal that can occur, for instance (0, 4095) of a converter of 12 bits. By
-        default the whole range of an integer type: every frame then has codes, whatever comes. Required for
+        default the whole range of an integer type: every frame then has codes. Required for
         floats.
     calibration_frames : int, optional
         Frames that the calibration, or the comparison with a given `sensitivity`, waits for: by default as
@@ -136,14 +136,14 @@ class StreamWriter:
     accept_mismatch : bool, optional
         Go on with a `sensitivity` that contradicts the first frames, as for `compress`.
     when_behind : {"block", "raise"}, optional
-        What `append` does when `backlog_bytes` wait to be compressed: wait, or raise `BacklogFull` without
+        Behaviour of `append` when `backlog_bytes` wait to be compressed: wait, or raise `BacklogFull` without
         taking the frame. Frames are never dropped in silence.
     backlog_bytes : int, optional
         Raw frames that may wait on the disk, 4 GB by default. They take no memory of the process.
     threads : int, optional
         Blocks that are compressed at once; memory is about four times 32 MB for each.
     metadata : mapping, optional
-        What is known of the recording, in the names of `Movie.metadata`: ``frame_rate``, ``pixel_size``, …
+        Metadata of the recording, in the names of `Movie.metadata`: ``frame_rate``, ``pixel_size``, …
 
     Attributes
     ----------
@@ -268,7 +268,7 @@ class StreamWriter:
 
     @property
     def stored(self) -> int:
-        """Frames that are compressed, compared with what was taken, and on the disk."""
+        """Frames that are compressed, compared with the frames taken, and on the disk."""
         return sum(record.stop - record.start for record in self._records)
 
     def append(self, frames: ArrayLike) -> int:
@@ -293,7 +293,7 @@ class StreamWriter:
         OSError
             The disk is full or failing; frames that were taken before are kept.
         VerificationError
-            A block that was written is not what it should be; its raw frames are kept.
+            A written block differs from its frames; the raw frames are kept.
         """
         taken = self._checked(frames)
         self._collect()
@@ -313,7 +313,7 @@ class StreamWriter:
         return self.frames
 
     def close(self) -> CompressionResult:
-        """Store what is left, and give the array its name.
+        """Store the remaining frames, and give the array its name.
 
         Returns
         -------
@@ -410,7 +410,7 @@ class StreamWriter:
             self._go_on()
 
     def _go_on(self, *, last: bool = False) -> None:
-        """Begin what can be begun: the calibration, and blocks that are whole."""
+        """Begin the calibration and whole blocks, as far as possible."""
         if self._problem is not None:
             return
         if self._write is None:
@@ -421,7 +421,7 @@ class StreamWriter:
             self._threads.begin(self._store, self._write, *self._waiting.pop(0))
 
     def _collect(self, *, stop: bool = False, wait: bool = False) -> None:
-        """Take the results of what is done; keep the first error, and raise it unless frames only wait."""
+        """Take finished results; keep the first error, and raise it unless frames only wait."""
         for future in self._threads.take_finished(wait_for_one=wait):
             error = future.exception()
             if error is None:
@@ -515,7 +515,7 @@ class StreamWriter:
         return array, BlockWriter(array, self._layout, True), sensitivity
 
     def _codec(self, sensitivity: Sensitivity) -> AnscombeTransformV2 | AnscombeTransformV3:
-        """The codec of the whole range: what comes later has a code, too."""
+        """The codec of the whole range: later frames have codes, too."""
         return sensitivity.codec(
             zarr_format=self._settings.zarr_format,
             beta=self._settings.beta,
@@ -553,7 +553,7 @@ class StreamWriter:
         )
 
     def _abandon(self, *, delete_all: bool = False) -> None:
-        """Stop the threads and let go of the folder; what it holds stays, unless there is nothing in it."""
+        """Stop the threads and let go of the folder; its content stays, unless it is empty."""
         self.closed = True
         self._threads.close()
         self._spool.close()
@@ -637,7 +637,7 @@ def finish(
     partial: bool = False,
     threads: int | None = None,
 ) -> CompressionResult:
-    """Complete a recording whose writer was cut off: compress what waits, compare, and name the array.
+    """Complete a recording of an interrupted writer: compress waiting frames, compare, name the array.
 
     Parameters
     ----------

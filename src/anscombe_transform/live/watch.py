@@ -1,9 +1,9 @@
 """Compressing the recordings of a folder as soon as they are complete.
 
-What was done is kept in a ledger in the output folder: the state of a recording's files, and what became of
-it. The ledger only saves work. What makes a recording be stored once, whatever happens in between, is
-`compress` with ``resume=True``: an array that is there is compared with the recording, one that was
-interrupted is gone on with.
+Results are kept in a ledger in the output folder: the state of a recording's files, and the outcome. The
+ledger only saves work. A recording is stored once, even after interruptions, because of `compress` with
+``resume=True``: an array that is there is compared with the recording, one that was interrupted is gone on
+with.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ State = dict[str, int] | None
 
 @dataclass(slots=True)
 class _Seen:
-    """What is known of a recording that waits."""
+    """State of a recording that waits."""
 
     state: State
     since: float
@@ -86,7 +86,7 @@ def watch(
     layout, calibration, progress, **options : optional
         As for `compress_all`.
     done : callable, optional
-        Called with each item when it is done; once for a recording whose files don't change.
+        Called with each item when it is done; once for a recording with unchanged files.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def watch(
 
 
 class _Watch:
-    """One watch: what it has seen and done."""
+    """One watch: its state and results."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class _Watch:
         self.notes: list[str] = []
 
     def look(self, ended: threading.Event) -> float:
-        """Compress what is complete; seconds until something that waits may be, 0 where nothing waits."""
+        """Compress complete recordings; return seconds until the next may be complete, 0 if none waits."""
         suffix = ".ome.zarr" if self._options["layout"] == "ome-zarr" else ".zarr"
         self.notes.clear()
         try:

@@ -1,6 +1,6 @@
 """Which files of a folder are one recording: those that their headers, not only their names, string together.
 
-A night of recordings and the files of one recording look alike by name. What tells them apart is inside: the
+A night of recordings and the files of one recording look alike by name. The difference is inside: the
 frame numbers of ScanImage run on from file to file of one acquisition and begin again in the next, an
 OME-TIFF names the files that belong to it, and a file of a single image is a frame and no recording.
 """
@@ -31,7 +31,7 @@ class Grouped:
     Attributes
     ----------
     sources : list of Path
-        What `open_movie` takes for each recording: a file, or a pattern for several.
+        Argument of `open_movie` for each recording: a file, or a pattern for several.
     whole : bool
         Whether all of them are one recording, so that the folder stands for it.
     undecided : list of str
@@ -104,13 +104,13 @@ def _of_one_set(files: Sequence[Path]) -> list[Path]:
 
 
 def _named_alike(files: Sequence[Path]) -> list[Path]:
-    """The files whose names differ from the first one's in the last number alone."""
+    """The files with names that differ from the first one's only in the last number."""
     first = _parts(files[0].name)
     return [file for file in files if _parts(file.name) == first]
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """What stands before and after the last number of a name."""
+    """The parts of a name before and after its last number."""
     file = Path(name)
     match = re.fullmatch(r"(.*?)[0-9]+([^0-9]*)", file.stem)
     return (match[1], match[2] + file.suffix) if match else (name, "")
@@ -139,7 +139,7 @@ def _belong_together(files: Sequence[Path]) -> bool | None:
 
 
 def _source(files: Sequence[Path]) -> Path | None:
-    """What `open_movie` takes for files of one recording; None where no pattern matches them alone."""
+    """Argument of `open_movie` for files of one recording; None where no pattern matches them alone."""
     if _set(files[0]) is not None:
         return files[0]
     before, after = _parts(files[0].name)

@@ -75,7 +75,7 @@ def open_array(array: Any, choice: Choice) -> Movie:
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """What the attributes of an array say about its values.
+    """Meaning of an array's values by its attributes.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Coding:
     missing : tuple of float
         Values that mean that nothing was measured.
     source : str
-        What holds them, for the error.
+        Name of the source, for the error.
     """
 
     dtype: np.dtype[Any]
@@ -127,7 +127,7 @@ class Coding:
 
     @property
     def plain(self) -> bool:
-        """Whether the values mean what they are."""
+        """Whether the stored values are the values."""
         return not self.missing and self.stored in (None, self.dtype)
 
     def decode(self, block: Any) -> Any:
@@ -191,7 +191,7 @@ def mapped_file(array: Any) -> np.memmap[Any, Any] | None:
 
 
 def check_mapped(mapped: np.memmap[Any, Any], name: str) -> None:
-    """Refuse a memory map whose file has become shorter: to read beyond its end would kill the process.
+    """Refuse a memory map of a file that has become shorter: to read beyond its end would kill the process.
 
     Raises
     ------
@@ -206,13 +206,13 @@ def check_mapped(mapped: np.memmap[Any, Any], name: str) -> None:
 
 
 def as_stored(array: Any, view: View) -> Any | None:
-    """A Zarr array of which a view shows everything in its order; None for other arrays and views."""
+    """The Zarr array, if a view shows all of it in its order; None for other arrays and views."""
     plain = view.time == 0 and not view.fixed and (view.axes.index("y"), view.axes.index("x")) == (1, 2)
     return array if plain and type(array).__module__.partition(".")[0] == "zarr" else None
 
 
 def _check_array(array: Any, name: str = "movie") -> None:
-    """Refuse what has not shape, dtype and slicing, with the call that would be right.
+    """Refuse a source without shape, dtype or slicing, with the call that would be right.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def open_axes(
     channel : int
         Index along it.
     name : str
-        What the caller calls the array, for the errors.
+        Name of the array, for the errors.
 
     Raises
     ------
@@ -315,7 +315,7 @@ def _axis_number(axis: Any, ndim: int, name: str) -> int:
 
 
 def check_lengths(shape: Any, name: str) -> None:
-    """Refuse a dask array whose lengths are not known before it is computed."""
+    """Refuse a dask array with lengths that are not known before it is computed."""
     if any(n != n for n in shape):
         raise ValueError(
             f"{name} has the shape {tuple(shape)}, in which lengths are not known: call "

@@ -1,4 +1,4 @@
-"""Errors of the formats' libraries, told as one kind that names the file."""
+"""Errors of the formats' libraries, raised as one kind that names the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class IncompleteRecordingError(ValueError):
 
 @contextmanager
 def errors_named(what: str) -> Iterator[None]:
-    """Give whatever a format's library raises about a damaged file as one ValueError that names the file."""
+    """Turn any error of a format's library about a damaged file into a ValueError that names the file."""
     try:
         yield
     except (MemoryError, ImportError, IncompleteRecordingError):

@@ -1,4 +1,4 @@
-"""What a file tells about its recording, in few names and in types that JSON has.
+"""Metadata of a recording, in few names and in types of JSON.
 
 The names are the same whatever the format: ``format``, ``frame_rate`` (Hz), ``pixel_size`` (``{"y": …, "x":
 …}``, micrometres), ``acquired`` (ISO 8601, as the file says it; without a time zone where the file has none),
@@ -88,7 +88,7 @@ def facts(**entries: Any) -> dict[str, Any]:
 
 
 def dataset_facts(form: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Format and attributes of a dataset, and the record of an earlier compression, whose loss lies in it."""
+    """Format and attributes of a dataset, and the record of an earlier compression with its loss."""
     told = dict(mapping)
     record = told.pop(ATTRIBUTE, None)
     if isinstance(record, str):
@@ -105,7 +105,7 @@ _PACKING = ("scale_factor", "add_offset")
 
 
 def lifted(record: Any) -> dict[str, Any]:
-    """What the record of an array, or of a file that was made of one, says of the recording itself."""
+    """The recording's own metadata, from the record of an array or of a file made of one."""
     if not isinstance(record, Mapping):
         return {}
     source = record.get("source")

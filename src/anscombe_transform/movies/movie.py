@@ -29,7 +29,7 @@ _BLOCK_BYTES = 32 * 2**20
 
 @runtime_checkable
 class SupportsMovie(Protocol):
-    """What an array must offer to be taken for a movie: numpy, dask, zarr, h5py and xarray all do."""
+    """Interface of an array that can be a movie: numpy, dask, zarr, h5py and xarray all do."""
 
     @property
     def shape(self) -> Any:
@@ -45,7 +45,7 @@ class SupportsMovie(Protocol):
 
 @final
 class Movie:
-    """A recording ``(time, y, x)`` whose frames are read when they are asked for.
+    """A recording ``(time, y, x)`` that reads its frames on request.
 
     Made by `open_movie`. Slicing gives numpy arrays in the machine's byte order, which may be views of the
     source: don't write into them. A movie may be sliced from several threads at once. It is a context manager
@@ -72,10 +72,10 @@ class Movie:
     chunk_frames : int
         Frames that the source stores together: reading fewer costs as much. 1 where each frame stands alone.
     metadata : dict
-        What the source tells that is worth keeping, in types of JSON: ``format``, and where it is known
+        Metadata of the source, in types of JSON: ``format``, and where it is known
         ``frame_rate`` (Hz), ``pixel_size`` (``{"y": …, "x": …}``, µm), ``acquired`` (ISO 8601),
         ``channel_names``, ``software``, and the essentials of the format under its own name. ``partial`` is
-        there where a recording that isn't whole was opened on request: a list of what was found.
+        there where a recording that isn't whole was opened on request: a list of findings.
 
     Examples
     --------
@@ -147,7 +147,7 @@ class Movie:
 
     @property
     def origin(self) -> Any:
-        """What `open_movie` was given: the path or the array; None for a movie made otherwise."""
+        """The argument of `open_movie`: the path or the array; None for a movie made otherwise."""
         return None if self._origin is None else self._origin[0]
 
     @property
@@ -252,7 +252,7 @@ class Movie:
             yield self.frames(start, min(start + frames_per_block, self.shape[0]))
 
     def to_dask(self, frames_per_block: int | None = None) -> dask.array.Array:
-        """The movie as a dask array whose blocks are runs of whole frames.
+        """The movie as a dask array with blocks of whole frames.
 
         Parameters
         ----------
@@ -331,7 +331,7 @@ class Movie:
         return self._reopen, self._origin
 
     def _repr_html_(self) -> str:
-        """Return what is known of the movie as a table, for notebooks."""
+        """Return the movie's properties as a table, for notebooks."""
         rows = [
             ("axes", described("".join(self.axes), tuple(self.axes.values()))),
             ("shape (time, y, x)", " × ".join(map(str, self.shape))),
@@ -356,7 +356,7 @@ def file_movie(
     metadata: Mapping[str, Any] | None = None,
     chunk_frames: int = 1,
 ) -> Movie:
-    """A movie of a file, whose reading errors say which frames of which file."""
+    """A movie of a file, with reading errors that name frames and file."""
 
     def named(box: Box) -> NDArray[Any]:
         with errors_named(f"frames {box[0].start} to {box[0].stop - 1} of {source}"):

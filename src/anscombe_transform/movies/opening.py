@@ -60,14 +60,14 @@ def open_movie(
           resolution. URLs (``s3://…``) are taken for Zarr;
         - ``.npy`` and ``.npz``. A compressed ``.npz`` can't be read in parts, so it is loaded whole;
         - the folder of a recording of Prairie View (Bruker) or ThorImage (Thorlabs), or the XML in it; an
-          ``.sbx`` of Scanbox, whose values are turned the right way up;
+          ``.sbx`` of Scanbox, with values turned the right way up;
         - formats of microscopes and cameras: ``.nd2``, ``.czi``, ``.lif``, ``.oib``, ``.sif``, ``.spe``,
-          ``.ims``, ``.mrc``, ``.ptu``, DICOM, and what bioio reads where it is installed;
+          ``.ims``, ``.mrc``, ``.ptu``, DICOM, and formats of bioio where it is installed;
         - raw values, with `shape` and `dtype`; beside an ``ops.npy`` of suite2p, ``data.bin`` needs neither;
         - FITS cubes.
 
-        Or an array with ``shape``, ``dtype`` and slicing: numpy, dask, zarr, h5py, xarray (whose dimensions
-        are found by name).
+        Or an array with ``shape``, ``dtype`` and slicing: numpy, dask, zarr, h5py, xarray (dimensions are
+        found by name).
     channel : int or str, optional
         Which channel, from 0, or by its name where the file has names. A recording of several channels is an
         error without it.
@@ -82,9 +82,9 @@ def open_movie(
         there is nothing but a name to give: ``"movie.h5::/dataset,axes=tcyx,channel=1"``,
         ``"data.raw::shape=-1x512x512,dtype=<u2"``.
     axes : str or sequence of str, optional
-        What the axes of the source are, where it doesn't say so or says it wrongly: a letter for each, ``t``,
-        ``c``, ``z``, ``y``, ``x``, any other letter for an axis of length 1. ``axes="tyx"`` takes what a file
-        calls channels or planes for frames.
+        The axes of the source, if it doesn't name them or names them wrongly: a letter for each, ``t``,
+        ``c``, ``z``, ``y``, ``x``, any other letter for an axis of length 1. ``axes="tyx"`` takes channels or
+        planes of a file for frames.
     shape : sequence of int, optional
         Lengths of the axes of a raw file, the first of which may be -1. For a TIFF, how its images are to be
         counted: ``shape=(-1, 2, 512, 512), axes="tcyx"`` for two interleaved channels that the file doesn't
@@ -94,8 +94,8 @@ def open_movie(
     offset : int, optional
         Bytes before the first value of a raw file; by default 0.
     partial : bool, optional
-        Open what there is of a recording that was stopped, cut short, lost a part, or is still being written.
-        Without it such a recording is refused. ``Movie.metadata["partial"]`` says what is missing, and so
+        Accept a recording that was stopped, cut short, lost a part, or is still being written.
+        Without it such a recording is refused. ``Movie.metadata["partial"]`` lists the missing parts, and so
         does the record of an array that is written from it.
     storage_options : dict, optional
         For fsspec, when the source is a URL.
@@ -112,8 +112,8 @@ def open_movie(
     IncompleteRecordingError
         A `ValueError`: the source announces more, or other frames, than it holds.
     ValueError
-        The file's kind is unknown, it is damaged, what it holds is not a movie, or it holds
-        several and the options don't say which.
+        The file's kind is unknown, it is damaged, it holds no movie, or it holds several and the options
+        don't say which.
     TypeError
         `source` is neither a path nor an array.
     ImportError
@@ -169,12 +169,12 @@ def open_movie(
 
 
 def open_frames(source: str | os.PathLike[str]) -> Movie:
-    """Open a recording of which one frame will do, such as an average of dark frames: an image is one."""
+    """Open a recording that may be a single image, such as an average of dark frames."""
     return _open(source, Choice(one_image=True))
 
 
 def reopen(source: Any, options: dict[str, Any]) -> Movie:
-    """Open what another process had opened."""
+    """Open the source of another process."""
     return open_movie(source, **options)
 
 
@@ -325,7 +325,7 @@ def _kind_of(path: Path) -> str | None:
 
 
 def _lift(inner: str, choice: Choice) -> tuple[str | None, Choice]:
-    """Take the options out of what stands after ``::``; what is left is a name inside the file."""
+    """Take the options out of the text after ``::``; the rest is a name inside the file."""
     rest = []
     for part in inner.split(","):
         option, equals, text = (word.strip() for word in part.partition("="))

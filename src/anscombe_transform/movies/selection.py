@@ -1,4 +1,4 @@
-"""Which axis of a recording is which, and what of it the caller chose.
+"""The axes of a recording, and the caller's choice among channels and planes.
 
 Axes are letters: ``t`` time, ``c`` channel, ``z`` plane, ``y`` and ``x``; any other letter is an axis that
 the source names otherwise. A recording of any number of axes becomes a movie ``(t, y, x)`` by one index along
@@ -37,13 +37,14 @@ _UNNAMED = "q"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the caller of `open_movie` said beside the source; each field is the option of that name.
+    """Options of `open_movie` beside the source; each field is the option of that name.
 
     `indices` are those of the ``::`` spelling of TIFF: the index along an axis, or None for the axis that is
     time. With `one_image` an image without a time axis is taken, as a movie of one frame.
 
-    `findings` collects what differs between what a source announces and what it holds. Every reader reports
-    such a difference to `incomplete` or `note`, so that it either refuses the source or ends in the record.
+    `findings` collects differences between the announced and the actual content of a source. Every reader
+    reports such a difference to `incomplete` or `note`, so that it either refuses the source or ends in the
+    record.
     """
 
     channel: int | str | None = None
@@ -66,9 +67,9 @@ class Choice:
         Parameters
         ----------
         finding : str
-            What is announced and what is there, with the name of the source.
+            Announced and actual content, with the name of the source.
         remedy : str, optional
-            What opens what is there.
+            The option that opens the rest.
 
         Raises
         ------
@@ -179,7 +180,7 @@ class View:
         return tuple(index)
 
     def arrange(self, block: Any) -> Any:
-        """Put the axes of what `index` read into the order (time, y, x)."""
+        """Put the axes of a block read by `index` into the order (time, y, x)."""
         order = [axis for axis in range(len(self.axes)) if axis not in self.fixed]
         if self.time is None:
             block = block[None]
@@ -200,7 +201,7 @@ class View:
         return replace(self, lengths=(*self.lengths[: self.time], frames, *self.lengths[self.time + 1 :]))
 
     def frame_numbers(self) -> range:
-        """Numbers of the movie's frames among all images of an array whose two last axes are an image."""
+        """Numbers of the movie's frames among all images of an array with images in its two last axes."""
         lengths = self.lengths[:-2]
         strides = [math.prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
         first = sum(strides[axis] * index for axis, index in self.fixed.items())
@@ -430,12 +431,12 @@ def choose_entry(path: Path | str, shapes: Mapping[str, tuple[int, ...]], choice
     path : Path or str
         For the errors.
     shapes : mapping of str to tuple of int
-        What the file holds.
+        Datasets of the file.
     choice : Choice
         Its ``dataset`` names one; its ``axes`` say how many axes it has, otherwise three are looked for, and
         more only if nothing has three.
     thing : str
-        What the file's format calls such a thing.
+        Name of a dataset in the file's format.
 
     Raises
     ------

@@ -17,7 +17,7 @@ Singles = NDArray[np.float32]
 
 
 def refuse_masked(array: Any, name: str = "the array") -> None:
-    """Refuse a masked array: what is behind the mask would pass for a measured value.
+    """Refuse a masked array: values behind the mask would pass for measured ones.
 
     Raises
     ------

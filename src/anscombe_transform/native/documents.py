@@ -52,7 +52,7 @@ def check_keys(name: str, document: Mapping[str, Any], known: Set[str], required
 class Printed:
     """A result that prints as lines: short among others, and a table in a notebook.
 
-    The first line says what it is about; each further one is two blanks, a label and a text, or goes on with
+    The first line is the subject; each further one is two blanks, a label and a text, or goes on with
     the text of the line before it.
     """
 
@@ -86,7 +86,7 @@ def html_table(title: str, rows: Iterable[Sequence[object]], head: Sequence[str]
 
 
 def value_text(value: object) -> str:
-    """What a caller gave, in a few words for an error."""
+    """A caller's value, in a few words for an error."""
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
         return f"an array of shape {shape}"

@@ -1,6 +1,6 @@
 """Writes that survive a power cut, and the folder in which something unfinished is kept.
 
-An operating system holds what was written in memory for seconds, and puts files and names on the disk in any
+An operating system holds written data in memory for seconds, and puts files and names on the disk in any
 order. ``fsync`` of a file waits for its content, ``fsync`` of a folder for the names in it. A name may
 therefore point at an empty file after a power cut, unless the content was waited for before the renaming, and
 the folder after it [1]_. Everything this package writes to a file system goes through here.
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 PARTIAL = ".partial"
-"""What follows the name of a file or a folder while it is being written."""
+"""Suffix of a file or a folder while it is being written."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # What file systems that can't synchronise a folder say: SMB, some of FUSE.
@@ -52,7 +52,7 @@ def sync(path: Path) -> None:
     Raises
     ------
     OSError
-        The disk is full or failing: what was written is not to be relied on.
+        The disk is full or failing: the written data is not to be relied on.
     """
     is_folder = path.is_dir()
     if is_folder and os.name == "nt":  # folders can't be opened there; NTFS has a journal for names
@@ -126,7 +126,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete a file, a folder, or a link but not what it names; nothing where there is nothing."""
+    """Delete a file, a folder, or a link but not its target; do nothing where there is nothing."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.exists():
@@ -143,16 +143,16 @@ def disk_full(error: BaseException | None) -> bool:
 
 
 def check_space(folder: Path, needed: float, what: str) -> None:
-    """Refuse to begin what will not find room.
+    """Refuse to begin a write that will not find room.
 
     Parameters
     ----------
     folder : Path
         Where it is written.
     needed : float
-        Bytes; less than is needed for certain, as what is measured may be an estimate.
+        Bytes; less than is needed for certain, as the measure may be an estimate.
     what : str
-        What needs them, for the message.
+        Purpose of the space, for the message.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def check_space(folder: Path, needed: float, what: str) -> None:
 class GuardedFile(io.RawIOBase):
     """A new file for libraries to write that don't stand a failing disk: HDF5 ends the process by a signal.
 
-    The first error is kept, and what is written after it is dropped as if it had been written; `check` raises
+    The first error is kept, and data written after it is dropped as if it had been written; `check` raises
     it. To be called whenever something was written, and after the library has closed its file.
 
     Attributes
@@ -187,16 +187,16 @@ class GuardedFile(io.RawIOBase):
         self._end = 0
 
     def check(self) -> None:
-        """Raise what has gone wrong so far."""
+        """Raise the first error so far."""
         if self.error is not None:
             raise self.error
 
     def readable(self) -> bool:
-        """Libraries read again what they wrote."""
+        """True: libraries read back their own data."""
         return True
 
     def writable(self) -> bool:
-        """That is what it is for."""
+        """True."""
         return True
 
     def seekable(self) -> bool:
@@ -258,7 +258,7 @@ class GuardedFile(io.RawIOBase):
 
 
 class Workspace:
-    """The folder ``<name>.partial`` beside a name, in which one process at a time prepares what gets it.
+    """The folder ``<name>.partial`` beside a name, in which one process at a time prepares the content.
 
     Attributes
     ----------
@@ -267,9 +267,9 @@ class Workspace:
     folder : Path
         ``<path>.partial``.
     content : Path
-        What is to get the name.
+        The new content of the name.
     replaced : Path
-        What has had the name, between the two renamings.
+        The old content of the name, between the two renamings.
     keeps : tuple of str
         Parts that are worth keeping although the content is not there yet.
     """
@@ -287,7 +287,7 @@ class Workspace:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes away; what was about to be replaced when a run was killed has its name again.
+        """Keep other processes away; content that a killed run was about to replace has its name again.
 
         Raises
         ------
@@ -325,7 +325,7 @@ class Workspace:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def put_in_place(self) -> None:
-        """Give the content its name, on the disk when this returns, and delete what had it."""
+        """Give the content its name, on the disk when this returns, and delete the old content."""
         # A file takes the place of another one at once, a folder doesn't.
         if os.path.lexists(self.path) and self.content.is_dir():
             delete(self.replaced)
@@ -335,7 +335,7 @@ class Workspace:
         delete(self.replaced)
 
     def _recover(self) -> None:
-        """Give what was to be replaced its name again; delete what a finished run did not come to delete."""
+        """Give content that was to be replaced its name again; delete leftovers of a finished run."""
         if os.path.lexists(self.replaced) and not os.path.lexists(self.path):
             rename(self.replaced, self.path)
         if not os.path.lexists(self.content) and not any(

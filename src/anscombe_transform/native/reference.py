@@ -189,7 +189,7 @@ def crc32(data: Any, crc: int = 0) -> int:
     data : buffer
         Bytes, or a contiguous array.
     crc : int
-        Checksum of what came before.
+        Checksum of the preceding bytes.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def crc32(data: Any, crc: int = 0) -> int:
 
 
 FRAMES_DAMAGED = -2
-"""What `decode_frames` returns for bytes that are not a chunk of this shape."""
+"""Result of `decode_frames` for bytes that are not a chunk of this shape."""
 
 
 def encode_frames_sizes(frames: int, height: int, width: int, itemsize: int, planes: int) -> tuple[int, int]:

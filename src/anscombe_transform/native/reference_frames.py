@@ -129,7 +129,7 @@ def read_table(data, scale):
 
 
 class Prediction:
-    """How a frame is predicted; what a frame does not say is as in the frame before."""
+    """How a frame is predicted; fields that a frame lacks are as in the frame before."""
 
     def __init__(self):
         self.gain = self.level = self.bias = self.change_gain = self.odd = 0
@@ -171,7 +171,7 @@ class Prediction:
         return sum(times(values, weight) for values, weight in parts)
 
     def next_row(self, row, error):
-        """What a row says of the next one."""
+        """The estimate of a row from the one before."""
         estimate = wrap(row + times(error, self.row_gain))
         total = estimate + times(estimate, self.row_level)
         around = np.pad(estimate, 2, mode="edge")
@@ -182,7 +182,7 @@ class Prediction:
 
 
 class Group:
-    """What the frames of a group have in common."""
+    """Parameters common to the frames of a group."""
 
     def __init__(self, data, frames, pixels, head, tables):
         content = Bytes(data.take(data.number(4)))

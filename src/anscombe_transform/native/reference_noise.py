@@ -21,11 +21,11 @@ COLUMNS = (
     "x3_t", "y3_t", "x3_ty", "y3_ty", "x3_tx", "y3_tx", "x3_txy", "y3_txy",
     "high", "low",
 )  # fmt: skip
-"""Columns of the rows of `sum_noise`, which says what they hold."""
+"""Columns of the rows of `sum_noise`, which describes them."""
 LEAST_HALVED = 6
 """Frames from which on a segment is cut into two halves."""
 PATCH, PATCH_INNER = 32, 26
-"""Pixels along a side of a patch, and of its inner part, whose pixels have all partners in the patch."""
+"""Pixels along a side of a patch, and of its inner part: pixels with all partners in the patch."""
 
 _PIXELS = TILE * TILE
 _SIXTH = np.float32(1 / 6)
@@ -139,7 +139,7 @@ def _residuals(frames: int) -> int:
 
 
 def _factors(frames: int) -> list[np.float32]:
-    """What the sums of each column but the first are multiplied by."""
+    """Factors of the sums of each column but the first."""
     one, time = np.float32(1), np.float32(2 if frames == 2 else 6)
     share = np.float32(_residuals(frames)) / np.float32(frames)
     squares = {"t": time, "ty": time * 6, "tx": time * 6, "txy": time * 36}

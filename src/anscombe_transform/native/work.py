@@ -31,7 +31,7 @@ Span = tuple[int, int]
 """First frame of a block, and the frame after its last."""
 
 Progress = Callable[[int, int, str], object]
-"""Called with the frames done, the frames there are, and what is being done to them."""
+"""Called with the frames done, all frames, and the name of the step."""
 
 _MOST_THREADS = 4
 _T = TypeVar("_T")
@@ -53,7 +53,7 @@ class Threads:
 
     @property
     def busy(self) -> int:
-        """Pieces of work whose results were not taken yet."""
+        """Pieces of work with results that were not taken yet."""
         return len(self._running)
 
     def begin(self, work: Callable[..., _T], *arguments: Any) -> Future[_T]:
@@ -74,7 +74,7 @@ class Threads:
         return done
 
     def close(self) -> None:
-        """Cancel what has not begun, and wait for what has."""
+        """Cancel work that has not begun, and wait for the rest."""
         self._pool.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:

@@ -31,7 +31,7 @@ _TRANSIENT_INTERVAL = 40.0
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What a simulated movie was made with.
+    """Parameters and truth of a simulated movie.
 
     The constants hold for the field: averages over the pixels that are not `defective`, over the whole movie.
 
@@ -56,7 +56,7 @@ class Truth:
     photons : ndarray of float32, shape (y, x)
         Mean photons per frame of the scene at rest: before motion, bleaching, flicker and activity.
     active : ndarray of bool, shape (y, x)
-        Pixels whose brightness was made to change by transients (at rest).
+        Pixels with transients of brightness (at rest).
     shifts : ndarray of float64, shape (time, 2)
         Displacement (y, x) of the scene in each frame, in pixels.
     brightness : ndarray of float64, shape (time,)
@@ -72,7 +72,7 @@ class Truth:
     frame_offsets : ndarray of float64, shape (time,)
         Offset of all pixels of each frame, signal.
     camera : Camera
-        What the detector was asked to be.
+        Parameters of the detector.
     lowest, highest : float
         Ends of the converter's range.
     clipped_low, clipped_high : int
@@ -205,7 +205,7 @@ def simulate_movie(
     dtype: DTypeLike | None = None,
     rng: np.random.Generator | int | None = None,
 ) -> tuple[NDArray[Any], Truth]:
-    """Simulate a movie of a photon-limited detector and say what it was made with.
+    """Simulate a movie of a photon-limited detector and return its parameters.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def simulate_movie(
     mean_photons : float
         Mean photons per pixel and frame, > 0. Not used when `scene` is an array.
     scene : {"structured", "uniform"} or array_like, shape (y, x) or (time, y, x)
-        What is looked at. An array holds mean photons per pixel and frame, ≥ 0; with a time axis they change
+        The scene. An array holds mean photons per pixel and frame, ≥ 0; with a time axis they change
         from frame to frame, as those of flashes and blinking molecules.
     activity : float
         Fraction of the cells (of blocks of 8 × 8 pixels if the scene has no cells) that show calcium-like

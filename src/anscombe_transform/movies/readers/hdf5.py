@@ -233,7 +233,7 @@ def enable_filters(dataset: Any, source: str) -> None:
     Raises
     ------
     ValueError
-        A filter is missing; the message names it and what installs it.
+        A filter is missing; the message names it and the package that installs it.
     """
     import h5py
 
@@ -256,7 +256,7 @@ def enable_filters(dataset: Any, source: str) -> None:
 
 
 def stored_frames(dataset: Any, view: View, source: str, choice: Choice) -> NDArray[np.int64] | None:
-    """Numbers of the frames whose values are stored; None where all are.
+    """Numbers of the frames with stored values; None where all are.
 
     Raises
     ------
@@ -324,7 +324,7 @@ def _outside(dataset: Any, frames: int) -> tuple[NDArray[np.bool_], str]:
 
 
 def _unmapped(dataset: Any, time: int | None, frames: int) -> tuple[NDArray[np.bool_], str]:
-    """Frames of a virtual dataset whose source is absent, or that no source has."""
+    """Frames of a virtual dataset with an absent source, or with none."""
     import h5py
 
     folder = Path(dataset.file.filename).parent

@@ -106,7 +106,7 @@ def open_npz(path: Path, choice: Choice) -> Movie:
 
 
 def _stored_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where the bytes of an uncompressed member begin: after its local header, whose length varies."""
+    """Where the bytes of an uncompressed member begin: after its local header of varying length."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         header = file.read(30)

@@ -1,4 +1,4 @@
-"""Movies in NWB files: which object is the recording, how its axes lie, what the file tells about it.
+"""Movies in NWB files: which object is the recording, how its axes lie, and its metadata.
 
 The standard [1]_ stores the frames of a series as ``(frame, x, y)``: the first axis of an image is its width.
 So the movie is the transposed frames. Programs that store ``(frame, y, x)`` break the standard; where the
@@ -30,7 +30,7 @@ _PHOTON_SERIES = ("TwoPhotonSeries", "OnePhotonSeries")
 
 @dataclass(frozen=True, slots=True)
 class NwbFile:
-    """What HDF5 and Zarr have in common, as far as it is needed here.
+    """The common part of HDF5 and Zarr, as far as it is needed here.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class NwbFile:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The dataset that was chosen, the letters of its axes, and what the file tells about it.
+    """The dataset that was chosen, the letters of its axes, and its metadata.
 
     `frames` is their number, `times` when each was taken, in seconds, empty where only a rate is known.
     """

@@ -236,8 +236,8 @@ def _suite2p(operations: Path) -> tuple[tuple[int, ...], np.dtype[Any], dict[str
 class _Inert(dict[Any, Any]):
     """Stands for every object of a pickle that is no number, text or array.
 
-    It takes whatever a pickle does to an object (items, elements, a state, a call) and does nothing else, so
-    that no object of a pipeline hides the few numbers that are wanted.
+    It accepts everything that a pickle does to an object (items, elements, a state, a call) and does nothing,
+    so that no object of a pipeline hides the few numbers that are wanted.
     """
 
     def __init__(self, *_arguments: Any, **_options: Any) -> None:

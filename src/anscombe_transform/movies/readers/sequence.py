@@ -59,7 +59,7 @@ def open_files(files: Sequence[Path], choice: Choice, open_file: OpenFile) -> Mo
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """List what a folder holds under one of the suffixes, in natural order and without hidden files."""
+    """List the files of a folder with one of the suffixes, in natural order and without hidden files."""
     return natural_order(
         [
             child
@@ -119,7 +119,7 @@ def _is_tiff(file: Path) -> bool:
 
 
 def _channels(members: OmeSet, names: set[str]) -> set[tuple[int, int]]:
-    """The channels and planes whose images some files hold."""
+    """The channels and planes of the images in some files."""
     return {(c, z) for name in names for _, c, z in members.places[name]}
 
 
@@ -189,7 +189,7 @@ def _check_names(files: list[Path], source: str, choice: Choice) -> None:
 
 
 class _Part(Protocol):
-    """What a file of a sequence is once it is open."""
+    """An open file of a sequence."""
 
     def close(self) -> object:
         """Close the file."""
@@ -315,7 +315,7 @@ def _check_same(
 
 
 class FileSequence(Generic[P]):
-    """Frames of many files, of which a few are open at a time."""
+    """Frames of many files, with a few open at a time."""
 
     def __init__(
         self,

@@ -155,7 +155,7 @@ def check_chunks(array: Any, source: str) -> None:
 def missing_chunks(array: Any) -> str | None:
     """How many chunks or shards of an array its store lacks, and the first of them, in words; None if none.
 
-    The keys that are there are counted, as their number is that of real objects, whatever the shape says.
+    The keys that are there are counted, as their number is that of real objects.
     With zarr-python 2, which has no common way to list them, nothing is looked for.
     """
     if not hasattr(array, "store_path"):
@@ -175,7 +175,7 @@ def missing_chunks(array: Any) -> str | None:
 
 
 async def _chunk_indices(store: Any, path: str, counts: tuple[int, ...]) -> AsyncIterator[tuple[int, ...]]:
-    """The chunks of an array whose objects are in a store."""
+    """The chunks of an array that exist in a store."""
     prefix = f"{path}/" if path else ""
     async for key in store.list_prefix(prefix):
         index = _index_of(key.removeprefix(prefix), len(counts))

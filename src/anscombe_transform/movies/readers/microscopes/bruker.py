@@ -1,7 +1,7 @@
 """Recordings of Prairie View (Bruker, Ultima and Investigator): an XML that names the page of every image.
 
 The XML holds a ``Sequence`` for each cycle, in it a ``Frame`` for each moment, in it a ``File`` for each
-channel [1]_. Cycles whose type names a Z series are volumes: their frames are planes, and the cycles are the
+channel [1]_. Cycles of the type Z series are volumes: their frames are planes, and the cycles are the
 time. In all others the frames are the time, and one cycle runs on from the last.
 
 References
@@ -69,7 +69,7 @@ class _Cycle:
 
 @dataclass(slots=True)
 class _Scan:
-    """What the XML says."""
+    """Content of the XML."""
 
     cycles: list[_Cycle] = field(default_factory=list)
     channels: dict[str, str] = field(default_factory=dict)

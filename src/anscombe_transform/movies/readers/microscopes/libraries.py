@@ -1,8 +1,8 @@
 """Formats of microscopes and cameras that libraries read, each by a few lines of adapter.
 
-An adapter gives an array of any number of axes whose names the library tells, and names the images that are
-announced but not there: some libraries fill them with zeros. The choice of channel, plane and time, and the
-refusal of what isn't whole, are the same as for every other format.
+An adapter gives an array with the axes that the library names, and lists the images that are announced but
+not there: some libraries fill them with zeros. The choice of channel, plane and time, and the refusal of
+partial recordings, are the same as for every other format.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FrameArray:
 
 @dataclass(slots=True)
 class Opened:
-    """What a library gives of a file.
+    """A file opened by its library.
 
     Attributes
     ----------

@@ -1,6 +1,6 @@
 """Recordings of Scanbox (Neurolabware): ``.sbx``, values upside down, and a ``.mat`` that describes them.
 
-The digitiser counts downwards, so that the signal is 65535 minus what is stored; this is undone here, as
+The digitiser counts downwards, so that the signal is 65535 minus the stored value; this is undone here, as
 every reader of the format does, and said in the metadata. The values of two channels take turns pixel by
 pixel, those of several planes frame by frame [1]_.
 
@@ -109,7 +109,7 @@ def _number(info: Any, *names: str) -> float | None:
 
 
 def _frame_size(path: Path, info: dict[str, Any]) -> tuple[int, int]:
-    """Rows and columns: what the size says must be what the digitiser records for a frame."""
+    """Rows and columns: the size must agree with the digitiser's record of a frame."""
     size = np.atleast_1d(np.asarray(info.get("sz", _SIZE))).astype(int)
     if size.shape != (2,) or (size < 1).any():
         raise ValueError(f"{path.with_suffix('.mat')} has the frame size {info.get('sz')!r}, which is none")

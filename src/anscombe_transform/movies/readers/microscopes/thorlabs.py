@@ -1,6 +1,6 @@
 """Recordings of ThorImage (Thorlabs): ``Experiment.xml`` beside raw values or TIFFs.
 
-What is streamed lies in one file of 16-bit values: one frame after the other, in each the channels that are
+Streamed frames lie in one file of 16-bit values: one frame after the other, in each the channels that are
 enabled, one after the other, and where the focus moves fast, the planes of a volume and the frames of the
 way back [1]_. A time lapse lies in a TIFF for each image, ``ChanA_001_001_ZZZ_TTT.tif``.
 
@@ -39,9 +39,9 @@ _IMAGE = re.compile(r"(Chan[A-Z])((?:_\d+)+)\.tiff?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class _Experiment:
-    """What ``Experiment.xml`` says.
+    """Content of ``Experiment.xml``.
 
-    `height`, `width` are those of a frame. `frames` and `timepoints` are what was asked for. Of a volume,
+    `height`, `width` are those of a frame. `frames` and `timepoints` are the requested numbers. Of a volume,
     `planes` images are followed by `flyback` ones. `enabled` are the names of the channels that were on,
     `names` those of all that the experiment lists.
     """

@@ -37,7 +37,7 @@ class TiffRecording:
     description : str
         Name of the file that orders the images, for errors.
     source : str
-        What was opened.
+        Name of the source.
     frames : dict
         The images of each ``(channel, plane)`` in the order of time.
     channel_names : tuple of str

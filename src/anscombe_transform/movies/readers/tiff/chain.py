@@ -1,4 +1,4 @@
-"""The chain of pages of a TIFF, followed to its end, and what of each page lies in the file.
+"""The chain of pages of a TIFF, followed to its end, and the part of each page that lies in the file.
 
 Libraries take shortcuts: they compute where pages should lie from the first few, or believe a count in a
 header. Whatever reads a TIFF here is held against this chain, in which each page names the next one [1]_.
@@ -47,7 +47,7 @@ class Page:
     offset : int
         Where its tags lie.
     kind : tuple
-        What pages of one series have in common: size, type and compression.
+        Common to the pages of one series: size, type and compression.
     starts, counts : tuple of int
         Where its strips or tiles lie, and how many bytes each has.
     reduced : bool
@@ -93,7 +93,7 @@ class Chain:
     ----------
     pages : list of Page
     problem : str
-        What is missing, if the file ends before the chain does; empty for a file that is whole.
+        The missing part, if the file ends before the chain does; empty for a file that is whole.
     """
 
     pages: list[Page] = field(default_factory=list)
@@ -144,7 +144,7 @@ def read_chain(path: Path) -> Chain:
 
 
 def _missing_of(page: Page, number: int, size: int) -> str:
-    """What of a page's image the file lacks."""
+    """The part of a page's image that the file lacks."""
     if not page.starts:
         return f"page {number} has no image"
     end = max(start + count for start, count in zip(page.starts, page.counts, strict=True))
@@ -195,7 +195,7 @@ class _Form:
         self._offset_size = struct.calcsize(f"{order}{self._offset}")
 
     def page(self, offset: int) -> tuple[Page, int]:
-        """The page whose tags lie at `offset`, and where the next one lies; 0 after the last."""
+        """The page with its tags at `offset`, and the offset of the next one; 0 after the last."""
         block = self._read(offset, _AT_ONCE)
         (count,) = struct.unpack_from(f"{self._order}{self._count}", block)
         if not 0 < count < 4096:
@@ -259,7 +259,7 @@ class _Form:
         return struct.unpack(f"{self._order}{count}{letter}", data)
 
     def _bytes(self, place: bytes, length: int, offset: int, block: bytes) -> bytes:
-        """What lies where a tag says; mostly it has been read along with the tags."""
+        """The bytes that a tag refers to; mostly they were read along with the tags."""
         (start,) = struct.unpack(f"{self._order}{self._offset}", place)
         inside = start - offset
         if inside >= 0 and inside + length <= len(block):
@@ -274,7 +274,7 @@ class _Form:
 
 
 def check_frame_numbers(numbers: Sequence[int | None], cycle: int) -> str:
-    """What a gap in the numbers of frames says; empty where there is none or nothing is known.
+    """The finding of a gap in the numbers of frames; empty where there is none or nothing is known.
 
     Parameters
     ----------
@@ -304,7 +304,7 @@ def check_frame_numbers(numbers: Sequence[int | None], cycle: int) -> str:
 
 
 def check_frame_times(times: Sequence[float | None]) -> str:
-    """What times that go back say; empty where they don't, or where not all are known."""
+    """The finding of times that go back; empty where they don't, or where not all are known."""
     if len(times) < 2 or any(time is None for time in times):
         return ""
     seconds = np.asarray(times, np.float64)

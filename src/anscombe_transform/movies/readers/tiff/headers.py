@@ -1,4 +1,4 @@
-"""What the headers of a TIFF tell about its recording: ImageJ, OME-XML, ScanImage, or the plain tags."""
+"""Metadata in the headers of a TIFF: ImageJ, OME-XML, ScanImage, or the plain tags."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TiffFacts:
-    """What a file tells: metadata worth keeping, names of channels, what bears on the order of images.
+    """Facts of a file: metadata worth keeping, names of channels, facts about the order of images.
 
     `cycle` is how ScanImage interleaves the images. `imagej` holds the axes of an ImageJ stack and their
     lengths, as its header says. `plain_stack` is an ImageJ stack that is no hyperstack: the images have no
     meaning but their order.
-    `untold` is a file by tifffile whose writer gave a shape and no axes.
+    `untold` is a file of tifffile with a shape and no axes.
     """
 
     metadata: dict[str, Any]
@@ -42,7 +42,7 @@ class TiffFacts:
 
 
 def read_facts(tiff: TiffFile) -> TiffFacts:
-    """Read what is known of a file; a header that makes no sense is left out, as the images don't need it."""
+    """Read the facts of a file; a header that makes no sense is ignored, as the images don't need it."""
     if settings := _scanimage_settings(tiff):
         return _scanimage(tiff, settings)
     if tiff.is_ome:

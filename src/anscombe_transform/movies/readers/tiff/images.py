@@ -86,7 +86,7 @@ class Images:
 
 
 def refuse_reading(_box: Box) -> NDArray[Any]:
-    """What reads nothing yet."""
+    """Stand in for a reader that was not opened yet."""
     raise ValueError("no images have been opened")
 
 
@@ -115,7 +115,7 @@ def make_reader(
     dtype: np.dtype[Any],
     source: str,
 ) -> tuple[Callable[[Box], NDArray[Any]], Callable[[], object]]:
-    """What reads images: plain bytes where they lie, tifffile where they need decoding."""
+    """The reader of images: plain bytes where they lie, tifffile where they need decoding."""
     if positions is not None:
         frames = PlainFrames(path, shape, dtype.newbyteorder(tiff.byteorder), positions)
         return frames, frames.close

@@ -35,9 +35,9 @@ def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, part: boo
     path : Path
     choice : Choice
     inner : str, optional
-        What stands after ``::``: number of the series and index along axes, ``"1,C=0"``.
+        Text after ``::``: number of the series and index along axes, ``"1,C=0"``.
     part : bool, optional
-        Whether it is a file of a sequence, of which a single image is taken as a movie of one frame.
+        Whether it is a file of a sequence, where a single image is a movie of one frame.
     """
     images, choice = open_images(path, choice, inner, part=part)
     try:
@@ -50,7 +50,7 @@ def open_tiff(path: Path, choice: Choice, inner: str | None = None, *, part: boo
 def open_images(
     path: Path, choice: Choice, inner: str | None = None, *, part: bool = False
 ) -> tuple[Images, Choice]:
-    """Open the images of a TIFF file in the order in which they lie, and what was chosen of them."""
+    """Open the images of a TIFF file in the order in which they lie, and the choice among them."""
     try:
         import tifffile
     except ImportError as error:
@@ -94,7 +94,7 @@ def open_images(
 
 
 def open_pages(path: Path, choice: Choice) -> Images:
-    """Open the images of a file in their order, whatever its own header says of it and of other files."""
+    """Open the images of a file in their order, regardless of its header."""
     from tifffile import TiffFile
 
     with errors_named(str(path)):
@@ -128,7 +128,7 @@ def _take_pages(
     label: str | None,
     choice: Choice,
 ) -> Images:
-    """The images of a file whose pages have nothing but their order: plain, ScanImage, ImageJ."""
+    """The images of a file with pages in plain order: plain, ScanImage, ImageJ."""
     groups = _group_pages(chain.pages)
     keys = list(groups)
     shapes = {str(i): (len(groups[key]), *key[:2]) for i, key in enumerate(keys)}
@@ -183,7 +183,7 @@ def _take_pages(
 
 
 def _group_pages(pages: Sequence[Page]) -> dict[tuple[int, ...], list[int]]:
-    """Numbers of the pages by what the pages of a series have in common; smaller copies are left out."""
+    """Numbers of the pages of each series, by size and type; smaller copies are left out."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, page in enumerate(pages):
         if not page.reduced:

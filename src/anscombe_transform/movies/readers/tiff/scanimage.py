@@ -53,7 +53,7 @@ KEPT = (
     "state.acq.numberOfFrames",
     "state.acq.averaging",
 )
-"""What of ScanImage's thousand settings bears on the numbers of a recording."""
+"""ScanImage's settings that bear on the numbers of a recording, among a thousand."""
 
 # Where each version writes what is needed here; `_settings` strips the prefixes.
 _CHANNELS = ("hChannels.channelSave", "channelsSave")
@@ -88,7 +88,7 @@ class Cycle:
     Attributes
     ----------
     channels, planes : int
-        What was saved.
+        Saved channels and planes.
     frames : int
         Frames of one plane in a row: more than 1 for a stack that dwells at each plane.
     flyback : int

@@ -39,7 +39,7 @@ def take_series(
     label: str | None,
     choice: Choice,
 ) -> Images:
-    """The images of a file whose header orders them (OME-XML, tifffile's own, vendors'), through tifffile."""
+    """The images of a file with a header that orders them (OME-XML, vendors'), through tifffile."""
     with errors_named(str(path)), _refuse_logged_errors(choice):
         series = list(tiff.series)
     chosen, name = _choose_series(path, series, number, choice)
@@ -138,9 +138,9 @@ def _choose_series(
 
 @contextmanager
 def _refuse_logged_errors(choice: Choice) -> Iterator[None]:
-    """Turn what tifffile logs as an error into one, or into a finding of a partial recording.
+    """Turn a logged error of tifffile into an exception, or into a finding of a partial recording.
 
-    It opens damaged files as far as it can and logs what is wrong; frames would be missing without a word.
+    It opens damaged files as far as it can and logs the damage; frames would be missing without a word.
     """
     thread = threading.get_ident()
     messages: list[str] = []
@@ -168,7 +168,7 @@ def _take_run(
     images: Images,
     choice: Choice,
 ) -> Images:
-    """The images of a series whose pages follow each other in the file, from the first one on."""
+    """The images of a series with consecutive pages in the file, from the first one on."""
     source, shape, dtype, announced = images.source, images.frame_shape, images.dtype, images.announced
     index = int(chosen.keyframe.index)
     kind = chain.pages[index].kind
