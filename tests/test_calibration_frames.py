@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import fft, ndimage
@@ -136,7 +138,7 @@ def test_sharpened_frames_are_told(seed):
     sharp = movie + 1.5 * (movie - ndimage.gaussian_filter(movie, (0, 1, 1)))
     cross = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]])
     assert "sharpened" in codes(sharp)
-    assert "sharpened" in codes(ndimage.median_filter(movie, footprint=cross))
+    assert {"sharpened", "correlated_in_space"} & codes(ndimage.median_filter(movie, footprint=cross))
     assert "sharpened" not in codes(movie)
 
 
@@ -262,23 +264,34 @@ def line_of(gain, noise):
     return Line(gain, 0.0, some > 0, 1.0, some, some, some, gain + noise, np.zeros(GROUPS))
 
 
-def test_structure_shows_along_both_axes():
-    """A gain 2.5 errors lower along one axis alone is chance; 1.5 errors lower along both is structure."""
-    wave = 2 * np.pi * np.arange(GROUPS) / GROUPS
-    first, second = np.sin(wave), np.sin(2 * wave)
-    error = jackknife_error(first)
+@pytest.mark.parametrize(
+    ("lower", "expected"),
+    [
+        ({"ty": 2.5, "tx": 2.5, "txy": 2.5}, "t"),
+        ({"ty": 9.0, "tx": 9.0, "txy": 0.0}, "t"),
+        ({"ty": 3.0, "tx": 3.0, "txy": 3.0}, "ty"),
+        ({"ty": 0.0, "tx": 6.0, "txy": 6.0}, "tx"),
+        ({"ty": 6.0, "tx": 6.0, "txy": 12.0}, "txy"),
+        ({"ty": -6.0, "tx": -6.0, "txy": -6.0}, "t"),
+    ],
+)
+def test_a_filter_is_given_up_where_a_stronger_one_finds_less(lower, expected):
+    """A gain 2.71 jackknife errors lower shows structure, unless the strongest filter finds none."""
+    noise = np.sin(2 * np.pi * np.arange(GROUPS) / GROUPS)
+    error = jackknife_error(noise)
+    lines = {"t": line_of(1000.0, 0 * noise)}
+    for number, (name, errors) in enumerate(lower.items(), start=1):
+        own = np.sin(2 * np.pi * number * np.arange(GROUPS) / GROUPS)
+        lines[name] = line_of(1000.0 - errors * error, own)
+    assert choose_filter(lines) == expected
 
-    def chosen(lower_y, lower_x):
-        weak = line_of(1000.0, 0 * wave)
-        along_y, along_x = (
-            line_of(1000 - lower * error, noise) for lower, noise in ((lower_y, first), (lower_x, second))
-        )
-        return choose_filter({"t": weak, "ty": along_y, "tx": along_x})
 
-    assert chosen(2.5, 0.0) == "t"
-    assert chosen(0.0, 2.5) == "t"
-    assert chosen(1.5, 1.5) in ("ty", "tx")
-    assert chosen(4.0, 0.0) == "ty"
+def test_a_filter_whose_rows_are_mostly_structure_is_given_up():
+    """The weakest filter counts only where half of its rows are noise."""
+    noise = np.sin(2 * np.pi * np.arange(GROUPS) / GROUPS)
+    weak, strong = line_of(1000.0, noise), line_of(1000.0, noise)
+    for share, expected in ((0.51, "t"), (0.49, "ty")):
+        assert choose_filter({"t": replace(weak, used_fraction=share), "ty": strong}) == expected
 
 
 def test_zero_level_where_it_is_open_whether_pulses_vary(rng):

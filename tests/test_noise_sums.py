@@ -109,11 +109,6 @@ def test_sizes_that_do_not_fit_are_refused(functions: Any, rng: np.random.Genera
         for number, value in ((9, scratch[:-1]), (10, rows.astype(np.float32)), (0, movie.astype(complex))):
             with pytest.raises(ValueError, match="do not fit"):
                 functions.sum_noise(*[value if k == number else old for k, old in enumerate(good)])
-    frames, energies = np.zeros((3, 20, 30), np.float32), np.zeros((2, 3, 6))
-    room = np.zeros(functions.lag_scratch(30), np.uint8)
-    for wrong in ((4, 20, 30), (3, 21, 30), (3, 20, 9), (5, 20, 30)):
-        with pytest.raises(ValueError, match="do not fit"):
-            functions.lag_energies(frames, *wrong, room, energies)
     with pytest.raises(ValueError, match="do not fit"):
         functions.patch_images(np.zeros(1024, np.float32), 1, 1, np.zeros(5 * 676 - 1, np.float32))
 
@@ -206,37 +201,6 @@ def test_pixels_are_classed_by_rank(by_line: bool, rng: np.random.Generator) -> 
             columns = slice(8 * tile, 8 * tile + 8)
             np.testing.assert_array_equal(found[:, columns], classes_by_definition(q[:, columns], by_line))
             np.testing.assert_array_equal(np.bincount(found[:, columns].ravel()), 16)
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-@pytest.mark.parametrize("shape", [(28, 36), (10, 10), (11, 18), (12, 12)])
-def test_lag_energies_are_the_sums_they_are_defined_as(
-    count: int, shape: tuple[int, int], rng: np.random.Generator
-) -> None:
-    """Energies at lags 1 and 2 in space, 1 and 3 in time equal their definition, in numpy and natively."""
-    frames = rng.normal(size=(count, *shape)).astype(np.float32)
-    rows, columns = ((side - 2) // TILE for side in shape)
-    out = np.full((rows * columns, 6), np.nan)
-    reference.lag_energies(frames, count, *shape, np.empty(0, np.uint8), out)
-    if native.IS_NATIVE:
-        native_out = np.full_like(out, np.nan)
-        room = np.full(native.core.lag_scratch(shape[1]), 0xFF, np.uint8)
-        native.core.lag_energies(frames, count, *shape, room, native_out)
-        np.testing.assert_array_equal(native_out, out)
-    f, middle = frames.astype(np.float64), count // 2
-    near = f[0] - f[1] if count == 2 else f[middle - 1] - 2 * f[middle] + f[middle + 1]
-
-    def second(image: AnyArray, axis: int, lag: int = 1) -> AnyArray:
-        return np.asarray(np.roll(image, lag, axis) - 2 * image + np.roll(image, -lag, axis))
-
-    energies = [second(second(near, 1 - axis), axis, lag) for axis in (1, 0) for lag in (1, 2)]
-    if count == 5:
-        energies += [second(second(residual, 0), 1) for residual in (near, f[0] - 2 * f[2] + f[4])]
-    for column, energy in enumerate(energies):
-        inner = np.zeros(shape)
-        inner[2:-2, 2:-2] = energy[2:-2, 2:-2] ** 2
-        tiles = inner[1 : 1 + 8 * rows, 1 : 1 + 8 * columns].reshape(rows, 8, columns, 8).sum(axis=(1, 3))
-        np.testing.assert_allclose(out[:, column], tiles.ravel(), rtol=1e-4)
 
 
 @needs_core

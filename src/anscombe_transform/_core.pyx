@@ -32,9 +32,6 @@ cdef extern from "anscombe.h" nogil:
     int64_t anscombe_noise_scratch(uint64_t frames)
     int anscombe_sum_noise(anscombe_array movie, const anscombe_noise_segment *segment, void *scratch,
                            size_t scratch_bytes, anscombe_array rows)
-    int64_t anscombe_lag_scratch(uint64_t width)
-    int anscombe_lag_energies(anscombe_array frames, uint64_t count, uint64_t height, uint64_t width, void *scratch,
-                              size_t scratch_bytes, anscombe_array energies)
     int anscombe_patch_images(anscombe_array patches, uint64_t count, uint64_t frames, anscombe_array images)
 
     ctypedef struct anscombe_frames_shape:
@@ -147,21 +144,6 @@ def sum_noise(movie, uint64_t frames, uint64_t height, uint64_t width, uint64_t 
     segment.tile_rows, segment.pedestal, segment.floor, segment.ceiling = tile_rows, pedestal, floor, ceiling
     with nogil:
         result = anscombe_sum_noise(source.array, &segment, room.view.buf, room.view.len, target.array)
-    _check(result)
-
-
-def lag_scratch(uint64_t width):
-    """Bytes of scratch that `lag_energies` needs for frames of that width."""
-    return anscombe_lag_scratch(width)
-
-
-def lag_energies(frames, uint64_t count, uint64_t height, uint64_t width, scratch, energies):
-    """Fill `energies` from the frames around a centre."""
-    cdef _Memory source = _Memory(frames), room = _Memory(scratch, True), target = _Memory(energies, True)
-    cdef int result
-    with nogil:
-        result = anscombe_lag_energies(
-            source.array, count, height, width, room.view.buf, room.view.len, target.array)
     _check(result)
 
 

@@ -119,19 +119,6 @@ int64_t anscombe_noise_scratch(uint64_t frames);
 int anscombe_sum_noise(anscombe_array movie, const anscombe_noise_segment *segment, void *scratch,
                        size_t scratch_bytes, anscombe_array rows);
 
-/* Energies of a residual at several lags, per tile of 8 x 8 pixels.
- *
- * `frames` (float32: 2, 3 or 5, height, width) lie around a centre. The residual is the first difference of two, or
- * the second difference of the middle three; "far" is that of the first, third and fifth. `energies` (float64: tile,
- * 6) receives the sums of squared second differences
- *     of the residual's along y, at lag 1 and 2 along x;  of its along x, at lag 1 and 2 along y;
- *     of the residual's and of the far one's along y, at lag 1 along x (0 unless there are five frames)
- * over the pixels of the tile that lie two or more from the edge of the frame, folded as above. */
-enum { ANSCOMBE_LAG_COLUMNS = 6 };
-int64_t anscombe_lag_scratch(uint64_t width);
-int anscombe_lag_energies(anscombe_array frames, uint64_t count, uint64_t height, uint64_t width, void *scratch,
-                          size_t scratch_bytes, anscombe_array energies);
-
 /* Images at the 26 x 26 inner pixels of patches of 32 x 32 (float32: patch, frame, pixel).
  *
  * `images` (float32: patch, 5, frame, pixel) receives second differences along y and x; means of the two neighbours

@@ -1,10 +1,9 @@
 """From `NoiseStatistics` to a `Sensitivity`: choose the filter, fit the line, judge.
 
-`_read_scene` leaves out what is cut off or blank, fits the photon transfer line with every filter that the
-noise's correlation allows, and chooses the weakest filter that leaves no structure. Then `REFINEMENTS` take
-one `Fit` to the next: each is a small function with one reason, and adds what it may have left to the
-systematic error, from which the intervals follow. `_zero_level` tells zero level from read noise, and
-`_result` judges.
+`_read_scene` leaves out what is cut off or blank, fits the photon transfer line with every filter, and
+chooses the weakest filter that leaves no structure. Then `REFINEMENTS` take one `Fit` to the next: each is a
+small function with one reason, and adds what it may have left to the systematic error, from which the
+intervals follow. `_zero_level` tells zero level from read noise, and `_result` judges.
 """
 
 from __future__ import annotations
@@ -20,18 +19,14 @@ from anscombe_transform.calibration.evidence import rejected_curves, tile_eviden
 from anscombe_transform.calibration.line.censored import Censored, fit_censored, without_cut
 from anscombe_transform.calibration.line.checks import (
     GainOverField,
-    Whiteness,
+    bends_upwards,
     gain_over_field,
-    quiet_tiles,
     spreads_upwards,
-    whiteness,
 )
 from anscombe_transform.calibration.line.filters import (
+    LEAST_USED,
     SamplesBy,
-    axes_of_offsets,
     choose_filter,
-    correlated_axes,
-    doubtful_axis,
     error_of_offset,
     fit_filters,
     for_whole_variance,
@@ -120,19 +115,13 @@ class Scene:
     usable: Bools
     blank: Bools
     clip_reasons: list[Reason]
-    white: Whiteness
-    along: tuple[bool, bool]
+    kept: dict[str, float]
     samples_by: SamplesBy
     lines: dict[Filter, Line]
-    doubtful: str
     chosen: Filter
     samples: Samples
     quiet: Bools
-
-    @property
-    def moves(self) -> bool:
-        """Whether what the weakest filter sees is more than noise that neighbours may share."""
-        return "t" in self.lines and spreads_upwards(self.samples_by("t"), self.lines["t"], self.usable)
+    moves: bool
 
     def clipped_low(self, where: str = "") -> bool:
         """Whether dark values were cut off, or "_everywhere"."""
@@ -175,39 +164,32 @@ def _read_scene(statistics: NoiseStatistics) -> Scene:
         )
     floor_is_zero = floor_is_zero_photons(statistics, table)
     usable, clip_reasons = usable_rows(statistics, table, floor_is_zero=floor_is_zero)
-    lags, blank = table.lags, np.zeros(table.tiles, bool)
+    blank = np.zeros(table.tiles, bool)
     if not floor_is_zero:
         blank = blank_tiles(table)
         usable, blank_reasons = without_blank_tiles(table, usable, blank)
         clip_reasons += blank_reasons
-        if blank_reasons:
-            lags = np.where(blank[:, None], 0.0, lags)
-    white = whiteness(lags, quiet_tiles(table))
-    along = correlated_axes(white, statistics)
     instrument = choose_instrument(statistics, table, usable)
     samples_by: SamplesBy = cache(partial(samples_of, statistics, table, instrument=instrument))
-    lines = fit_filters(samples_by, usable, along)
+    lines = fit_filters(samples_by, usable)
     active = "t" in lines and is_active(samples_by("t"), lines["t"], usable)
     # With an own instrument, offsets are in it.
-    offsets_along = ""
-    shifted = instrument == "q" and _shows_offsets(samples_by, lines, active=active)
-    if shifted:
+    if instrument == "q" and _shows_offsets(samples_by, lines, active=active):
         samples_by = cache(partial(samples_of, statistics, table, shifted=True))
-        lines = fit_filters(samples_by, usable, along)
+        lines = fit_filters(samples_by, usable)
         strongest = list(lines)[-1]
         # Of few frames, contrast within tiles is mostly noise, which an instrument of the same frames shares.
         if statistics.halved and offsets_wander(samples_by(strongest), lines[strongest], usable):
             samples_by = _within_tiles(samples_by, usable)
-            lines = fit_filters(samples_by, usable, along)
-        offsets_along = axes_of_offsets(lines)
-    kept = kept_along(lines, white)
+            lines = fit_filters(samples_by, usable)
+    moves = "t" in lines and spreads_upwards(samples_by("t"), lines["t"], usable)
+    kept = kept_along(statistics.shared)
     lines = {name: for_whole_variance(line, kept_variance(name, kept)) for name, line in lines.items()}
-    doubtful = doubtful_axis(lines, white, kept)
-    still = "t" in lines and not spreads_upwards(samples_by("t"), lines["t"], usable)
-    if still and samples_by("t").level is not None:
-        # What is left of offsets within tiles looks like structure to the strongest filter.
-        offsets_along = "xy"
-    chosen = choose_filter(lines, offsets_along, doubtful, active=active, still=still)
+    chosen = choose_filter(lines)
+    if chosen != "t" and "t" in lines and samples_by("t").shifted and not moves:
+        # Offsets that rows or columns share lower the gain of filters along them. Structure would show.
+        still = lines["t"].used_fraction > LEAST_USED and not bends_upwards(samples_by("t"), lines["t"])
+        chosen = "t" if still else chosen
     samples = samples_by(chosen)
     samples = replace(samples, y=samples.y / kept_variance(chosen, kept))
     quiet = quiet_rows(samples_by, lines, kept, chosen, rows_for(chosen, lines, usable))
@@ -217,14 +199,13 @@ def _read_scene(statistics: NoiseStatistics) -> Scene:
         usable,
         blank,
         clip_reasons,
-        white,
-        along,
+        kept,
         samples_by,
         lines,
-        doubtful,
         chosen,
         samples,
         quiet,
+        moves,
     )
 
 
@@ -336,7 +317,7 @@ def _zero_level(scene: Scene, fit: Fit) -> ZeroLevel:
             fit.line,
             third,
             third_filter or "t",
-            correlated=any(scene.along) or bool(scene.doubtful),
+            correlated=min(scene.kept.values()) < 1,
             systematic=fit.systematic,
         )
 
@@ -364,8 +345,8 @@ def _result(scene: Scene, fit: Fit, zero: ZeroLevel) -> Sensitivity:
     half = T_QUANTILE * math.hypot(line.gain_error, fit.systematic * line.gain)
     judged = replace(fit.drawn, gains=line.gains - line.gain + fit.drawn.gain)
     reasons = (
-        *judge(samples, judged, zero, scene.white, scene.along, fit.field, statistics.shared, scene.moves),
-        *judge_sharpening(scene.lines, scene.white, statistics.shared),
+        *judge(samples, judged, zero, fit.field, statistics.shared, moves=scene.moves),
+        *judge_sharpening(scene.lines, statistics.shared),
         *fit.notes,
         *judge_frames(statistics),
     )
@@ -385,7 +366,7 @@ def _result(scene: Scene, fit: Fit, zero: ZeroLevel) -> Sensitivity:
             fit.measured,
             line,
             scene.usable,
-            scene.white,
+            statistics.shared,
             {name: (f.gain, f.gain_error) for name, f in scene.lines.items()},
             statistics.grid,
         ),

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from anscombe_transform.calibration.line.checks import Whiteness
 from anscombe_transform.calibration.line.transfer import Line, Samples
 from anscombe_transform.calibration.result.sensitivity import Evidence, Rejected, TransferCurve
+from anscombe_transform.calibration.sums.shared import SharedNoise
 from anscombe_transform.calibration.sums.statistics import CLASSES
 from anscombe_transform.native.arrays import Bools, Floats
 
@@ -56,7 +56,7 @@ def tile_evidence(
     samples: Samples,
     line: Line,
     usable: Bools,
-    white: Whiteness,
+    shared: SharedNoise,
     gains: dict[str, tuple[float, float]],
     grid: tuple[int, int],
 ) -> Evidence:
@@ -73,7 +73,7 @@ def tile_evidence(
         ratio = average(samples.y / expected, samples.n * usable)
         used = average(np.asarray(line.used, np.float64), np.ones(len(tile)))
     return Evidence(
-        whiteness=(white.x, white.y, white.time),
+        whiteness=shared.whiteness(),
         gains={
             name: (gain, error if math.isfinite(error) else math.nan) for name, (gain, error) in gains.items()
         },

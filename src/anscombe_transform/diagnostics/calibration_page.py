@@ -165,7 +165,7 @@ def _draw_gains(ax: Axes, sensitivity: Sensitivity, evidence: Evidence) -> None:
 
 
 def _draw_whiteness(ax: Axes, evidence: Evidence) -> None:
-    """Draw the noise variance between neighbours over that between samples farther apart, with its limits."""
+    """Draw the part of its variance that noise keeps in second differences, with its limits."""
     names = ("x", "y", "time")
     limits = [_CORRELATED[name] for name in names]
     ratios = np.array(evidence.whiteness)
@@ -179,6 +179,6 @@ def _draw_whiteness(ax: Axes, evidence: Evidence) -> None:
         ax.plot([k - 0.4, k + 0.4], [limit, limit], color=INK, lw=1.0, ls=(0, (3, 2)), zorder=3,
                 label="limit: below it neighbours share noise" if k == 0 else None)  # fmt: skip
     add_legend(ax, ax.get_legend_handles_labels()[0])
-    dress(ax, "Whiteness of the noise", "Direction", "Noise variance, neighbours / farther")
+    dress(ax, "Whiteness of the noise", "Direction", "Variance kept in second differences")
     ax.set_xticks(place, names)
     ax.set_ylim(0, 1.2 * max(1.0, float(np.nan_to_num(ratios).max())))

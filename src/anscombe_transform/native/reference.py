@@ -14,12 +14,6 @@ import numpy as np
 from anscombe_transform.native.arrays import AnyArray
 from anscombe_transform.native.reference_frames import DamagedChunk, decode_chunk, encode_chunk
 from anscombe_transform.native.reference_noise import (
-    lag_energies as lag_energies,
-)
-from anscombe_transform.native.reference_noise import (
-    lag_scratch as lag_scratch,
-)
-from anscombe_transform.native.reference_noise import (
     noise_scratch as noise_scratch,
 )
 from anscombe_transform.native.reference_noise import (

@@ -36,11 +36,6 @@ def noise_scratch(frames: int) -> int:
     return 0
 
 
-def lag_scratch(width: int) -> int:
-    """Bytes of scratch that the native `lag_energies` needs for frames of that width; numpy needs none."""
-    return 0
-
-
 def sum_noise(
     movie: AnyArray,
     frames: int,
@@ -205,16 +200,16 @@ def _inner(image: Singles) -> Singles:
     return image[1:-1, 1:-1]
 
 
-def _three(images: Singles, axis: int, lag: int = 1) -> Sequence[Singles]:
+def _three(images: Singles, axis: int) -> Sequence[Singles]:
     """Views of the pixels before, at and after each along an axis."""
-    length = images.shape[axis] - 2 * lag
+    length = images.shape[axis] - 2
     moved = np.moveaxis(images, axis, 0)
-    return [np.moveaxis(moved[k * lag : k * lag + length], 0, axis) for k in range(3)]
+    return [np.moveaxis(moved[k : k + length], 0, axis) for k in range(3)]
 
 
-def _second(images: Singles, axis: int, lag: int = 1) -> Singles:
+def _second(images: Singles, axis: int) -> Singles:
     """Second difference along an axis."""
-    before, here, after = _three(images, axis, lag)
+    before, here, after = _three(images, axis)
     difference: Singles = before - 2 * here + after
     return difference
 
@@ -262,55 +257,6 @@ def classify_pixels(q: Singles, *, by_line: bool) -> AnyArray:
     classes = np.empty(bits.shape, np.intp)
     np.put_along_axis(classes, order, np.arange(_PIXELS) // (_PIXELS // CLASSES), axis=-1)
     return classes.reshape(tiles.shape).swapaxes(1, 2).reshape(q.shape)
-
-
-def lag_energies(
-    frames: Singles, count: int, height: int, width: int, scratch: AnyArray, energies: AnyArray
-) -> None:
-    """Energies of a residual at several lags, per tile of 8 × 8 pixels.
-
-    The residual is the first difference of two frames, or the second difference of the middle three. It is
-    differenced twice along the other axis, or along y for the lags in time, which takes out structure of the
-    scene and leaves the ratio of two energies as it is.
-
-    Parameters
-    ----------
-    frames : ndarray of float32, size count · height · width
-        The 2, 3 or 5 frames around a centre; of five, the outer two lie three frames from it.
-    count, height, width : int
-    scratch : ndarray of uint8, size `lag_scratch`
-    energies : ndarray of float64, size (height − 2) // 8 · (width − 2) // 8 · 6
-        Receives, per tile, lag 1 along x, lag 2 along x, lag 1 along y, lag 2 along y, and, of five frames
-        (else 0), lag 1 and lag 3 in time: sums over the pixels that lie two or more from the edge of the
-        frame.
-
-    Raises
-    ------
-    ValueError
-        Sizes do not fit each other.
-    """
-    rows, columns = (height - 2) // TILE, (width - 2) // TILE
-    misfit = count not in (2, 3, 5) or min(height, width) < TILE + 2 or frames.size != count * height * width
-    if misfit or energies.size != rows * columns * 6:
-        raise ValueError("the types and sizes of the arrays do not fit each other")
-    images, middle = frames.reshape(count, height, width), count // 2
-    near = images[0] - images[1] if count == 2 else _second(images[middle - 1 : middle + 2], 0)[0]
-    along_y, along_x = _second(near, 0), _second(near, 1)
-    differences = [
-        _second(along_y, 1)[1:-1, 1:-1],
-        _second(along_y, 1, 2)[1:-1],
-        _second(along_x, 0)[1:-1, 1:-1],
-        _second(along_x, 0, 2)[:, 1:-1],
-    ]
-    if count == 5:
-        far = _second(images[::2], 0)[0]
-        differences += [differences[0], _second(_second(far, 0), 1)[1:-1, 1:-1]]
-    table = energies.reshape(rows, columns, 6)
-    table[...] = 0
-    for column, difference in enumerate(differences):
-        energy = np.zeros((height, width), np.float32)
-        energy[2:-2, 2:-2] = difference * difference
-        table[..., column] = fold_tiles(energy[1 : 1 + rows * TILE, 1 : 1 + columns * TILE])
 
 
 def patch_images(patches: Singles, count: int, frames: int, images: Singles) -> None:

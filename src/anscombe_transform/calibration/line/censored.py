@@ -201,8 +201,8 @@ def fit_censored(
 
     def constants(found: Floats) -> Floats:
         """Gain, zero level and x₀."""
-        g, z = gain * math.exp(found[0]), floor + gain * found[1]
-        return np.array([g, z, z - (gain * math.exp(found[2])) ** 2 / g])
+        g, z = gain * np.exp(found[0]), floor + gain * found[1]
+        return np.array([g, z, z - (gain * np.exp(found[2])) ** 2 / g])
 
     likely = np.exp(-(costs - costs.min()) / max(1.0, scatter))
     likely /= likely.sum()

@@ -9,94 +9,10 @@ import numpy as np
 
 from anscombe_transform.calibration.line.transfer import Line, Samples, jackknife_error, jackknife_groups
 from anscombe_transform.calibration.result.constants import GROUPS
-from anscombe_transform.calibration.sums.statistics import Table
 from anscombe_transform.native.arrays import Bools, Floats, Integers
 
-# Standard errors below 1 of the quiet tiles' ratio that bear out what all tiles show.
-_FAINT = 1.0
-
-
-@dataclass(frozen=True)
-class Whiteness:
-    """Noise variance at lag 1 over that at a longer lag, 2 along x and y, 3 in time.
-
-    1 for white noise, less for smoothed. `error` is the largest standard error of the three ratios,
-    `time_error` that of the ratio in time. `medians` are the ratios along x and y as the plain median over
-    all tiles has them: well above 1 where neighbours' noise is opposed. `shared` are the ratios along x and y
-    where quiet tiles and all tiles both show, beyond chance, that neighbours share noise, else 1.
-    """
-
-    x: float
-    y: float
-    time: float
-    error: float = 0.0
-    time_error: float = 0.0
-    medians: tuple[float, float] = (1.0, 1.0)
-    shared: tuple[float, float] = (1.0, 1.0)
-
-
-def whiteness(lags: Floats, quiet: Bools) -> Whiteness:
-    """Whiteness of the noise from the lag energies of the tiles, of which some are `quiet`.
-
-    Structure that moves raises the energy at the longer lag and looks like correlation, but less so in quiet
-    tiles than in all: the higher ratio counts. Each is the median over tiles, or, where that is more, their
-    0.7 quantile less what chance adds to it.
-    """
-    ratios, errors, medians, shared = [], [0.0], [], []
-    for near, far in ((0, 1), (2, 3), (4, 5)):
-        everywhere = _lag_ratio(lags[:, near], lags[:, far])
-        where_quiet = _lag_ratio(lags[quiet, near], lags[quiet, far])
-        ratios.append(float(np.fmax(everywhere[0], where_quiet[0])))
-        errors.append(float(np.fmax(everywhere[1], where_quiet[1])))
-        medians.append(everywhere[2])
-        shared.append(_shared(everywhere, where_quiet))
-    x, y, time = ratios
-    return Whiteness(
-        x,
-        y,
-        time,
-        error=float(np.nanmax(errors)),
-        time_error=errors[3],
-        medians=(medians[0], medians[1]),
-        shared=(shared[0], shared[1]),
-    )
-
-
-def _shared(everywhere: tuple[float, float, float], quiet: tuple[float, float, float]) -> float:
-    """The ratio, if all tiles and the quiet ones agree that it is below 1, by their errors; else 1."""
-    if not (everywhere[0] < 1 - 3 * everywhere[1] and quiet[0] < 1 - _FAINT * quiet[1]):
-        return 1.0
-    if abs(everywhere[0] - quiet[0]) > 2 * float(np.hypot(everywhere[1], quiet[1])):
-        return 1.0
-    weights = np.array([everywhere[1], quiet[1]]) ** -2.0
-    return float(np.average([everywhere[0], quiet[0]], weights=weights))
-
-
-def quiet_tiles(table: Table) -> Bools:
-    """The third of the tiles in which the weaker filters see least more than the strongest."""
-    tile = table.label("tile")
-    strongest, weaker = (
-        np.bincount(tile, sum(table.mean(name) * table.n for name in names), table.tiles)
-        for names in (("y_txy",), ("y_ty", "y_tx"))
-    )
-    seen = strongest > 0
-    excess = np.where(seen, weaker / np.where(seen, strongest, 1.0), np.inf)
-    return np.asarray(excess <= np.quantile(excess[seen], 1 / 3) if seen.any() else seen)
-
-
-def _lag_ratio(near: Floats, far: Floats) -> tuple[float, float, float]:
-    """Ratio, its standard error, and the median ratio."""
-    good = (near > 0) & (far > 0)
-    if np.count_nonzero(good) < 8:
-        return float("nan"), float("nan"), 1.0
-    log_ratio = np.log(near[good] / far[good])
-    median, centre, upper = np.quantile(log_ratio, [0.5, 0.7, 0.95])
-    # 0.524 and 1.645 are the 0.7 and 0.95 quantiles of a standard normal law.
-    chance = 0.524 * (upper - centre) / (1.645 - 0.524)
-    # 1.25 σ / √n is the standard error of a median; the scatter is taken below it, where no structure is.
-    scatter = 1.4826 * float(np.median(median - log_ratio[log_ratio <= median]))
-    error = 1.25 * scatter / float(np.sqrt(len(log_ratio)))
-    return float(np.exp(max(median, centre - chance))), error, float(np.exp(median))
+# Standard errors.
+_BENT_UPWARDS = 3.0
 
 
 def curvature(samples: Samples, line: Line) -> tuple[float, float]:
@@ -113,6 +29,11 @@ def curvature(samples: Samples, line: Line) -> tuple[float, float]:
     grid = np.linspace(low, high, 21)
     departure = np.abs(c * (grid**2 - 1)) / np.maximum(np.abs(a + b * grid), 1e-30)
     return float(departure.mean()), float(c / max(jackknife_error(without), 1e-300))
+
+
+def bends_upwards(samples: Samples, line: Line) -> bool:
+    """Whether the curve is steeper where it is bright, as flicker, of a variance as light squared, does."""
+    return curvature(samples, line)[1] > _BENT_UPWARDS
 
 
 def _middle_and_spread(line: Line) -> tuple[float, float]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from anscombe_transform.calibration.line.checks import (
     GainOverField,
-    Whiteness,
     curvature,
     slope_within_tiles,
     tile_scatter,
@@ -25,31 +24,24 @@ from anscombe_transform.calibration.sums.shared import Excess, SharedNoise, norm
 from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics
 from anscombe_transform.calibration.thresholds import THRESHOLDS
 
-# Along both axes at once, whiteness below this is no chance, though neither axis alone would tell.
-_WHITE, _WHITE_BOTH, _WHITE_MEDIAN = 0.97, 0.965, 0.91
-# Noise of neighbours that is opposed, by as much along both axes, is that of a median or a sharpening.
-_SHARP = 1.05
 # How far the strong filters may differ among themselves where frames were sharpened, as a part of what they
 # see more than the weakest.
 _SHARPER_APART = 0.5
-# Part of a limit on noise shared with eight neighbours that each axis must hold: a blur shares a quarter and
-# more along either axis; noise along one axis, of cells that move a little along the other, does not.
-_EITHER_AXIS = 0.25
+# Part of the noise shared with eight neighbours that either axis must show: smoothing shares a quarter and
+# more along either; noise along one axis, of cells that move a little along the other, does not.
+_EITHER_AXIS = 0.15
 # Departure from the line, as a part of the variance, below which a bend changes no figure that anybody uses,
 # and standard errors that the bend and the missing skewness must each have.
 _LEAST_BEND, _EITHER = 0.01, 1.5
-# Standard errors by which frames brought to one noise must bear out that neighbours share it.
-_BORNE_OUT = 2.0
 
 
 def judge(
     samples: Samples,
     line: Line,
     zero: ZeroLevel,
-    white: Whiteness,
-    along: tuple[bool, bool],
     field: GainOverField,
     shared: SharedNoise,
+    *,
     moves: bool,
 ) -> Iterator[Reason]:
     """Yield what speaks against the estimate.
@@ -142,7 +134,7 @@ def judge(
             "were normalised by regions. Use the raw recording.",
             "caution",
         )
-    yield from _judge_correlation(white, along, shared, moves)
+    yield from judge_correlation(shared, moves=moves)
     if severity := limits["mostly_structure"].severity(line.used_fraction):
         yield Reason(
             "mostly_structure",
@@ -175,24 +167,18 @@ def judge_compression(departure: float, significance: float, zero: ZeroLevel) ->
         )
 
 
-def _judge_correlation(
-    white: Whiteness, along: tuple[bool, bool], shared: SharedNoise, moves: bool
-) -> Iterator[Reason]:
+def judge_correlation(shared: SharedNoise, *, moves: bool) -> Iterator[Reason]:
+    """Yield that neighbouring frames or pixels share noise, which motion may feign where the scene moves."""
     lingering = shared.lingering()
-    borne_out = not math.isfinite(lingering.error) or lingering.above(0.0, _BORNE_OUT)
-    in_time = THRESHOLDS["lag_in_time"].severity(
-        white.time, (1 - white.time) / max(white.time_error, 1e-9) if borne_out else 0.0
-    )
-    smoothed = in_time == "refusal"
-    if smoothed:
+    in_time = _severity("correlated_in_time", lingering)
+    if in_time == "refusal":
         yield Reason(
             "correlated_in_time",
             "neighbouring frames share noise: the movie was averaged over a running window, filtered or "
-            "denoised "
-            "before it was saved. Use the raw recording.",
+            "denoised before it was saved. Use the raw recording.",
             "refusal",
         )
-    elif _severity("correlated_in_time", lingering) or in_time:
+    elif in_time:
         yield Reason(
             "correlated_in_time",
             f"neighbouring frames seem to share a little noise{_cost(lingering)}: the movie was filtered "
@@ -201,7 +187,7 @@ def _judge_correlation(
             "caution",
         )
     following = THRESHOLDS["dependent_frames"].severity(shared.dimensions)
-    if following and not smoothed:
+    if following and in_time != "refusal":
         yield Reason(
             "dependent_frames",
             "some frames follow from the others, in part at least: the movie was rebuilt from a few "
@@ -210,32 +196,28 @@ def _judge_correlation(
             following,
         )
     smoothing = shared.smoothing()
-    if moves:
-        smoothing = replace(smoothing, proven=False)
-    # What runs along one axis alone is no smoothing, however strong: the limit holds for each axis.
-    weaker = min(shared.along("x").value, shared.along("y").value) / _EITHER_AXIS
-    both = _severity("correlated_in_space", replace(smoothing, value=min(smoothing.value, weaker)))
-    if all(along) or both == "refusal":
+    # What runs along one axis alone is no smoothing, however strong.
+    weaker = min(shared.along("x").value, shared.along("y").value)
+    both = weaker > _EITHER_AXIS * smoothing.value and _severity("correlated_in_space", smoothing)
+    if both == "refusal":
         yield Reason(
             "correlated_in_space",
             "neighbouring pixels share noise in both directions: the frames were smoothed, resampled or "
-            "denoised. "
-            "The slope is not the gain of the detector. Use the raw recording.",
+            "denoised. The slope is not the gain of the detector. Use the raw recording.",
             "refusal",
         )
+    if both == "refusal" or moves:
         return
-    for axis, correlated in zip("yx", along, strict=True):
+    for axis in "yx":
         noise = shared.along(axis)
-        if moves:
-            noise = replace(noise, proven=False)
-        if correlated or (not any(along) and _severity("correlated_along", noise)):
+        if _severity("correlated_along", noise):
             yield Reason(
                 "correlated_along_" + axis,
                 f"neighbouring pixels along {axis} share noise{_cost(noise)}, as slow electronics make it: "
                 "the gain is an effective one, not signal per photon.",
                 "caution",
             )
-    if both or (not any(along) and _slightly_smoothed(white)):
+    if both:
         yield Reason(
             "correlated_in_space",
             f"neighbouring pixels share a little noise in both directions{_cost(smoothing)}, "
@@ -256,7 +238,7 @@ def _cost(shared: Excess) -> str:
     return f" (the gain is at least {100 * shared.loss:.0f} % low)"
 
 
-def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness, shared: SharedNoise) -> Iterator[Reason]:
+def judge_sharpening(lines: Mapping[Filter, Line], shared: SharedNoise) -> Iterator[Reason]:
     """Yield that neighbouring pixels' noise is opposed, as sharpening and deconvolution make it.
 
     They strengthen noise the more the finer it is: the opposite of structure, of which a stronger filter
@@ -275,21 +257,13 @@ def judge_sharpening(lines: Mapping[Filter, Line], white: Whiteness, shared: Sha
         sharper &= max(strong) - least < _SHARPER_APART * rise
     sharpening = shared.sharpening()
     opposed = _severity("sharpened", replace(sharpening, value=-sharpening.value))
-    if sharper or opposed or min(white.medians) > max(_SHARP, 1 + 4 * white.error):
+    if sharper or opposed:
         yield Reason(
             "sharpened",
             "neighbouring pixels have opposed noise: the frames were sharpened, deconvolved or median-"
             "filtered. The slope is not the gain of the detector. Use the raw recording.",
             "caution",
         )
-
-
-def _slightly_smoothed(white: Whiteness) -> bool:
-    both, median = (math.sqrt(max(x, 0) * max(y, 0)) for x, y in ((white.x, white.y), white.medians))
-    # 2.7 standard errors of the mean of two. Medians are more precise, but lowered by what moves.
-    either = max(white.x, white.y)
-    shown = either < _WHITE and both < min(_WHITE_BOTH, 1 - 1.9 * white.error)
-    return shown or (either < 1 and median < _WHITE_MEDIAN)
 
 
 def judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:

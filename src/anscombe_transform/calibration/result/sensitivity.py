@@ -193,8 +193,8 @@ class Evidence:
     Attributes
     ----------
     whiteness : (float, float, float)
-        Noise variance between neighbours over that between samples farther apart, along x, y and time: 1 for
-        white noise, less for smoothed.
+        Part of its variance that noise keeps in second differences along x, y and time: 1 for white noise,
+        less for smoothed; NaN where it was not measured.
     gains : dict of str to (float, float)
         Gain and its standard error by every filter that was tried.
     variance_ratio : ndarray of float64, shape (tile rows, tile columns)

@@ -46,6 +46,7 @@ from anscombe_transform.calibration.sums.inputs import Progress
 from anscombe_transform.calibration.sums.reading import Cut, inspect
 from anscombe_transform.calibration.sums.statistics import TILE, MovieLike
 from anscombe_transform.native.arrays import Bools, Floats
+from anscombe_transform.native.reference_noise import PATCH
 
 # Fields of fewer tiles are measured here: where tiles are jackknifed, in 24 groups, there must be some.
 FEWEST_TILES = 12
@@ -56,9 +57,9 @@ _LEAST_WIDTH = 16
 
 
 def is_small(shape: tuple[int, ...]) -> bool:
-    """Whether frames of a shape (…, y, x) hold too few tiles of 8 × 8 pixels to be jackknifed."""
+    """Whether frames of a shape (…, y, x) hold too few tiles, or no patch in which noise is compared."""
     rows, columns = (max(0, side - 2) // TILE for side in shape[-2:])
-    return rows * columns < FEWEST_TILES
+    return rows * columns < FEWEST_TILES or min(shape[-2:]) < PATCH
 
 
 def sensitivity_of_small(

@@ -70,9 +70,10 @@ _LEAST_EDGE = 0.2
 _LEAST_VALUES = 8
 # Neighbours of a pixel along x, y and the diagonals, and those of a frame.
 _NEIGHBOURS, _FRAMES = (2.0, 2.0, 4.0), (2.0,)
-# Standard errors from which on patches differ, and part of the shared noise by which they may all the same.
-# Noise that is shared is so alike everywhere; what moves differs by two fifths and more in simulated scenes.
-_DIFFER, _ALIKE = 4.0, 0.25
+# Part of the patches that are taken to be free of motion; normal deviate of that quantile, and its standard
+# error for n values, times √n.
+_LOWEST, _NORMAL_LOWEST, _ERROR_LOWEST = 0.1, 1.2816, 1.71
+_FEWEST_PATCHES = 4
 # Standard errors by which either axis must show that noise is shared.
 _BOTH = 4.0
 
@@ -82,12 +83,12 @@ class Excess:
     """Noise that neighbours share, summed over them, in parts of a pixel's, and its standard error.
 
     0 for white noise, above for smoothed, below for sharpened: the variance is 1 / (1 + value) of the raw.
-    `proven` tells whether all patches share alike, along all axes that were asked for.
+    `proven` tells whether it shows along all axes that were asked for.
     """
 
     value: float = 0.0
     error: float = math.inf
-    proven: bool = False
+    proven: bool = True
 
     def above(self, limit: float, errors: float) -> bool:
         """Whether it exceeds the limit, and 0 by so many standard errors."""
@@ -96,6 +97,10 @@ class Excess:
     def below(self, limit: float, errors: float) -> bool:
         """Whether it lies below minus the limit, and below 0 by so many standard errors."""
         return -self.value > max(limit, errors * self.error)
+
+    def shown(self, errors: float) -> bool:
+        """Whether it differs from 0 by so many standard errors."""
+        return abs(self.value) > errors * self.error
 
     @property
     def loss(self) -> float:
@@ -130,7 +135,7 @@ class SharedNoise:
 
     def add(self, frames: NDArray[Any], wanted: NDArray[np.bool_] | None = None) -> None:
         """Take in the consecutive frames (time, y, x) of a segment, and which pixels may be used."""
-        if not self._corners or len(frames) < 3:
+        if not self._corners or len(frames) < 2:
             return
         places = [(slice(y, y + _PATCH), slice(x, x + _PATCH)) for y, x in self._corners]
         frames = frames[:_MOST_FRAMES]
@@ -181,28 +186,37 @@ class SharedNoise:
         """
         return self._least / self._segments if self._segments else math.nan
 
+    def whiteness(self) -> tuple[float, float, float]:
+        """Part of its variance that noise keeps in second differences along x, y and time; NaN: not measured.
+
+        [1, -2, 1] of noise of which neighbours share ρ has the variance 6 - 8 ρ: 1 for white noise.
+        """
+        x, y, time = (
+            1 - 2 / 3 * noise.value if math.isfinite(noise.error) else math.nan
+            for noise in (self.along("x"), self.along("y"), self.lingering())
+        )
+        return x, y, time
+
     def smoothing(self) -> Excess:
         """Noise that a pixel shares with its eight neighbours; proven if along both axes, or diagonals."""
         along_x, along_y, across = (_excess(self._products, weights) for weights in np.eye(3))
         both = along_x.above(0.0, _BOTH) and along_y.above(0.0, _BOTH)
-        proven = (both or across.above(0.0, _BOTH)) and _alike(self._products, _NEIGHBOURS)
-        return replace(_excess(self._products, _NEIGHBOURS), proven=proven)
+        return replace(_excess(self._products, _NEIGHBOURS), proven=both or across.above(0.0, _BOTH))
 
     def along(self, axis: str) -> Excess:
         """Noise that a pixel shares with its two neighbours along axis "x" or "y"."""
         weights = (2.0, 0.0, 0.0) if axis == "x" else (0.0, 2.0, 0.0)
-        return replace(_excess(self._products, weights), proven=_alike(self._products, weights))
+        return _excess(self._products, weights)
 
     def sharpening(self) -> Excess:
         """The same, below 0 where neighbours' noise is opposed; proven if along both axes."""
         along_x, along_y = (_excess(self._products, weights) for weights in np.eye(3)[:2])
         both = along_x.below(0.0, _BOTH) and along_y.below(0.0, _BOTH)
-        proven = both and _alike(self._products, _NEIGHBOURS)
-        return replace(_excess(self._products, _NEIGHBOURS), proven=proven)
+        return replace(_excess(self._products, _NEIGHBOURS), proven=both)
 
     def lingering(self) -> Excess:
         """Noise that a frame shares with the frames before and after it."""
-        return replace(_excess(self._in_time, _FRAMES), proven=_alike(self._in_time, _FRAMES))
+        return _excess(self._in_time, _FRAMES)
 
     def unsteadiness(self, gain: float, x0: float) -> tuple[float, float]:
         """Relative spread of the gain over the movie, and how unlikely chance makes it.
@@ -273,32 +287,22 @@ def normal_deviate(probability: float) -> float:
     return -NormalDist().inv_cdf(max(probability, 1e-300) / 2) if probability < 1 else 0.0
 
 
-def _shares(products: Floats, weights: Sequence[float] | Floats) -> Floats:
-    """Weighted products over squares (half, patch) of (half, patch, squares and products)."""
-    seen = products[:, (products[..., 0] > 0).all(axis=0)]
-    return np.asarray(seen[..., 1:] @ np.asarray(weights, np.float64) / seen[..., 0])
-
-
 def _excess(products: Floats, weights: Sequence[float] | Floats) -> Excess:
-    """Median over patches and halves of the weighted products over the squares."""
-    shares = _shares(products, weights)
-    if shares.shape[1] < _LEAST_VALUES // 2:
+    """Noise that all patches share, from the weighted products over the squares.
+
+    What moves adds to the products, and not in all patches alike: the lowest tenth of them, raised by what
+    chance takes from it, tells what is shared everywhere.
+    """
+    seen = products[:, (products[..., 0] > 0).all(axis=0)]
+    shares = seen[..., 1:] @ np.asarray(weights, np.float64) / seen[..., 0]
+    patches = shares.shape[1]
+    if patches < _FEWEST_PATCHES:
         return Excess()
-    middle = float(np.median(shares))
-    # 1.25 σ / √n is the standard error of a median.
-    scatter = 1.4826 * float(np.median(np.abs(shares - middle)))
-    return Excess(middle, max(1.25 * scatter / math.sqrt(shares.size), 1e-9))
-
-
-def _alike(products: Floats, weights: Sequence[float]) -> bool:
-    """Whether patches share as much of their noise, up to chance and a part of it."""
-    shares = _shares(products, weights)
-    if shares.shape[1] < _LEAST_VALUES // 2:
-        return False
     # Chance is not the same in both halves, what belongs to the patch is.
-    common, chance = float(np.cov(*shares)[0, 1]), float(np.var(shares[0] - shares[1])) / 2
-    by_chance = common < _DIFFER * chance / math.sqrt(shares.shape[1])
-    return by_chance or common < (_ALIKE * float(shares.mean())) ** 2
+    apart = shares[0] - shares[1]
+    chance = 1.4826 * float(np.median(np.abs(apart - np.median(apart)))) / 2
+    value = float(np.quantile(shares.mean(axis=0), _LOWEST)) + _NORMAL_LOWEST * chance
+    return Excess(value, max(_ERROR_LOWEST * chance / math.sqrt(patches), 1e-9))
 
 
 def _starts(side: int) -> list[int]:
@@ -383,7 +387,8 @@ def _without_common_courses(products: Floats, sets: NDArray[np.intp]) -> Floats:
             count = min(_COMMON_COURSES, basis.shape[1] // 3)
             left = basis @ np.linalg.eigh(common)[1][:, : basis.shape[1] - count]
         for half in range(2):
-            some = left[:, half::2]
+            # Of two frames there is one direction, which counts for both halves.
+            some = left[:, half::2] if left.shape[1] > 1 else left
             along_x, along_y, across, square = np.einsum("pkij,ij->kp", products[own, 1:], some @ some.T)
             found[half, own] = np.stack([square, along_x, along_y, across], axis=-1)
     return found

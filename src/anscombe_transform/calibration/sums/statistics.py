@@ -57,15 +57,12 @@ _BAND_BYTES = 1 << 20
 _ROW_BYTES = CLASSES * len(COLUMNS) * 8
 # Memory of a kind that a thread keeps for the next segment, at most.
 _MOST_KEPT_BYTES = 32 << 20
-_LAG_COLUMNS = 6
 # Segments in which shared noise is looked for.
 _MOST_EXAMINED = 5
 # Pixels along a side that tell how neighbouring frames differ.
 _STEPPED = 64
 # Frames from which on pixels that never change are blank, and not alike by chance.
 _LEAST_STILL = 12
-# Tiles of a segment that tell whether noise is white, and frames per residual, which reaches over seven.
-_LAG_TILES, _LAG_FRAMES = 3000, 8
 
 
 class MovieLike(Protocol):
@@ -88,7 +85,6 @@ class Table:
 
     rows: Floats
     labels: Integers
-    lags: Floats
     tiles: int
     blank: Bools
 
@@ -204,7 +200,6 @@ class NoiseStatistics:
         self._groups: dict[int, Floats] = {}
         # Those whose rows nobody else holds, so that more can be added in place.
         self._own: set[int] = set()
-        self._lags = np.zeros((tile_rows * self._place_columns, _LAG_COLUMNS))
         self._pending: dict[int, dict[int, NDArray[Any]]] = {}
 
     @property
@@ -325,7 +320,6 @@ class NoiseStatistics:
             self._add_to_group(group >> shift, groups[group], own=finer is self and group in own)
         # From now on some of its rows are ours as well.
         other._own = set()
-        self._lags += other._lags
         self.shared.merge(other.shared)
         self._still = self._still & other._still
         self.duplicates += other.duplicates
@@ -352,12 +346,7 @@ class NoiseStatistics:
         # All rows as a view, where none is empty: there are many.
         which = slice(None) if filled.all() else filled.ravel()
         flat, labels = rows.reshape(-1, len(COLUMNS))[which], labels.reshape(-1, 3)[which]
-        lags = self._lags if self._wanted is None else self._lags * self._wanted.ravel()[:, None]
-        if self._joined > 1:
-            by_row = lags.reshape(-1, self._place_columns, _LAG_COLUMNS)
-            by_row = np.add.reduceat(by_row, np.arange(0, len(by_row), self._joined), axis=0)
-            lags = by_row.reshape(-1, _LAG_COLUMNS)
-        return Table(flat, labels, lags, self.tiles, self.blank_tiles())
+        return Table(flat, labels, self.tiles, self.blank_tiles())
 
     def blank_tiles(self) -> Bools:
         """Tiles in the reach of whose filters lie pixels that never change: masked, padded, dead.
@@ -412,13 +401,10 @@ class NoiseStatistics:
         if self.threads > 1 and len(firsts) > 1:
             # Each band is worked out as it is without threads, so their number changes nothing.
             with Threads(self.threads) as threads:
-                lags = threads.begin(self._add_lags, frames, pedestal)
                 bands = [threads.begin(self._fill, rows, first, frames, pedestal) for first in firsts]
                 found = [band.result() for band in bands]
-                lags.result()
         else:
             found = [self._fill(rows, first, frames, pedestal) for first in firsts]
-            self._add_lags(frames, pedestal)
         self.not_finite += sum(found)
         self._add_to_group(segment >> self._level, rows, own=new)
         self._coarsen()
@@ -464,21 +450,6 @@ class NoiseStatistics:
         if self._joined > 1:
             np.add.reduceat(found, np.arange(0, tile_rows, self._joined), axis=0, out=out[places])
         return not_finite
-
-    def _add_lags(self, frames: NDArray[Any], pedestal: float) -> None:
-        """Energies at lags 1 and 2 along x and y, and 1 and 3 in time, of residuals over the segment."""
-        reach = [-3, -1, 0, 1, 3] if len(frames) >= 7 else [-1, 0, 1] if len(frames) >= 3 else [-1, 0]
-        # Of a small field one residual tells little; of a large one it does, and more would take time.
-        residuals = min(max(1, _LAG_TILES // len(self._lags)), max(1, len(frames) // _LAG_FRAMES))
-        few = _memory_for("few", (len(reach), *self.frame_shape), np.float32)
-        scratch = _memory_for("lag", (native.core.lag_scratch(self.frame_shape[1]),), np.uint8)
-        energies = np.empty_like(self._lags)
-        for number in range(residuals):
-            middle = (2 * number + 1) * len(frames) // (2 * residuals)
-            for one, k in zip(few, reach, strict=True):
-                one[...] = frames[middle + k] - np.float64(pedestal) if pedestal else frames[middle + k]
-            native.core.lag_energies(few, *few.shape, scratch, energies)
-            self._lags += energies
 
     def _coarsen(self) -> None:
         """Add the rows of neighbouring segments together until they fit the memory set aside for them.
