@@ -64,7 +64,7 @@ def filter_options(
     Parameters
     ----------
     codec : AnscombeTransformV2 or AnscombeTransformV3
-        What ``Sensitivity.codec`` chose. Its `decoded_dtype` has to be the type of the dataset.
+        A codec of ``Sensitivity.codec``. Its `decoded_dtype` has to be the type of the dataset.
     chunks : sequence of int
         Shape of a chunk.
     preset : {"fast", "compact"}

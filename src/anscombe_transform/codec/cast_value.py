@@ -1,7 +1,7 @@
 """Zarr's registered codec ``cast_value``, read where zarr-python has none of its own (before 3.2).
 
-Only what `make_portable` writes: every code has its value in the codec's ``scalar_map``. Values are not
-stored; `make_native` gives an array its own codec back for that.
+Only the form that `make_portable` writes: every code has its value in the codec's ``scalar_map``. Values are
+not stored; `make_native` gives an array its own codec back for that.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class CastValueReader(ArrayArrayCodec):
     Parameters
     ----------
     configuration : dict
-        As in the array's metadata: ``data_type`` of the codes, and a ``scalar_map`` whose ``decode`` lists
-        code and value of every code.
+        As in the array's metadata: ``data_type`` of the codes, and a ``scalar_map`` with ``decode``, a list
+        of code and value of every code.
 
     Raises
     ------

@@ -68,7 +68,7 @@ def codec_pipeline(
     sample : array_like, optional
         The movie or a piece of it, in the array's axes: the codes are chosen to hold its range.
     preset : {"fast", "compact", "portable"}
-        What stands behind the transform.
+        Lossless coder behind the transform.
     beta : float
         Quantisation step in standard deviations of the noise; the noise variance grows by ``beta**2 / 12``.
     zarr_format : {3, 2}
@@ -85,7 +85,7 @@ def codec_pipeline(
     -------
     dict
         Keyword arguments of ``zarr.create_array``. Where 0, zarr's fill value, has no code, there is a
-        ``fill_value`` among them: the zero level, or what comes nearest to it.
+        ``fill_value`` among them: the zero level, or the nearest value.
 
     Raises
     ------

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Position = list[str | int]
 
 ATTRIBUTE = "anscombe_portable"
-"""The array attribute that keeps what `make_native` needs."""
+"""The array attribute with the codecs for `make_native`."""
 
 _CAST = "cast_value"
 _SHARDING = "sharding_indexed"
@@ -44,7 +44,7 @@ def make_portable(array: zarr.Array[Any] | StoreLike) -> None:
     """Describe an array by the registered codec ``cast_value``, so that readers without this package open it.
 
     Only ``zarr.json`` is rewritten, no chunk is touched. Every stored value reads as before, the fill value
-    included. What `make_native` needs to undo it is kept in the attribute ``anscombe_portable``.
+    included. The codecs for `make_native` are kept in the attribute ``anscombe_portable``.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ def make_portable(array: zarr.Array[Any] | StoreLike) -> None:
     when its attributes or shape are changed. The consolidated metadata of a group holds a copy of the
     description: consolidate it again.
 
-    Write to the native description only. A program that writes to the portable one stores rightly what it
-    read before. Any other number from 0 to the largest code it would store as that code, a wrong value,
-    except where values are integers and codes are uint8: there the map lists those numbers too.
+    Write to the native description only. A program that writes to the portable one stores values correctly
+    that it read before. Any other number from 0 to the largest code it would store as that code, a wrong
+    value, except where values are integers and codes are uint8: there the map lists those numbers too.
 
     Readers known to give exact values: zarrita.js 0.7, zarr-python from 3.2 with the package
     ``cast-value-rs``, zarrs, and any zarr-python from 3.1.1 beside this package. Not tensorstore,
@@ -103,7 +103,7 @@ def make_portable(array: zarr.Array[Any] | StoreLike) -> None:
 def make_native(array: zarr.Array[Any] | StoreLike) -> None:
     """Describe an array by its own codec again: the reverse of `make_portable`.
 
-    Only ``zarr.json`` is rewritten. It is what it was before `make_portable`, byte for byte, unless the
+    Only ``zarr.json`` is rewritten. It is restored byte for byte as before `make_portable`, unless the
     attributes or the shape were changed in between; those changes are kept.
 
     Parameters

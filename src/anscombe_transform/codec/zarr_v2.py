@@ -46,7 +46,7 @@ class AnscombeTransformV2(Transform, Codec):  # type: ignore[misc]
     zero_level, conversion_gain, encoded_dtype
         As for `AnscombeTransformV3`.
     decoded_dtype : str
-        dtype of the array: Zarr V2 reinterprets what a filter gives back, so it must be the same.
+        dtype of the array: Zarr V2 reinterprets the output of a filter, so it must be the same.
     read_noise, beta, zero_code, out_of_range, decode_table, bins
         As for `AnscombeTransformV3`, also the errors.
 
@@ -80,7 +80,7 @@ class AnscombeTransformV2(Transform, Codec):  # type: ignore[misc]
         UnrepresentableError
             If a value has no code and `out_of_range` is "raise".
         ValueError
-            If the chunk is not of `decoded_dtype`, so that Zarr would misread what `decode` gives back.
+            If the chunk is not of `decoded_dtype`, so that Zarr would misread the output of `decode`.
         """
         refuse_masked(buf)
         x = ensure_ndarray(buf)
@@ -152,7 +152,7 @@ class AnscombeTransformV2(Transform, Codec):  # type: ignore[misc]
 
 
 class StoredV2:
-    """What numcodecs finds under the id ``anscombe``.
+    """The class that numcodecs finds under the id ``anscombe``.
 
     It strips the id before it calls `from_config`, and a configuration alone must not decide which format it
     is of: a key lost from v2 metadata would turn it into v1.
@@ -174,7 +174,7 @@ _MOST_CODES = 2**36
 class FrameCoderV2(Codec):  # type: ignore[misc]
     """The frame coder as the compressor of Zarr V2 arrays.
 
-    Zarr V2 hands bytes to a decoder and does not say of which shape, so that the configuration holds the
+    Zarr V2 hands bytes without a shape to a decoder, so that the configuration holds the
     shape of a chunk and the type of its codes.
 
     Parameters
@@ -273,7 +273,7 @@ class FrameCoderV2(Codec):  # type: ignore[misc]
         Parameters
         ----------
         buf : bytes-like
-            What `encode` gave.
+            Result of `encode`.
         out : writable buffer, optional
             Receives the codes.
 

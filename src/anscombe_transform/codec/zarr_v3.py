@@ -71,7 +71,7 @@ class AnscombeTransformV3(Transform, ArrayArrayCodec):
     decoded_dtype : str
         dtype of the values; inside an array it is the array's.
     is_fixed_size : bool
-        Always True: a chunk's codes take one size whatever its values.
+        Always True: the codes of a chunk have a fixed size.
     read_noise : float
         Standard deviation of the signal without light, signal units.
     beta : float
@@ -79,7 +79,7 @@ class AnscombeTransformV3(Transform, ArrayArrayCodec):
     zero_code : int, optional
         Code of `zero_level`: the bins below it. It makes `bins` where none are given.
     out_of_range : {"raise", "clip"}
-        What happens to a value without a code.
+        Treatment of a value without a code.
     decode_table : sequence of float, optional
         Value of every code, inside its bin.
     bins : Bins, optional
@@ -262,7 +262,7 @@ def _refuse_array(argument: object, method: str) -> None:
 async def _run(
     work: Callable[[_Chunk, ArraySpec], _Result], chunk: _Chunk, spec: ArraySpec, nbytes: int
 ) -> _Result:
-    """What `work` makes of a chunk of so many bytes, in a thread of Zarr's if it is large."""
+    """The result of `work` for a chunk of so many bytes, in a thread of Zarr's if it is large."""
     if nbytes <= _INLINE_BYTES:
         return work(chunk, spec)
     return await asyncio.to_thread(work, chunk, spec)

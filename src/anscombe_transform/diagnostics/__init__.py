@@ -1,26 +1,27 @@
-"""Plots that show whether a calibration can be trusted and what the transform does to a movie.
+"""Plots that show whether a calibration can be trusted and how the transform changes a movie.
 
 `plot_noise_transfer`
-    the calibration itself: noise variance against mean, and the line whose slope is the gain;
+    the calibration itself: noise variance against mean, and a line with the gain as slope;
 `plot_stabilization`
     noise variance against mean before and after the transform;
 `plot_residuals`
-    what storing changes: decoded minus original, in standard deviations of the noise;
+    the change that storing makes: decoded minus original, in standard deviations of the noise;
 `plot_code_histogram`
     which codes are used, and how many bits a pixel needs at least;
 `plot_summary`
     all of it on one page;
 `plot_calibration_report`
-    what a calibration rests on: verdict and reasons, curve, residuals, whiteness, and maps of the field;
+    the evidence behind a calibration: verdict and reasons, curve, residuals, whiteness, and maps of the
+    field;
 `plot_pixel_maps`
     zero level, read noise and gain of every pixel;
 `plot_decision`
-    what each step β saves, and what it changes in results, beside chance;
+    the size for each step β, and the change of results compared with chance;
 `plot_trend`
     the constants of a detector over the recordings of an archive (`measure_trend`).
 
-Every function draws into the Axes (or Figure) that it is given or makes a Figure of its own, returns what it
-drew on and shows nothing: ``ax.figure.savefig("plot.png")`` needs neither a display nor pyplot. Movies are
+Every function draws into the Axes (or Figure) that it is given or makes a Figure of its own, returns the Axes
+or Figure and shows nothing: ``ax.figure.savefig("plot.png")`` needs neither a display nor pyplot. Movies are
 read run by run, a run being a few consecutive frames, and only as many as the statistics need; so a movie may
 be larger than memory. The noise of a movie is measured here without the calibration's code, so that the plots
 are a check on it.

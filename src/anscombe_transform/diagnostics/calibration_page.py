@@ -1,4 +1,4 @@
-"""What a calibration rests on, on one page."""
+"""The evidence behind a calibration on one page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CORRELATED = {"x": 0.9, "y": 0.9, "time": 0.85}
 
 @with_look
 def plot_calibration_report(source: Sensitivity | Source, *, figure: Figure | None = None) -> Figure:
-    """Plot what a calibration rests on, on one page.
+    """Plot the evidence behind a calibration on one page.
 
     Parameters
     ----------

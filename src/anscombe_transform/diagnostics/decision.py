@@ -1,4 +1,4 @@
-"""What storing a movie changes in the results drawn from it, beside what chance changes: `decide`.
+"""The change that storing makes in the results drawn from a movie, compared with chance: `decide`.
 
 For each quantisation step β the movie is encoded and decoded, and the same small analysis runs on it as on
 the original: cells, their traces, events, registration, calibration. Two yardsticks are measured on the same
@@ -6,7 +6,7 @@ movie:
 
 - **equal random noise**: the original plus normal noise of standard deviation βσ/√12, as much as quantisation
   adds. A difference between this row and the stored one would be an effect of the codec beyond its noise.
-- **odd against even frames**: what two halves of the same recording disagree in, without any compression.
+- **odd against even frames**: the disagreement of two halves of the same recording, without any compression.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Change:
     Attributes
     ----------
     name : str
-        What was done, for people.
+        Name of the version, for people.
     kind : {"stored", "noise", "halves"}
         Encoded and decoded, equal random noise added, or odd against even frames.
     beta : float
@@ -138,7 +138,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What each setting costs and changes; print it, plot it with `plot_decision`, or keep its JSON.
+    """Costs and changes of each setting; print it, plot it with `plot_decision`, or keep its JSON.
 
     Attributes
     ----------
@@ -211,7 +211,7 @@ class Decision:
         )
 
     def summary(self, beta: float) -> str:
-        """Say in a few sentences what storing with this β does, beside chance."""
+        """Summarise the effect of storing with this β in a few sentences, compared with chance."""
         stored, noise, halves = self.stored(beta), self.noise(beta), self.halves
         sizes = " and ".join(f"{ratio:.2f} times ({name})" for name, ratio in stored.ratios.items())
         lines = [
@@ -314,7 +314,7 @@ def decide(
     partial: bool = False,
     progress: Progress | None = None,
 ) -> Decision:
-    """Measure on a movie what each setting of the codec saves and what it changes, beside chance.
+    """Measure size and changes of results for each setting of the codec, compared with chance.
 
     Parameters
     ----------
@@ -323,7 +323,7 @@ def decide(
     betas : sequence of float
         Quantisation steps to try, in standard deviations of the noise, each in (0, 4].
     presets : sequence of str
-        Presets whose sizes are compared; the stored values are the same for all.
+        Presets for the comparison of sizes; the stored values are the same for all.
     sensitivity : Sensitivity, optional
         Constants of the detector; by default they are measured on the frames that are analysed.
     detector : callable, optional
@@ -331,7 +331,8 @@ def decide(
         small method of our own, `anscombe_transform.diagnostics.measurements.cells.detect_cells`; wrap
         suite2p or CaImAn in a function to use them.
     max_frames : int, optional
-        Most frames to analyse, consecutive ones from the middle of the movie; by default what 64 MB hold.
+        Most frames to analyse, consecutive ones from the middle of the movie; by default as many as 64 MB
+        hold.
     seed : int
         Seed of the random noise that is added for comparison.
     partial, progress : optional

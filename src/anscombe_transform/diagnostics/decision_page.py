@@ -1,4 +1,4 @@
-"""The figure of the decision report: what each step β saves, and what it changes beside chance."""
+"""The figure of the decision report: size and changes for each step β, compared with chance."""
 
 from __future__ import annotations
 

@@ -70,14 +70,14 @@ class Speed(Printed):
     processors : int
         How many the process may use.
     copy : float
-        Copying the frames in memory, millions of bytes per second: what the machine can do at most.
+        Copying the frames in memory, millions of bytes per second: the upper limit of the machine.
     open_and_read : float
         Reading the frames from the source, once, millions of bytes per second; a file that the system has in
         memory already is faster.
     calibrate : float
         Calibrating these frames, every one of them, millions of bytes per second.
     presets : tuple of PresetSpeed
-        What each preset does.
+        Speed of each preset.
 
     Examples
     --------

@@ -87,7 +87,7 @@ def plot_summary(
         Most frames to read, in runs spread evenly over the movie; by default as many as give about 8
         million values.
     partial : bool, optional
-        Take what there is of a recording that isn't whole, see `open_movie`.
+        Accept a recording that isn't whole, see `open_movie`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Gain, zero level and read noise over the recordings of an archive: whether a detector is what it was.
+"""Gain, zero level and read noise over the recordings of an archive: whether a detector is unchanged.
 
 A photomultiplier ages, a supply voltage is changed, an offset drifts. Every stored array has the constants
 of its recording with their intervals; in order of time they show it.

@@ -1,7 +1,7 @@
 r"""How small a movie can become without loss: the entropy of the noise in its codes.
 
-Whatever a coder predicts, the photons of a pixel stay random. Given the true photon rate :math:`\lambda` of
-every pixel and frame, a movie of codes *q* takes on average no fewer bits than
+Even with perfect prediction, the photons of a pixel stay random. Given the true photon rate :math:`\lambda`
+of every pixel and frame, a movie of codes *q* takes on average no fewer bits than
 
 .. math::
 

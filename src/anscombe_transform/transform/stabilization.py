@@ -56,7 +56,7 @@ _NORMAL_ABOVE = 20.0
 
 
 class Constants(Protocol):
-    """A calibration: what gives conversion gain, zero level and read noise, or raises if it was refused."""
+    """A calibration: gives conversion gain, zero level and read noise, or raises if it was refused."""
 
     def usable_constants(self) -> tuple[float, float, float]:
         """Return the three constants, in signal units."""
@@ -108,7 +108,7 @@ def destabilize(values: Any, sensitivity: Constants, *, inverse: Inverse = "unbi
     Parameters
     ----------
     values : array_like of int or float, any shape
-        What `stabilize` gave, denoised, averaged or modelled. numpy, dask, xarray and torch arrays keep
+        Output of `stabilize`, denoised, averaged or modelled. numpy, dask, xarray and torch arrays keep
         their kind.
     sensitivity : Sensitivity
         As for `stabilize`.

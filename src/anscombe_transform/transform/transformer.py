@@ -27,7 +27,7 @@ class AnscombeTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
     read_noise : float
         Standard deviation of the signal without light, in signal units, ≥ 0.
     inverse : {"unbiased", "algebraic"}
-        What `inverse_transform` does, see `anscombe_transform.destabilize`: "unbiased" for values that a
+        Kind of `inverse_transform`, see `anscombe_transform.destabilize`: "unbiased" for values that a
         model has denoised, "algebraic" for values that still carry their noise.
 
     See Also
@@ -91,7 +91,7 @@ class AnscombeTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator)
         return np.asarray(photons * self.conversion_gain + self.zero_level, values.dtype)
 
     def __sklearn_tags__(self) -> Tags:
-        """Return what scikit-learn may assume: no fit is needed for a result, float32 stays float32."""
+        """Return properties for scikit-learn: no fit is needed for a result, float32 stays float32."""
         tags = super().__sklearn_tags__()
         tags.requires_fit = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]

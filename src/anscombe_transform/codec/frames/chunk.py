@@ -109,7 +109,7 @@ def decode_chunk(
     Parameters
     ----------
     data : bytes-like
-        What `encode_chunk` gave.
+        Result of `encode_chunk`.
     shape : tuple of int
         Shape of the chunk.
     dtype : dtype

@@ -1,4 +1,4 @@
-"""What the metadata of an array says about its frame coder."""
+"""Metadata of an array about its frame coder."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _FINENESSES = (1, 4, 16, 64, 256)
 """Parts of a step that values of floats are counted in, where the grid is that of integers."""
 
 _MOST_WORDS = 256
-"""What ``H5Pget_filter`` gives back, and with it h5py."""
+"""Limit of ``H5Pget_filter``, and so of h5py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class FilterParameters:
 
     @classmethod
     def unpack(cls, words: Sequence[int], chunks: tuple[int, ...]) -> FilterParameters:
-        """Read what HDF5 stores with a dataset of these chunks.
+        """Read the parameters that HDF5 stores with a dataset of these chunks.
 
         Raises
         ------

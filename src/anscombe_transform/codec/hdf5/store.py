@@ -52,7 +52,7 @@ class HDF5Store(Store):
     checksums : dict of tuple to int
         CRC-32 of the chunks that were set, by their offsets in the dataset.
     check : callable
-        Called after a chunk was written or read; it raises what HDF5 was not told of.
+        Called after a chunk was written or read; it raises errors that HDF5 does not see.
     """
 
     supports_writes = True
@@ -160,7 +160,7 @@ class HDF5Store(Store):
         return tuple(i * c for i, c in zip(index, dataset.chunks, strict=True))
 
     def _turned(self, axes: Iterable[Any]) -> list[Any]:
-        """What belongs to the axes of the dataset in the order of those of the array, and back."""
+        """Entries of the axes of the dataset in the order of those of the array, and back."""
         found = list(axes)
         return [found[0], found[2], found[1]] if self.transposed else found
 
@@ -335,7 +335,7 @@ def create_dataset(
     fill_value: Any = 0,
     labels: Iterable[str | None] = (),
 ) -> h5py.Dataset:
-    """Create a dataset whose chunks go through the filter."""
+    """Create a dataset with the filter."""
     dtype = np.dtype(parameters.configuration.decoded_dtype)
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_chunk(parameters.chunks)

@@ -1,10 +1,10 @@
 r"""Bins of signals on a grid: every code stands for a run of successive grid points.
 
 The grid is the integers where the signal is integer, and a fine dyadic one else. Bins hold an odd number of
-grid points, so that each has a middle point, and their widths follow :math:`\beta \sigma(x)`; what rounding a
-width takes off or adds is carried on to the next. Where the noise is narrower than that, a bin holds one
-integer and the codes are lossless. Bins are laid out from the zero level in both directions, so that the
-range in use moves no edge: a movie that was stored once has the same bins again.
+grid points, so that each has a middle point, and their widths follow :math:`\beta \sigma(x)`; the rounding
+error of a width is carried on to the next. Where the noise is narrower than that, a bin holds one integer and
+the codes are lossless. Bins are laid out from the zero level in both directions, so that the range in use
+moves no edge: a movie that was stored once has the same bins again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ FARTHEST = 2**52
 """Signals and grid points beyond this, up and down, have no bin: float64 holds their half-steps exactly."""
 
 FINENESS = 256
-"""Grid points in the narrowest bin of signals that are not integers: what rounding to the grid moves a value
-by is a five-hundredth of a bin."""
+"""Grid points in the narrowest bin of signals that are not integers: rounding to the grid moves a value by a
+five-hundredth of a bin."""
 
 _NARROWEST, _NARROWEST_OF_COMB = 1.6, 2.0
 """Bins that would be narrower hold one grid point: of a detector with a photon or more of read noise, and of
@@ -250,7 +250,7 @@ def bins_around(curve: Curve, zero_code: int, count: int, step: float) -> Bins:
 
 
 def _checked(start: int, widths: list[int], step: float) -> Bins:
-    """Bins whose outer ones end where numbers do."""
+    """Bins, with the outer ones ending where numbers do."""
     limit = math.floor(FARTHEST / max(step, 1))
     while len(widths) > 1 and start < -limit:
         start += widths.pop(0)
@@ -277,7 +277,7 @@ def _dark_width(curve: Curve, step: float) -> float:
 
 
 class _Widths:
-    """Odd widths one after the other; what rounding takes off one is added to the next."""
+    """Odd widths one after the other; the rounding error of one is added to the next."""
 
     def __init__(self, curve: Curve, step: float) -> None:
         photons = curve.read_noise / curve.conversion_gain

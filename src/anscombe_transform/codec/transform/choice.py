@@ -49,8 +49,7 @@ def fit(
 
     With `choose_codes` the narrowest encoded dtype is taken that holds the range, else the given one is kept.
     The bins are those of the range, and of codes of one byte all that there are above. The values assume
-    noise of at least `least_blur` signal units. `integers` says that the signals are integers, whatever their
-    type.
+    noise of at least `least_blur` signal units. `integers` says that the signals are integers in any type.
 
     Raises
     ------
@@ -283,7 +282,7 @@ def _blocks_of(sample: Any) -> list[npt.NDArray[Any]]:
 def _span_of(
     sample: Any, signal_range: tuple[float, float] | None, dtype: npt.DTypeLike | None
 ) -> _Span | None:
-    """What must have codes: a sample, a range or both; None where neither is given."""
+    """The span that must have codes: of a sample, a range or both; None where neither is given."""
     span = None if sample is None else _span(sample)
     if signal_range is None:
         return span
@@ -301,7 +300,7 @@ def _span_of(
 
 
 class _Span(NamedTuple):
-    """What a choice needs to know of a sample."""
+    """Facts about a sample, for the choice of a codec."""
 
     low: float
     high: float

@@ -1,4 +1,4 @@
-"""What the metadata of an array says about its transform, and what follows from that alone.
+"""Metadata of an array about its transform, and the consequences of these alone.
 
 A `Configuration` is checked once, on construction. Two formats share it:
 
@@ -7,8 +7,8 @@ A `Configuration` is checked once, on construction. Two formats share it:
     the shot noise, and a code decodes to the middle of the integers that it stands for, truncated.
 ``anscombe``
     everything v1 cannot say: the signals of every code (`bins`) and its value (`decode_table`), both stored,
-    so that neither reading nor checking needs a formula; clipping by choice (`out_of_range`); and what they
-    were made from, the read noise and the step `beta`.
+    so that neither reading nor checking needs a formula; clipping by choice (`out_of_range`); and their
+    origin, the read noise and the step `beta`.
 
 From a configuration follow the range of signals that have codes (`extent`) and the value of every code
 (`decode_table`); `choose_configuration` picks one for a movie.
@@ -49,7 +49,7 @@ filters."""
 
 BETA_V1 = 0.5
 V1_TOP = 32767
-"""Largest input of anscombe-v1's tables, except for uint16 arrays, whose tables span the dtype."""
+"""Largest input of anscombe-v1's tables, except for uint16 arrays, with tables that span the dtype."""
 
 CODES = ("uint8", "uint16")
 """dtypes of codes that are written; v1 reads the other integers of at most 32 bits as well."""
@@ -98,7 +98,7 @@ def spelling(dtype: np.dtype[Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What the metadata of an array says about its transform; every field is checked on construction.
+    """Metadata of an array about its transform; every field is checked on construction.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Configuration:
         `encoded_dtype` or as many as `decode_table` lists; where they are, it follows from them, and is -1 if
         they begin above the zero level.
     out_of_range : {"raise", "clip"}
-        What happens to a value without a code.
+        Treatment of a value without a code.
     decode_table : tuple of float or None
         Value of every code from 0, each inside the bin of its code. None stands for the middles of given
         bins.
@@ -193,8 +193,7 @@ class Configuration:
     def _check_bins(self) -> None:
         """Refuse bins that are none of this detector's, and values outside them.
 
-        Bins and values are what a codec is verified against: those that were damaged or edited must not widen
-        the bound.
+        A codec is verified against its bins and values: damaged or edited ones must not widen the bound.
         """
         bins = self.bins
         if not isinstance(bins, Bins):
@@ -386,7 +385,7 @@ class Extent(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def extent(configuration: Configuration) -> Extent:
-    """What a configuration holds.
+    """The range of a configuration.
 
     Raises
     ------
@@ -424,7 +423,7 @@ def _v1_extent(c: Configuration) -> Extent:
 
 
 def _v2_extent(c: Configuration) -> Extent:
-    """Range and largest code of the format anscombe: what its bins and its dtype allow."""
+    """Range and largest code of the format anscombe: the limits of its bins and its dtype."""
     bins, dtype = cast("Bins", c.bins), c.values_dtype
     last = len(bins) - 1
     if dtype.kind != "f":
@@ -445,7 +444,7 @@ def first_reaching(edges: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.
 
 
 def edges(configuration: Configuration) -> npt.NDArray[np.float64]:
-    """Edges of the signals of every code in use, and the end of the last: what decides on codes.
+    """Edges of the signals of every code in use, and the end of the last: they decide on codes.
 
     A signal has the code q if it lies from ``edges[q]`` on and below ``edges[q + 1]``.
     """
@@ -464,7 +463,7 @@ def edges(configuration: Configuration) -> npt.NDArray[np.float64]:
 
 
 def _first_floats(curve: Curve, codes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """The smallest float64 whose code is at least the given one, for each code.
+    """The smallest float64 with at least the given code, for each code.
 
     Floats are ordered as their bit patterns are, so that halving an interval of these finds it.
     """

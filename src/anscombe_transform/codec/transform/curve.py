@@ -124,7 +124,7 @@ def check_detector(
 
 
 def check_sensitivity(sensitivity: object, call: str) -> None:
-    """Refuse what is not a calibration, with the call that would be right.
+    """Refuse anything but a calibration, with the call that would be right.
 
     Raises
     ------
@@ -208,7 +208,7 @@ class Curve:
     beta : float
         Quantisation step in standard deviations of the noise, in (0, 4].
     offset : float
-        The stabilised value of `zero_level`: what is added to *y* before rounding.
+        The stabilised value of `zero_level`, added to *y* before rounding.
 
     Raises
     ------
@@ -269,7 +269,7 @@ class Curve:
         return self.offset + np.where(n < 0, n * self.dark_slope, root)
 
     def invert(self, stabilized: npt.ArrayLike) -> Floats:
-        """Signal whose stabilised value is given; the exact inverse of `stabilize` up to float64 rounding."""
+        """Signal of a stabilised value; the exact inverse of `stabilize` up to float64 rounding."""
         u = np.asarray(stabilized, np.float64) - self.offset
         root = math.sqrt(self.constant)
         n = np.where(
@@ -291,7 +291,7 @@ class Curve:
         return self.conversion_gain * np.sqrt(np.maximum(self.photons(signal), 0) + self.constant)
 
     def first_integers(self, codes: npt.ArrayLike) -> IntArray:
-        """Smallest integer signal whose code is at least the given one, for each code.
+        """Smallest integer signal with at least the given code, for each code.
 
         A code's integers are ``first_integers(q) .. first_integers(q + 1) - 1``; at a low gain that range is
         empty for codes that no integer reaches.

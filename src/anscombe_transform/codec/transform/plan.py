@@ -1,4 +1,4 @@
-"""Encoding and decoding arrays: what a configuration needs at work, made once and shared between threads.
+"""Encoding and decoding arrays: tables of a configuration, made once and shared between threads.
 
 The code of a signal is the number of edges of bins that it reaches, in both formats; a code is decoded by
 look-up. Nothing wraps and nothing is clamped unasked: a value without a code raises `UnrepresentableError`.
@@ -45,7 +45,7 @@ _CELLS_PER_CODE, _MOST_CELLS = 2, 2**16
 
 
 class Plan:
-    """What follows from a configuration; made by `plan`, shared between threads, never changed.
+    """Tables and limits of a configuration; made by `plan`, shared between threads, never changed.
 
     Attributes
     ----------
@@ -320,7 +320,7 @@ class Plan:
     # -- refusal -----------------------------------------------------------------------------------------
 
     def _refuse(self, x: AnyArray) -> None:
-        """Raise for the first value without a code, saying where it is and what would hold it."""
+        """Raise for the first value without a code, with its place and the parameters that would hold it."""
         # The ends are float64: compared with float32 they would be rounded, and the culprit missed.
         exact = x.astype(np.float64) if x.dtype.kind == "f" else x
         inside = (exact >= self.lowest) & (exact <= self.highest)
@@ -379,7 +379,7 @@ class Transform:
     plan: Plan = field(init=False, repr=False)
 
     def _repr_html_(self) -> str:
-        """Return what the codec does as a table, for notebooks."""
+        """Return the codec's parameters as a table, for notebooks."""
         configuration = self.plan.configuration
         rows = [
             ("conversion gain", f"{configuration.conversion_gain:.6g}", "signal/photon"),
@@ -437,7 +437,7 @@ def plan_for(codec: Any) -> Plan:
 def identity(codec: Any) -> int:
     """Hash of a codec by the parameters that two equal codecs cannot differ in.
 
-    The values are left out: one codec may leave to be understood what another was given.
+    The values are left out: a default of one codec may be an explicit value of another.
     """
     return hash(tuple(value for name, value in fields_of(codec).items() if name != "decode_table"))
 

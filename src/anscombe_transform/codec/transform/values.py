@@ -19,7 +19,7 @@ signal unit, which leaves
 
     w_q = m_q - g \beta^2 / 12
 
-What a detector does in the dark is never known that well: pulses vary, levels drift, read noise is that of
+The noise in the dark is never known that well: pulses vary, levels drift, read noise is that of
 each pixel. So where frames are at hand, `fitted` moves the values by the little that it takes to keep the
 mean of these frames at every brightness, and rounds integers so that neighbouring codes make good each
 other's rounding.
@@ -27,7 +27,7 @@ other's rounding.
 References
 ----------
 .. [1] B. Widrow, I. Kollár, "Quantization Noise" (Cambridge University Press, 2008), chapter 4: a quantiser
-   whose input is spread over several steps adds uniform noise of variance 1/12 step squared.
+with input spread over several steps adds uniform noise of variance 1/12 step squared.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ BLUR = 0.25
 """Photons of blur to assume of a measured detector.
 
 A table for exact multiples of the gain is off by up to 0.05 standard deviations where read noise or pulse
-heights blur them; one for a quarter of a photon stays within 0.035 whatever the blur, the comb included.
+heights blur them; one for a quarter of a photon stays within 0.035 for any blur, the comb included.
 """
 
 _LOST = 1e-4
@@ -105,8 +105,8 @@ def unbiased(
         Whether the values have to be integers, on a grid of integers.
     read_noise : float, optional
         Noise of one signal at a given count, by default the curve's read noise. Without any, signals are
-        multiples of the gain, and the table fits that comb; a detector whose noise is not known that well is
-        served better by a table for a quarter of a photon (see `BLUR`).
+        multiples of the gain, and the table fits that comb; a detector with noise that is not known that well
+        is served better by a table for a quarter of a photon (see `BLUR`).
     excess_noise : float
         Excess noise factor F² of a detector that multiplies photons unevenly, >= 1. The curve's gain is then
         the effective one, F² times the mean signal of one photon; single-photon pulses are taken to be
@@ -139,10 +139,10 @@ def fitted(
 
         \sum_q n_{kq} w_q = \sum_{i \in k} x_i
 
-    whatever the detector's law. The errors of rounding in it are independent, of variance
+    for any distribution of the noise. The errors of rounding in it are independent, of variance
     :math:`\beta^2 \sigma_k^2 / 12` each; with these weights, and values expected to stay within a tenth of a
     step of those given, it is solved by least squares. Integers are then chosen, each in its code's bin,
-    under which the same sum of squares is least: what rounding adds to a code, its neighbours take off.
+    under which the same sum of squares is least: neighbours compensate the rounding of a code.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def fitted(
     curve : Curve
         The detector.
     values : ndarray of float64, shape (len(bins),)
-        What to begin with, as from `unbiased`; codes that the sample lacks keep theirs, but for rounding.
+        Initial values, as from `unbiased`; codes that the sample lacks keep theirs, but for rounding.
     blocks : iterable of ndarray, shape (frames, ..., x)
         Successive frames from here and there in a movie. NaN and values without a code do not count.
     integers : bool
@@ -211,7 +211,7 @@ def sample_blocks(sample: Any, most_bytes: int = 1 << 26) -> Iterator[npt.NDArra
     sample : array_like
         Anything that has a shape and a dtype, and slices. Of a list there are no runs.
     most_bytes : int
-        What is read at once, if an index of the first axis is not more. Of large frames, rows that are spread
+        Bytes read at once, if an index of the first axis is not more. Of large frames, rows that are spread
         evenly are handed out.
     """
     dimensions = len(sample.shape)
@@ -347,7 +347,7 @@ def _best_pair(
 def _dark_correction(
     bins: Bins, curve: Curve, bright: AnyFloat, noise: float, excess: float
 ) -> tuple[AnyFloat, AnyFloat]:
-    """What to add to the bright solution so that the mean is unbiased for dark pixels too.
+    """The correction of the bright solution that makes the mean unbiased for dark pixels too.
 
     The second result is the matrix of the sum of squares that it minimises, of the first codes.
     """

@@ -77,7 +77,7 @@ class Certificate(Printed):
 
     @property
     def cautions(self) -> tuple[Finding, ...]:
-        """What to bear in mind."""
+        """Cautions to bear in mind."""
         return tuple(Finding(**entry) for entry in self.document["cautions"])
 
     def __str__(self) -> str:
@@ -113,8 +113,8 @@ def certificate(
 
     Every value is read from both. Deletion can be defended only if all of them are within the bound and are
     those that were written, the bound is one in the noise that the raw data themselves show, and the array
-    holds all of the raw data. Otherwise the certificate says "Do NOT delete", with every reason and what to
-    do about it.
+    holds all of the raw data. Otherwise the certificate says "Do NOT delete", with every reason and its
+    remedy.
 
     Parameters
     ----------
@@ -123,18 +123,18 @@ def certificate(
     against : path or array, optional
         The raw data, as `open_movie` takes them. Without them nothing is certified.
     decision : Decision, mapping or path, optional
-        What `decide` found for this movie, or its JSON: its figures for the step of the array are added.
+        Result of `decide` for this movie, or its JSON: its figures for the step of the array are added.
     sign : path, optional
         A private key of OpenSSH or minisign, with which the JSON is signed.
     output : path, optional
         The page, ``NAME.html``, beside which ``NAME.json`` is written. By default
-        ``<array>.certificate.html`` beside the array. What is there is replaced.
+        ``<array>.certificate.html`` beside the array. An existing file is replaced.
     threads : int, optional
         As in `compress`.
     progress : callable or bool, optional
         Called as ``progress(done, total, "verify")`` in frames; True draws a bar.
     storage_options : dict, optional
-        For a URL: what fsspec takes.
+        For a URL: options of fsspec.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Why raw data must not be deleted, and what to bear in mind where they may be.
+"""Why raw data must not be deleted, and cautions where they may be.
 
-Each refusal has a remedy. What refuses is a list of facts, so that the absence of every fact is what a
-certificate rests on: an array of which nothing is known is refused by each of them.
+Each refusal has a remedy. Refusals follow from a list of facts, and each fact has to be excluded: an unknown
+array is refused by every one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Finding:
     message : str
         The fact, as a sentence.
     remedy : str
-        What to do about it.
+        Remedy.
     """
 
     code: str
@@ -225,7 +225,7 @@ def _of_constants(examined: Examined) -> Iterator[Finding]:
 
 
 def find_cautions(examined: Examined) -> tuple[Finding, ...]:
-    """What to bear in mind when the raw data are deleted."""
+    """Return cautions for deleting the raw data."""
     return tuple(_cautions(examined))
 
 

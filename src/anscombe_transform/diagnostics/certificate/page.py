@@ -46,7 +46,7 @@ def render_certificate(document: dict[str, Any], digest: str, signature: str | N
     Parameters
     ----------
     document : dict
-        What the JSON file holds.
+        Content of the JSON file.
     digest : str
         SHA-256 of that file.
     signature : str or None

@@ -11,10 +11,10 @@ from pathlib import Path
 __all__ = ["NAMESPACE", "SUFFIXES", "Signer", "signer_for"]
 
 NAMESPACE = "anscombe-certificate"
-"""What a signature of OpenSSH is for: one that was made for another purpose does not pass."""
+"""Purpose of a signature of OpenSSH: one that was made for another purpose does not pass."""
 
 SUFFIXES = (".sig", ".minisig")
-"""Of signatures, added to the name of what is signed."""
+"""Of signatures, added to the name of the signed file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Signer:
         Raises
         ------
         OSError
-            The program did not sign; the error has what it said.
+            The program did not sign; the error has its message.
         """
         if self.program == "minisign":
             command, suffix = ["-S", "-s", str(self.key), "-m", str(path)], ".minisig"

@@ -1,4 +1,4 @@
-"""The source of a stored movie as a data manager sees it: its files, and what of them is not in the array."""
+"""The source of a stored movie as a data manager sees it: its files, and their content outside the array."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a certificate says about the raw data.
+    """The raw data of a certificate.
 
     Attributes
     ----------
@@ -40,13 +40,13 @@ class Source:
     file_count, bytes : int
         Number of the files, and their size.
     missing : tuple of str
-        What was found missing in a recording that is not whole.
+        Missing parts of a recording that is not whole.
     not_stored : tuple of str
-        What the files hold beside the movie.
+        Content of the files beside the movie.
     metadata : mapping
-        What is known of the recording, as in `Movie.metadata`.
+        Metadata of the recording, as in `Movie.metadata`.
     other_files : tuple of str
-        What lies in the same folder, where the source is a folder, and is not read.
+        Other files in the folder, if the source is a folder.
     overlap : {"", "same", "inside"}
         "same" if the source is the stored array itself or lies in it, "inside" if the stored array lies in
         the folder of the source.
@@ -115,7 +115,7 @@ def _overlap(source: Path | None, stored: Path | None) -> Literal["", "same", "i
 
 
 def _not_stored(movie: Movie) -> list[str]:
-    """What else the recording or its file holds, in words."""
+    """Other content of the recording or its file, in words."""
     found = [
         f"{length - 1} more {_AXES.get(letter, f'image(s) along the axis {letter}')}"
         for letter, length in movie.axes.items()
@@ -130,7 +130,7 @@ def _not_stored(movie: Movie) -> list[str]:
 
 
 def _others(name: str, key: str) -> list[str]:
-    """What a file holds beside one of its entries; nothing where a file is one movie."""
+    """Content of a file beside one of its entries; nothing where a file is one movie."""
     path = Path(name)
     if hdf5_file(name) is not None:
         return _other_datasets(path, key)
@@ -186,7 +186,7 @@ def _other_arrays(path: Path, key: str) -> list[str]:
 
 
 def _other_images(path: Path) -> list[str]:
-    """Series of a TIFF file or images of a FITS file of which one was chosen."""
+    """Series of a TIFF file or images of a FITS file beside the chosen one."""
     if path.name.lower().endswith((".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")):
         return ["other images of the FITS file"]
     try:

@@ -1,1 +1,1 @@
-"""What the plots and the decision are made of: a movie in runs, its noise, its cells."""
+"""Measurements for the plots and the decision: a movie in runs, its noise, its cells."""

@@ -1,7 +1,7 @@
 """Active cells, their traces and events in a movie: small, deterministic methods to compare movies with.
 
 They are not meant to replace suite2p or CaImAn. Their purpose is to run on the same recording before and
-after it was stored, so that a change can be compared with what chance changes. `decide` takes any other
+after it was stored, so that a change can be compared with chance. `decide` takes any other
 detector that keeps to `Detector`.
 """
 

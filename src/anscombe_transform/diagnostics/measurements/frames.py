@@ -1,4 +1,4 @@
-"""What a plot is made of: a movie, read in runs of consecutive frames, and a codec; both are checked here."""
+"""The input of plots: a movie, read in runs of consecutive frames, and a codec; both are checked here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FITTED_VALUES = 2**18
 
 
 def check_codec(codec: Any) -> Plan:
-    """Return the plan of a codec; refuse what is not one."""
+    """Return the plan of a codec; refuse other objects."""
     if not isinstance(getattr(codec, "plan", None), Plan):
         raise TypeError(
             "codec must be an AnscombeTransformV2 or AnscombeTransformV3, and come after the movie, got "

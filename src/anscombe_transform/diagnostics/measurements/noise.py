@@ -1,9 +1,9 @@
 r"""The noise of a movie before and after the transform, measured without the calibration's code.
 
-In a run of frames, the second difference in time :math:`d_t = x_{t-1} - 2 x_t + x_{t+1}` removes whatever
-stays or changes steadily; if the noise of frames is independent, :math:`E[d^2] = 6\sigma^2`. The sums of the
-64 pixels of a tile are kept in four classes, by brightness of a pixel's neighbours: a pixel's own noise has
-no part in where it is counted, so that sorting by brightness does not distort the variance.
+In a run of frames, the second difference in time :math:`d_t = x_{t-1} - 2 x_t + x_{t+1}` removes everything
+static or steadily changing; if the noise of frames is independent, :math:`E[d^2] = 6\sigma^2`. The sums of
+the 64 pixels of a tile are kept in four classes, by brightness of a pixel's neighbours: a pixel's own noise
+has no part in where it is counted, so that sorting by brightness does not distort the variance.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def neighbours(image: Floats) -> Floats:
 
 
 def _tile_pixels(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
-    """Flat indices of the pixels of each tile, one tile a row; what is left at the edges is dropped."""
+    """Flat indices of the pixels of each tile, one tile a row; incomplete tiles at the edges are dropped."""
     height, width = shape
     th, tw = min(_TILE, height), min(_TILE, width)
     ny, nx = height // th, width // tw

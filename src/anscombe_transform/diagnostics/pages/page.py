@@ -1,4 +1,4 @@
-"""A page of HTML about results: what it is made of, and how it is written.
+"""A page of HTML about results: its parts, and how it is written.
 
 A page holds its plots and its style, and asks for nothing from elsewhere: it can be mailed, archived beside
 the data, printed, and opened in twenty years without a network.
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading with what stands below it."""
+    """A heading with the content below it."""
 
     title: str
     text: str = ""
@@ -104,7 +104,7 @@ def png_text(figure: Figure) -> str:
 
 
 def software_text(provenance: Mapping[str, Any] | None) -> str:
-    """What made the page, and what wrote the array."""
+    """Software that made the page and wrote the array."""
     by = f"Page made by anscombe-transform {version('anscombe-transform')}."
     software = (provenance or {}).get("software") or {}
     versions = ", ".join(f"{name} {number}" for name, number in software.items())

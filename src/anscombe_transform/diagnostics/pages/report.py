@@ -1,4 +1,4 @@
-"""One HTML page about a stored movie or a calibration: what was found, what was kept, and the plots."""
+"""One HTML page about a stored movie or a calibration: results, record and plots."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_report(
     partial: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Write one HTML page about a stored movie, from what was noted when it was compressed.
+    """Write one HTML page about a stored movie, from the record of its compression.
 
     Parameters
     ----------
@@ -60,10 +60,9 @@ def write_report(
     path : path
         The page to write; one that is there is replaced.
     against : path or array, optional
-        The movie that was stored. Every value is then compared again, and the page shows what storing
-        changed.
+        The movie that was stored. Every value is then compared again, and the page shows the residuals.
     partial : bool, optional
-        Compare with what there is of a recording that isn't whole, see `open_movie`.
+        Accept a recording that isn't whole, see `open_movie`.
     progress : callable, optional
         Called as ``progress(done, total, stage)``.
 
@@ -134,7 +133,7 @@ def write_calibration_report(
     Parameters
     ----------
     sensitivity : Sensitivity
-        What `compute_sensitivity` found; a refused one too (``on_refusal="return"``).
+        Result of `compute_sensitivity`; a refused one too (``on_refusal="return"``).
     path : path
         The page to write; one that is there is replaced.
     movie : path or array, optional
@@ -199,7 +198,7 @@ def write_calibration_report(
 
 
 def write_decision_report(decision: Decision, path: str | os.PathLike[str]) -> Path:
-    """Write one HTML page about a decision: what each step saves and changes, beside chance.
+    """Write one HTML page about a decision: size and changes for each step, compared with chance.
 
     Parameters
     ----------

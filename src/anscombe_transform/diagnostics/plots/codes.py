@@ -49,7 +49,7 @@ def plot_code_histogram(
         Most frames to read, in runs spread evenly over the movie; by default as many as give about 8
         million values.
     partial : bool, optional
-        Take what there is of a recording that isn't whole, see `open_movie`.
+        Accept a recording that isn't whole, see `open_movie`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new Figure.
 
@@ -57,10 +57,10 @@ def plot_code_histogram(
     -------
     matplotlib.axes.Axes
         Share of the values per code, with the signal on the upper axis. The legend has two numbers of bits
-        per pixel. *Entropy* is that of this histogram: what a coder needs that knows nothing but the
-        frequency of codes. *Noise* is the mean entropy of a code whose photon rate is known: Shannon's bound,
-        which no lossless coder of the codes goes below if the codec's noise model holds and the noise is
-        white; ½ log₂(2πe/β²) in bright light, 3.05 at β = 0.5, and less in the dark.
+        per pixel. *Entropy* is that of this histogram: the best any pixel-by-pixel coder can do. *Noise* is
+        the mean entropy of a code at a known photon rate: Shannon's bound, which no lossless coder of the
+        codes goes below if the codec's noise model holds and the noise is white; ½ log₂(2πe/β²) in bright
+        light, 3.05 at β = 0.5, and less in the dark.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class _CodeLaw:
 
 @functools.lru_cache(maxsize=16)
 def code_law(plan: Plan) -> _CodeLaw:
-    """What the codec's detector, Poisson photons with Gaussian read noise, makes of its codes.
+    """Variance and entropy of codes for the codec's detector: Poisson photons with Gaussian read noise.
 
     Above 300 photons both are constant but for the room between integers.
     """
@@ -186,7 +186,7 @@ class CodeUse:
 
     @property
     def noise_entropy(self) -> float:
-        """Bits per pixel of codes whose photon rate is known."""
+        """Bits per pixel of codes at a known photon rate."""
         return self._bits / max(self._pixels, 1)
 
 

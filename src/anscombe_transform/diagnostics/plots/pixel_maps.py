@@ -48,8 +48,8 @@ def plot_pixel_maps(sensitivity: Sensitivity, *, figure: Figure | None = None) -
     Returns
     -------
     matplotlib.figure.Figure
-        Three images, whose colours span all but the outermost hundredths of the pixels, or 5 % to either side
-        where pixels are alike; up to 400 hot pixels are circled in the first that was measured.
+        Three images, with colours that span all but the outermost hundredths of the pixels, or 5 % to either
+        side where pixels are alike; up to 400 hot pixels are circled in the first that was measured.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def plot_pixel_maps(sensitivity: Sensitivity, *, figure: Figure | None = None) -
 
 
 def draw_pixel_maps(axes: Sequence[Axes], maps: PixelMaps) -> None:
-    """Draw the three maps, or what it takes to make one, and circle hot pixels in the first."""
+    """Draw the three maps, or the requirement of a missing one, and circle hot pixels in the first."""
     marked = False
     for ax, (name, title, label, advice) in zip(axes, _MAPS, strict=True):
         image = getattr(maps, name)

@@ -49,7 +49,7 @@ def plot_residuals(
     partial: bool = False,
     figure: Figure | None = None,
 ) -> Figure:
-    """Plot what storing changes: decoded minus original, in standard deviations σ of the noise.
+    """Plot the residuals of storing: decoded minus original, in standard deviations σ of the noise.
 
     Parameters
     ----------

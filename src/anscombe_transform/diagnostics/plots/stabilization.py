@@ -53,8 +53,8 @@ def plot_stabilization(
         their right: ``ax.figure.axes[-1]`` of a new Figure. Points are means over rows of pixels with their
         standard error; rows with far more noise than others of their brightness (activity, motion) are left
         out. A noise model that fits the movie makes the points after flat at 1/β² plus the 1/12 of rounding,
-        down to about one photon, below which no transform stabilises counts; the dashed line says what the
-        codec's model expects.
+        down to about one photon, below which no transform stabilises counts; the dashed line is expected of
+        the codec's model.
 
     Raises
     ------
