@@ -30,6 +30,8 @@ from anscombe_transform import (
 )
 from anscombe_transform.cli import certificates  # noqa: F401  # its command
 from anscombe_transform.cli.commands import app
+from anscombe_transform.compression import describe
+from anscombe_transform.compression.results import agreement_of, measured_bound
 from anscombe_transform.diagnostics.certificate.certificate import Certificate
 
 KNOWN = Sensitivity.from_known(conversion_gain=90, zero_level=50, read_noise=9)
@@ -65,6 +67,13 @@ def codes(found: Certificate) -> set[str]:
     assert first.startswith("Deleting" if found.defensible else "Do NOT delete")
     assert all(finding.message and finding.remedy for finding in (*found.refusals, *found.cautions))
     return {finding.code for finding in found.refusals}
+
+
+def described_bound(stored: Path) -> float:
+    """The bound of a stored movie in measured noise, from what was noted when it was written."""
+    record = describe(stored).provenance
+    assert record is not None
+    return measured_bound(record["bound"]["noise_std"], agreement_of(record))
 
 
 def edit_record(array: Path, **changes: Any) -> None:
@@ -105,7 +114,10 @@ def test_deletion_can_be_defended(kind: str, pair: Path, tmp_path: Path) -> None
     document = json.loads(found.file.read_bytes())
     assert document["version"] == 1
     assert document["comparison"]["compared"] == 60 * 64 * 64
-    assert document["comparison"]["bound_in_noise"] < 0.5
+    bound = document["comparison"]["bound_in_noise"]
+    # One number, whoever says it: the record, info and the certificate.
+    assert bound == pytest.approx(described_bound(tmp_path / name), rel=1e-9)
+    assert 0 < bound < 0.5
     assert document["comparison"]["largest_error_in_noise"] <= document["comparison"]["bound_in_noise"]
     assert document["comparison"]["mean_shift"]
     assert document["source"]["files"] == [str(source)]

@@ -264,7 +264,7 @@ def _plain(
             found = merged(in_threads(compare, layout.spans, workers, report, "verify"))
             if against is None or not found.ok:
                 return found
-    return _against_decoded(stored, against, plan_of_record(record), partial, workers, report)
+    return _against_decoded(stored, against, plan_of_record(record), partial, workers, report, record)
 
 
 def _against_source(array: Any, name: str, original: Any, partial: bool, compare: _Compare) -> Verification:
@@ -333,7 +333,13 @@ def read_coarse_levels(stored: Any, workers: int) -> None:
 
 
 def _against_decoded(
-    decoded: Any, original: Any, codec: Codec, partial: bool, workers: int, report: Progress | None
+    decoded: Any,
+    original: Any,
+    codec: Codec,
+    partial: bool,
+    workers: int,
+    report: Progress | None,
+    noted: dict[str, Any] | None = None,
 ) -> Verification:
     """Compare decoded values that lie elsewhere than in an array with the codec."""
     with open_movie(original, partial=partial) as movie, open_movie(decoded) as values:
@@ -348,14 +354,19 @@ def _against_decoded(
             return _Seen(found, _frame_checksums(block))
 
         found = _seen(in_threads(compare, spans, workers, report, "verify"))
-        return _with_agreement(found, movie, codec, None)
+        return _with_agreement(found, movie, codec, noted)
 
 
 def _with_agreement(found: Verification, movie: Movie, codec: Any, noted: Any) -> Verification:
     """The verification, with the bound in units of the noise measured in the source."""
     noted = noted if isinstance(noted, dict) else {}
     plan = codec.plan
-    agreement = measure_agreement(movie, _constants_of(plan, noted))
+    sensitivity = _constants_of(plan, noted)
+    # Of the recording that the constants were measured on, the noise is known from then.
+    recorded = (noted.get("source") or {}).get("checksum")
+    given = (noted.get("parameters") or {}).get("sensitivity", "unknown")
+    own = given is None and recorded is not None and recorded == found.source_checksum
+    agreement = measure_agreement(movie, sensitivity, measured=sensitivity if own else None)
     bound = (noted.get("bound") or {}).get("noise_std")
     if bound is None:
         bound = largest_error(plan, Extent(plan.lowest, plan.highest, False))
