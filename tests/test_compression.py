@@ -691,7 +691,7 @@ def test_verify_compares_like_with_like(tmp_path: Path, movie: NDArray[np.int16]
     plain = zarr.array(movie)
     with pytest.raises(ValueError, match="has no Anscombe codec"):
         verify(plain, movie)
-    with pytest.raises(FileNotFoundError, match="no such Zarr array"):
+    with pytest.raises(FileNotFoundError, match="there is no stored movie"):
         verify(tmp_path / "absent.zarr", movie)
     with pytest.raises(ValueError, match="is not a stored movie"):
         verify(tmp_path, movie)

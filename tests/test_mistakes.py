@@ -181,3 +181,134 @@ def test_results_are_short_in_lists_and_tables_in_notebooks(place: Path, tmp_pat
             table = thing._repr_html_()
             assert "<table>" in table
             assert "<b>movie" not in table
+
+
+# What is typed after "anscombe", the exit code, and what the message must name: the remedy.
+SHELL = {
+    "no destination": ("compress movie.tif", 2, "anscombe compress movie.tif OUT.zarr"),
+    "an array that is there": ("compress movie.tif movie.zarr", 2, r"\(--overwrite\)"),
+    "a mistyped file": ("compress no.tif a.zarr", 2, r"no such file: no\.tif"),
+    "a file for an array": ("compress movie.tif a.tif", 2, "anscombe decompress"),
+    "half a pair of constants": ("compress movie.tif a.zarr --gain 90", 2, "--zero-level"),
+    "constants that are wrong": (
+        "compress movie.tif a.zarr --gain 900 --zero-level 50",
+        3,
+        "--accept-mismatch",
+    ),
+    "a reciprocal gain": (
+        "compress movie.tif a.zarr --gain -1 --zero-level 5",
+        2,
+        "--gain must be .* reciprocal",
+    ),
+    "no step": ("compress movie.tif a.zarr --beta 0", 2, r"--beta must be .*\(0, 4\]"),
+    "chunks of one length": ("compress movie.tif a.zarr --chunks 10", 2, "T,Y,X, such as 100,256,256"),
+    "chunks of nothing": ("compress movie.tif a.zarr --chunks 10,0,3", 2, "--chunks must be .* -1"),
+    "shards in format 2": (
+        "compress movie.tif a.zarr --shards 40,64,64 --zarr-format 2",
+        2,
+        "--zarr-format 3",
+    ),
+    "a type that is none": ("compress movie.tif a.zarr --dtype uint8", 2, '--dtype must be "float32"'),
+    "a pyramid of an array": ("compress movie.tif a.zarr --pyramid 2", 2, "--layout ome-zarr"),
+    "a preset for HDF5": ("compress movie.tif a.h5 --preset portable", 2, "--plain"),
+    "fields of NWB for Zarr": ("compress movie.tif a.zarr --nwb rate=3", 2, r"something\.nwb"),
+    "NWB without its fields": ("compress movie.tif a.nwb", 2, "--nwb session_start_time=.* --nwb rate="),
+    "plain without a file": ("compress movie.tif a.zarr --plain", 2, r"--plain writes \.h5"),
+    "a wrong calibration": (
+        "compress movie.tif a.zarr --calibration calibration.json",
+        2,
+        "anscombe calibrate FILE --json",
+    ),
+    "no calibration": ("compress movie.tif a.zarr --calibration no.json", 2, r"no\.json"),
+    "no noise": ("compress dark.npy a.zarr", 3, "--gain and --zero-level"),
+    "a still": ("compress still.npy a.zarr", 2, "at least two frames"),
+    "a choice of channels": ("compress two.tif a.zarr", 2, r"two\.tif::channel=0"),
+    "a video": ("compress clip.mp4 a.zarr", 2, "Export the raw frames"),
+    "a picture of the wrong kind": ("calibrate movie.tif --plot a.txt", 2, r"\.png, \.pdf or \.svg"),
+    "two wishes": ("calibrate movie.tif --full --max-frames 9", 2, "leave one of them out"),
+    "what is not stored": ("verify movie.tif", 2, "--against"),
+    "another source": ("verify movie.zarr --against dark.npy", 2, "shape"),
+    "one source of two": ("verify movie.zarr movie.zarr --against movie.tif", 2, "single OUT.zarr"),
+    "nothing stored": ("info no.zarr", 2, r"there is no stored movie no\.zarr"),
+    "an unknown kind of file": ("decompress movie.zarr a.mp4", 2, r"known are \.tif"),
+    "a file that is there": ("decompress movie.zarr movie.tif", 2, "--overwrite"),
+    "a page that is none": ("report movie.zarr -o a.pdf", 2, r"\.html"),
+    "a step that is none": ("decide movie.tif --betas a", 2, "numbers with commas"),
+    "a step too wide": ("decide movie.tif --betas 9", 2, r"--betas must be .*\(0, 4\]"),
+    "a preset that is none": ("decide movie.tif --presets best", 2, "--presets must be among fast, compact"),
+    "a decision that is none": (
+        "certificate movie.zarr --against movie.tif --decision decision.json",
+        2,
+        "anscombe decide --json",
+    ),
+    "a key that is none": ("certificate movie.zarr --against movie.tif --sign no", 2, "ssh-keygen"),
+    "no live recording": ("finish no.zarr", 2, r"no\.zarr"),
+}
+
+# Words that only a Python program understands.
+PYTHONIC = re.compile(
+    r"\w=(True|False|None)\b|\w+Error\b|Traceback|\bNone\b|\bself\b|\w\(\)|\b(kwargs?|tuple|ndarray)\b"
+)
+
+
+@pytest.mark.parametrize("mistake", SHELL)
+def test_a_mistake_in_the_shell_names_the_remedy(
+    mistake: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message is short, names the remedy by options, has no word of Python, and nothing is written."""
+    from typer.testing import CliRunner
+
+    from anscombe_transform.cli import certificates, live  # noqa: F401  # their commands
+    from anscombe_transform.cli.commands import app
+
+    line, code, remedy = SHELL[mistake]
+    for file in place.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    done = CliRunner().invoke(app, line.split())
+    assert done.exit_code == code, done.output
+    assert done.stdout == ""
+    message = done.stderr.strip()
+    assert message.startswith("error: ")
+    assert re.search(remedy, message), message
+    shown = message.replace("::channel=0", "").replace("channel=0 to 1", "")
+    assert not PYTHONIC.search(shown), message
+    assert len(message) < 600
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_two_reasons_stand_on_two_lines() -> None:
+    """Of a calibration that is refused for two reasons, each has a line, in Python and in the shell."""
+    from anscombe_transform.calibration.result.sensitivity import Reason
+    from anscombe_transform.cli.output import refused
+
+    reasons = [Reason("one", "this is so.", "refusal"), Reason("two", "that is so.", "refusal")]
+    both, single = at.Sensitivity.refused(*reasons), at.Sensitivity.refused(reasons[0])
+    assert str(at.UntrustworthyCalibration(both)).splitlines()[1] == "[one] this is so."
+    assert len(str(at.UntrustworthyCalibration(single)).splitlines()) == 1
+    assert str(refused(both)).splitlines()[1:] == ["  this is so", "  that is so"]
+    assert len(str(refused(single)).splitlines()) == 1
+
+
+def test_documents_have_a_version_and_are_short(place: Path, tmp_path: Path) -> None:
+    """Every JSON document has a version; curves of a calibration stand in that of `calibrate` alone."""
+    import json
+
+    from typer.testing import CliRunner
+
+    from anscombe_transform.cli.commands import app
+
+    lengths = {}
+    for command in (
+        f"calibrate {place}/movie.tif",
+        f"compress {place}/movie.tif {tmp_path}/a.zarr",
+        f"info {place}/movie.zarr",
+        f"verify {place}/movie.zarr --against {place}/movie.tif",
+        f"certificate {place}/movie.zarr --against {place}/movie.tif -o {tmp_path}/a.html",
+    ):
+        out = CliRunner().invoke(app, [*command.split(), "--json"]).stdout
+        assert json.loads(out)["version"] == 1
+        lengths[command.split()[0]] = len(out)
+        assert ("transfer_curve" in out) == command.startswith("calibrate")
+    assert max(length for name, length in lengths.items() if name != "calibrate") < 12_000

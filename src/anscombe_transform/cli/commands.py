@@ -19,14 +19,17 @@ from anscombe_transform.cli.output import (
     ExitCode,
     bar,
     each,
+    know_options,
     mismatched,
     one_line_errors,
     print_json,
     print_results,
     refused,
+    show,
     stop,
     write_figure,
 )
+from anscombe_transform.codec.pipeline import PRESETS, Preset
 from anscombe_transform.compression import VerificationError, describe
 from anscombe_transform.compression.batch import (
     BatchItem,
@@ -118,12 +121,16 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Options of the program itself."""
+    commands = getattr(context.command, "commands", {})
+    if context.invoked_subcommand in commands:
+        know_options(commands[context.invoked_subcommand])
 
 
 @app.command()
@@ -327,7 +334,7 @@ def compress(
         ),
     ],
     preset: Annotated[
-        str | None,
+        Preset | None,
         typer.Option(help="fast, compact (slower) or portable (a standard compressor, see make_portable)."),
     ] = None,
     layout: Annotated[
@@ -467,9 +474,9 @@ def compress(
 
             batch = compress_all(files, out, progress=progress, done=done, **options)
     if not several:
-        print_json(result.to_dict()) if as_json else typer.echo(f"{result.sensitivity}\n{result}")
+        show(result, as_json=as_json, text=f"{result.sensitivity}\n{result}")
         return
-    print_json(batch.to_dict()) if as_json else typer.echo(f"\n{batch}")
+    show(batch, as_json=as_json, text=f"\n{batch}")
     stop(None if batch.ok else ExitCode.SOME_FAILED)
 
 
@@ -641,7 +648,10 @@ def decompress(
     ],
     compression: Annotated[
         str | None,
-        typer.Option(help="Lossless compression: zlib, zstd, lzw for TIFF; gzip for HDF5."),
+        typer.Option(
+            help="Lossless compression: zlib, zstd, lzw for TIFF; gzip, lzf for HDF5.",
+            autocompletion=lambda: ["zlib", "zstd", "lzw", "gzip", "lzf"],
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     partial: _Partial = False,
@@ -660,7 +670,7 @@ def decompress(
             partial=partial,
             progress=progress,
         )
-    print_json(result.to_dict()) if as_json else typer.echo(result)
+    show(result, as_json=as_json)
 
 
 @app.command()
@@ -711,7 +721,7 @@ def bench(
         speed = measure_speed(
             file, sensitivity=known, megabytes=megabytes, partial=partial, progress=progress
         )
-    print_json(speed.to_dict()) if as_json else typer.echo(speed)
+    show(speed, as_json=as_json)
 
 
 @app.command()
@@ -721,7 +731,10 @@ def decide(
         str, typer.Option(metavar="B,B,...", help="Quantisation steps to try, in noise standard deviations.")
     ] = "0.25,0.5,1,2",
     presets: Annotated[
-        str, typer.Option(metavar="P,P,...", help="Presets to compare the sizes of.")
+        str,
+        typer.Option(
+            metavar="P,P,...", help="Presets to compare the sizes of.", autocompletion=lambda: list(PRESETS)
+        ),
     ] = "fast,compact",
     output: Annotated[
         Path | None,

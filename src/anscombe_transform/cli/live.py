@@ -21,7 +21,7 @@ from anscombe_transform.cli.commands import (
     _ZeroLevel,
     app,
 )
-from anscombe_transform.cli.output import ExitCode, one_line_errors, print_json, stop, write_figure
+from anscombe_transform.cli.output import ExitCode, one_line_errors, show, stop, write_figure
 from anscombe_transform.codec.pipeline import Preset
 from anscombe_transform.compression.batch import BatchItem
 
@@ -58,7 +58,7 @@ def finish(
     with one_line_errors():
         known = _known(gain, zero_level, read_noise, excess_noise, None, calibration)
         result = complete(stored, sensitivity=known, accept_mismatch=accept_mismatch, partial=partial)
-    print_json(result.to_dict()) if as_json else typer.echo(result)
+    show(result, as_json=as_json)
 
 
 @app.command()
@@ -106,7 +106,7 @@ def watch(
         except KeyboardInterrupt:
             typer.echo("ended; the same command goes on where this one stopped", err=True)
             return
-    print_json(result.to_dict()) if as_json else typer.echo(result)
+    show(result, as_json=as_json)
     stop(None if result.ok else ExitCode.SOME_FAILED)
 
 
@@ -129,4 +129,4 @@ def trend(
         found = measure_trend(stored)
         if plot is not None:
             write_figure(plot, plot_trend(found))
-    print_json(found.to_dict()) if as_json else typer.echo(found)
+    show(found, as_json=as_json)

@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from anscombe_transform.calibration import ConstantsMismatch, Sensitivity, UntrustworthyCalibration
+from anscombe_transform.cli.words import in_options
 from anscombe_transform.compression import SourceChangedError, VerificationError
 from anscombe_transform.native.durable import write_file
 from anscombe_transform.native.work import Bars, draw_bars
@@ -31,11 +32,29 @@ class ExitCode(IntEnum):
     SOME_FAILED = 4
 
 
+VERSION = 1
+"""Of the JSON documents; it grows when a field goes or changes its meaning."""
+
+# Of a calibration inside another document: `anscombe calibrate --json` prints them.
+_LONG = ("transfer_curve", "rejected")
+
+# The options of the command that runs, by the names of its parameters.
+_options: dict[str, str] = {}
+
+
+def know_options(command: Any) -> None:
+    """Learn what the options of a command are called, for `in_options`."""
+    flags = {parameter.name: parameter.opts[0] for parameter in command.params if parameter.opts}
+    _options.clear()
+    _options.update({name: flag for name, flag in flags.items() if flag.startswith("--")})
+
+
 class Failure(Exception):
-    """A mistake of the user's as one line, with the exit code of its kind."""
+    """A mistake of the user's, a line for each reason, with the exit code of its kind."""
 
     def __init__(self, message: str, code: ExitCode) -> None:
-        super().__init__(" ".join(message.split()))
+        lines = (" ".join(line.split()) for line in in_options(message, _options).splitlines())
+        super().__init__("\n  ".join(line for line in lines if line))
         self.code = code
 
 
@@ -82,7 +101,7 @@ def _as_failure() -> Iterator[None]:
     except UntrustworthyCalibration as error:
         remedy = (
             "; constants that are known otherwise can be given with --gain and --zero-level, and are then "
-            "compared with the noise of this movie"
+            "compared with the noise of this movie: anscombe calibrate FILE --report page.html shows more"
         )
         raise refused(error.sensitivity, remedy) from error
     except ConstantsMismatch as error:
@@ -98,15 +117,20 @@ def _as_failure() -> Iterator[None]:
     except (OSError, ValueError, TypeError, ModuleNotFoundError) as error:
         if os.environ.get("ANSCOMBE_TRACEBACK"):
             raise
-        raise Failure(str(error) or type(error).__name__, ExitCode.USAGE) from error
+        message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.strerror}: {error.filename}"
+        raise Failure(message, ExitCode.USAGE) from error
 
 
 def refused(sensitivity: Sensitivity, remedy: str = "") -> Failure:
     """The failure that a refused calibration is, with its reasons."""
     refusals = [reason for reason in sensitivity.reasons if reason.severity == "refusal"]
-    reasons = " ".join(reason.message for reason in refusals or sensitivity.reasons)
+    reasons = [reason.message.rstrip(".") for reason in refusals or sensitivity.reasons]
+    between = "\n" if len(reasons) > 1 else ""
     return Failure(
-        f"the calibration was refused: {reasons.rstrip('.')}{remedy}", ExitCode.REFUSED_CALIBRATION
+        f"the calibration was refused: {between}{chr(10).join(reasons)}{remedy}",
+        ExitCode.REFUSED_CALIBRATION,
     )
 
 
@@ -126,9 +150,41 @@ def stop(code: ExitCode | None) -> None:
         raise typer.Exit(code)
 
 
-def print_json(document: Any) -> None:
-    """Print the one document of a command."""
+def print_json(document: dict[str, Any]) -> None:
+    """Print the one document of a command, with the version of its form."""
+    _print(_versioned(document))
+
+
+def _print(document: dict[str, Any]) -> None:
     typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def _versioned(document: dict[str, Any]) -> dict[str, Any]:
+    return {"version": VERSION} | _shortened(document)
+
+
+def _shortened(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the curves of calibrations and the list of checksums that are inside of it."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, list):
+            return [short(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if isinstance(value.get("values"), str) and "algorithm" in value:
+            return value | {"values": f"{len(value['values']) // 8} checksums"}
+        return {name: short(item) for name, item in value.items() if name not in _LONG}
+
+    # The curve of a calibration itself stays: --calibration reads it.
+    return {name: value if name in _LONG else short(value) for name, value in document.items()}
+
+
+def show(result: Any, *, as_json: bool, text: str = "") -> None:
+    """Print a result, as text or as JSON."""
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        typer.echo(in_options(text or str(result), _options))
 
 
 def print_results(found: dict[str, Any], count: int, *, as_json: bool) -> None:
@@ -137,10 +193,10 @@ def print_results(found: dict[str, Any], count: int, *, as_json: bool) -> None:
         for document in found.values():
             print_json(document)
     elif as_json:
-        print_json(found)
+        _print({name: _versioned(document) for name, document in found.items()})
     else:
         for name, text in found.items():
-            typer.echo(text if count == 1 else f"{name}\n{text}\n")
+            typer.echo(in_options(text if count == 1 else f"{name}\n{text}\n", _options))
 
 
 def bar() -> AbstractContextManager[Bars]:

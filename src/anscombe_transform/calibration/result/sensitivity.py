@@ -56,9 +56,9 @@ class UntrustworthyCalibration(ValueError):
     def __init__(self, sensitivity: Sensitivity) -> None:
         self.sensitivity = sensitivity
         refusals = [r for r in sensitivity.reasons if r.severity == "refusal"] or list(sensitivity.reasons)
+        between = "\n" if len(refusals) > 1 else " "
         super().__init__(
-            "this movie cannot be calibrated: "
-            + " ".join(f"[{reason.code}] {reason.message}" for reason in refusals)
+            between.join(["this movie cannot be calibrated:", *(f"[{r.code}] {r.message}" for r in refusals)])
             + " (on_refusal='return' gives the figures all the same; Sensitivity.from_known takes "
             "constants that are known otherwise, which compress then checks against the movie's noise)"
         )
@@ -92,7 +92,7 @@ class Reason:
 
 
 _GIVEN = Reason(
-    "known_constants", "the constants were given, not measured; `agreement` compares them with a movie."
+    "known_constants", "the constants were given, not measured; compress compares them with its movie."
 )
 
 
@@ -276,7 +276,7 @@ class Sensitivity:
     92.0
     >>> print(sensitivity)
     gain 2 signal/photon, zero 100, read noise 4; verdict: given
-      known_constants: the constants were given, not measured; `agreement` compares them with a movie.
+      known_constants: the constants were given, not measured; compress compares them with its movie.
     """
 
     conversion_gain: float
@@ -711,14 +711,14 @@ class Sensitivity:
         ValueError
             A field is missing or unknown.
         """
-        given = {name: value for name, value in values.items() if name not in _DERIVED}
+        given = {name: value for name, value in values.items() if name not in (*_DERIVED, "version")}
         declared = {field_.name: field_ for field_ in fields(cls)}
         required = {name for name, field_ in declared.items() if field_.default is MISSING}
         if not required <= set(given) <= set(declared):
-            raise ValueError(
-                f"a calibration has the fields {sorted(declared)}; missing {sorted(required - set(given))}, "
-                f"unknown {sorted(set(given) - set(declared))}"
-            )
+            lacking = ", ".join(sorted(required - set(given)))
+            unknown = ", ".join(sorted(set(given) - set(declared)))
+            parts = [f"lacks {lacking}"] * bool(lacking) + [f"has {unknown}"] * bool(unknown)
+            raise ValueError(f"what should be a calibration {' and '.join(parts)}")
         for name, field_ in declared.items():
             if name in given and field_.type == "float":
                 given[name] = _number(given[name])

@@ -336,9 +336,11 @@ def _opened(stored: Any, storage_options: dict[str, Any] | None) -> Any:
     if not path.exists():
         partial = path.with_name(f"{path.name}{PARTIAL}")
         begun = (
-            f"; {partial} holds an interrupted run (resume=True goes on with it)" if partial.exists() else ""
+            f"; {partial} holds an interrupted run: go on with it (resume=True, --resume)"
+            if partial.exists()
+            else ""
         )
-        raise FileNotFoundError(f"no such Zarr array: {path}{begun}")
+        raise FileNotFoundError(f"there is no stored movie {path}{begun}")
     if not (is_zarr(path) or _is_zipped(path)):
         raise ValueError(
             f"{path} is not a stored movie, a folder of Zarr or a file of HDF5 with this package's filter: "
