@@ -164,6 +164,8 @@ def test_a_name_of_a_file_is_refused_for_an_array(name: str, tmp_path: Path) -> 
         compress(movie, f"s3://bucket/{name}")
     with pytest.raises(ValueError, match="is the name of a file"):
         compress_all([tmp_path / "source.npy"], f"{tmp_path}/{name}")
+    with pytest.raises(ValueError, match=r"anscombe decompress .*--plain"):
+        compress(movie, tmp_path / "a.tif")
     assert not list(tmp_path.iterdir())
 
 

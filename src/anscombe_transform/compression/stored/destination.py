@@ -470,6 +470,8 @@ def check_name(name: str) -> None:
         remedy += ", and pack it when it is finished"
     elif suffix in (".tif", ".tiff", ".btf", ".h5", ".hdf5", ".npy", ".raw"):
         remedy += f"; `anscombe decompress {plain}.zarr {name}` makes a file of it"
+        if suffix in (".tif", ".tiff", ".btf"):
+            remedy += ", and plain=True (--plain) of compress writes that file at once"
     raise ValueError(f"{name} is the name of a file, and what is written is a Zarr array, a folder: {remedy}")
 
 
