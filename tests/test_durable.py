@@ -159,7 +159,7 @@ def test_a_name_of_a_file_is_refused_for_an_array(name: str, tmp_path: Path) -> 
     for write in (write_ome_zarr,) if name in ("a.h5", "a.nwb") else (compress, write_ome_zarr):
         for store in (f"{tmp_path}/{name}", tmp_path / name):
             with pytest.raises(ValueError, match=r"is the name of a file.*name it .*a(\.ome|\.tar)?\.zarr"):
-                write(movie, store)
+                write(movie, store, zarr_format=2)
     with pytest.raises(ValueError, match="is the name of a file"):
         compress(movie, f"s3://bucket/{name}")
     with pytest.raises(ValueError, match="is the name of a file"):

@@ -522,6 +522,16 @@ def test_nwb_in_zarr_is_read(version: str, tmp_path: Path) -> None:
 # --- Zarr ------------------------------------------------------------------------------------------------
 
 
+def test_an_array_that_this_zarr_does_not_know_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """zarr-python 2 finds nothing in a folder of format 3; the error says which version reads it."""
+    (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "array"}')
+    monkeypatch.setattr("zarr.__version__", "2.18.7")
+    with pytest.raises(ImportError, match=r"format 3, which needs zarr-python >= 3\.1\.1, and this is 2\.18"):
+        open_movie(tmp_path)
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr_takes_the_full_resolution(version: str, tmp_path: Path, frames: NDArray[np.int16]) -> None:
     """Level 0 is the movie; axes, channels and scales come from the metadata."""

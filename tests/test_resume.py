@@ -474,7 +474,7 @@ def test_float32_keeps_the_fractions_of_the_table(
     gain: float, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     """An integer movie stored as float32 decodes to the table's values, with less error than as integers."""
-    movie = np.rint(100 + gain * rng.poisson(12, (40, 24, 24))).astype(np.int16)
+    movie = np.rint(100 + gain * rng.poisson(200, (40, 24, 24))).astype(np.int16)
     options = OPTIONS | {"sensitivity": Sensitivity.from_known(conversion_gain=gain, zero_level=100.0)}
     result = compress(movie, tmp_path / "movie.zarr", **options, dtype="float32")
     stored = result.array[:]

@@ -25,7 +25,22 @@ _MOST_CHUNKS, _LARGEST_CHUNK = 2**32, 64 * 2**30
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder was written by Zarr."""
+    """Whether a folder was written by Zarr.
+
+    Raises
+    ------
+    ImportError
+        It is of Zarr format 3, of which this zarr-python, before 3.0, knows nothing.
+    """
+    if (path / "zarr.json").is_file():
+        import zarr
+
+        if zarr.__version__.startswith("2."):
+            raise ImportError(
+                f"{path} is of Zarr format 3, which needs zarr-python >= 3.1.1, and this is "
+                f'{zarr.__version__}: pip install "zarr>=3.1.1"'
+            )
+        return True
     return any((path / name).is_file() for name in _FILES)
 
 
