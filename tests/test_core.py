@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from anscombe_transform import native
+from anscombe_transform.codec.transform.configuration import Configuration
+from anscombe_transform.codec.transform.plan import Plan
 from anscombe_transform.native import reference
 
 needs_core = pytest.mark.skipif(not native.IS_NATIVE, reason="the native core was not built")
@@ -80,7 +82,7 @@ def test_tables_are_those_of_the_definition(
     found = []
     for functions in (native.core, reference):
         codes = np.empty(size, codes_dtype)
-        row: list[object] = [functions.encode_table(x, table, codes), codes.tolist()]
+        row: list[object] = [functions.encode_table(x, table, None, codes), codes.tolist()]
         for kind in (*SIGNALS[:8], "float32", "float64"):
             decoded = np.empty(size, kind)
             row += [functions.decode_table(codes, (values * 50 + 60).astype(kind), decoded), decoded.tolist()]
@@ -88,6 +90,28 @@ def test_tables_are_those_of_the_definition(
             row.append(functions.largest_errors(x, stored, inverse))
         found.append(row)
     assert found[0] == found[1]
+
+
+@needs_core
+@pytest.mark.parametrize("dtype", ["int16", "uint16"])
+@pytest.mark.parametrize("gain", [2.2, 11.0, 90.0, 800.0])
+@pytest.mark.parametrize("zero_code", [None, 20])
+def test_estimated_codes_are_those_of_the_table(
+    dtype: str, gain: float, zero_code: int | None, rng: np.random.Generator
+) -> None:
+    """Codes and ends of all 65536 signals are those of the table, whether or not codes are estimated."""
+    plan = Plan(Configuration(50, gain, "uint8", dtype, zero_code=zero_code))
+    table, estimate = plan._code_table(np.dtype(dtype))
+    x = rng.permutation(np.arange(65536, dtype="uint16")).view(dtype)
+    # Each also last, where a part of 64 is left over.
+    for signal in (x, x[:4096], x[: 4096 + 63], x[:63], x[::-1].copy()):
+        found = []
+        for functions in (native.core, reference):
+            codes = np.empty(signal.size, "uint8")
+            found.append((functions.encode_table(signal, table, estimate, codes), codes.tolist()))
+        assert found[0] == found[1]
+    with pytest.raises(ValueError, match="do not fit"):
+        native.core.encode_table(x, table, b"", np.empty(x.size, "uint8"))
 
 
 @needs_core
@@ -102,7 +126,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         (x.astype("int32"), np.zeros(65536, "uint8"), codes),
     ):
         with pytest.raises(ValueError, match="do not fit"):
-            native.core.encode_table(signal, table, target)
+            native.core.encode_table(signal, table, None, target)
     with pytest.raises(ValueError, match="do not fit"):
         native.core.decode_table(codes, np.zeros(255, "int16"), x)
     edges, numbers = np.array([0.0, 1.0, 2.0]), np.zeros(6)

@@ -17,7 +17,12 @@ cdef extern from "anscombe.h" nogil:
     ctypedef struct anscombe_cells:
         double zero, per_gain, constant, scale, slope, offset
     anscombe_type anscombe_type_of(const char *format, size_t itemsize)
-    int anscombe_encode_table(anscombe_array signal, anscombe_array table, anscombe_array codes, int64_t *ends)
+    ctypedef struct anscombe_estimate:
+        pass
+    int anscombe_estimate_codes(int is_signed, anscombe_array table, const anscombe_cells *cells,
+                                anscombe_estimate *estimate)
+    int anscombe_encode_table(anscombe_array signal, anscombe_array table, const anscombe_estimate *estimate,
+                              anscombe_array codes, int64_t *ends)
     int anscombe_encode_edges(anscombe_array signal, anscombe_array edges, const anscombe_cells *cells,
                               anscombe_array guess, int depth, int nan_code, anscombe_array codes, size_t *wrong)
     int anscombe_guess_codes(anscombe_array edges, const anscombe_cells *cells, anscombe_array guess)
@@ -68,14 +73,29 @@ cdef int _check(int result) except -1:
     return result
 
 
-def encode_table(signal, table, codes):
+def estimate_codes(bint is_signed, table, cells):
+    """The estimate of a table of codes of one byte for signals of 16 bits; None where there is none."""
+    cdef _Memory t = _Memory(table), c = _Memory(cells)
+    cdef bytearray estimate = bytearray(sizeof(anscombe_estimate))
+    cdef _Memory e = _Memory(estimate, True)
+    found = _check(anscombe_estimate_codes(
+        is_signed, t.array, <const anscombe_cells *>c.view.buf, <anscombe_estimate *>e.view.buf))
+    return bytes(estimate) if found else None
+
+
+def encode_table(signal, table, bytes estimate, codes):
     """Fill `codes` by look-up; returns the smallest and the largest signal."""
     cdef _Memory x = _Memory(signal), t = _Memory(table), q = _Memory(codes, True)
+    cdef const anscombe_estimate *e = NULL
     cdef int64_t ends[2]
     cdef int result
+    if estimate is not None:
+        if len(estimate) != sizeof(anscombe_estimate):
+            _check(-1)
+        e = <const anscombe_estimate *><const char *>estimate
     ends[0] = ends[1] = 0
     with nogil:
-        result = anscombe_encode_table(x.array, t.array, q.array, ends)
+        result = anscombe_encode_table(x.array, t.array, e, q.array, ends)
     _check(result)
     return ends[0], ends[1]
 

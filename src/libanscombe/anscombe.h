@@ -41,11 +41,30 @@ anscombe_type anscombe_type_of(const char *format, size_t itemsize);
 
 /* -- transform.c: signals to codes and back ------------------------------------------------------------------ */
 
+/* The cells of signals: even along the curve that a detector's noise makes. The cell of x is the whole part of
+ *     scale * sqrt(max(n, 0) + constant) + slope * min(n, 0) + offset,    n = (x - zero) * per_gain. */
+typedef struct {
+    double zero, per_gain, constant, scale, slope, offset;
+} anscombe_cells;
+
+/* Codes of one byte by estimate: the code of a signal is the first of its cell, or the next above the last signal of
+ * that. */
+typedef struct {
+    float numbers[6];
+    uint8_t first[256], last[2][256];
+} anscombe_estimate;
+
+/* Fill `estimate` for signals of 16 bits. Returns 1 if it gives every code of `table`, of each of the 65536 signals, on
+ * this machine; 0 if it does not, or if looking codes up is as fast. */
+int anscombe_estimate_codes(int is_signed, anscombe_array table, const anscombe_cells *cells,
+                            anscombe_estimate *estimate);
+
 /* Codes of integers of at most 16 bits by look-up: table[pattern], the pattern being the value's bits.
  *
- * `table` has 256 or 65536 codes, of the type of `codes` (uint8 or uint16). `ends` receives the smallest and the
- * largest signal; of no signals, nothing. */
-int anscombe_encode_table(anscombe_array signal, anscombe_array table, anscombe_array codes, int64_t ends[2]);
+ * `table` has 256 or 65536 codes, of the type of `codes` (uint8 or uint16). `estimate` is that of the table, or NULL
+ * where there is none. `ends` receives the smallest and the largest signal; of no signals, nothing. */
+int anscombe_encode_table(anscombe_array signal, anscombe_array table, const anscombe_estimate *estimate,
+                          anscombe_array codes, int64_t ends[2]);
 
 /* Codes of signals of any type by comparison with the edges of bins, exact.
  *
@@ -54,19 +73,14 @@ int anscombe_encode_table(anscombe_array signal, anscombe_array table, anscombe_
  * code. `cells` and `guess` come from anscombe_guess_codes. `wrong` receives the index of the first signal without
  * a code, that is outside edges[0] <= x < edges[last] or NaN, and of the first of those that no clipping mends (NaN
  * and infinities); the number of signals where there is none. Those of the first kind get the nearest code. */
-typedef struct {
-    double zero, per_gain, constant, scale, slope, offset;
-} anscombe_cells;
-
 int anscombe_encode_edges(anscombe_array signal, anscombe_array edges, const anscombe_cells *cells,
                           anscombe_array guess, int depth, int nan_code, anscombe_array codes, size_t wrong[2]);
 
 /* Fill `guess` (uint16): for every cell of signals the smallest code in it. Returns how many edges lie in one cell
  * at most, or ANSCOMBE_BAD_ARGUMENT.
  *
- * The cell of a signal x is the whole part of
- *     scale * sqrt(max(n, 0) + constant) + slope * min(n, 0) + offset,    n = (x - zero) * per_gain,
- * in the arithmetic of the type of `edges`. The result of encoding does not depend on it, only its speed. */
+ * Cells are found in the arithmetic of the type of `edges`. The result of encoding does not depend on them, only its
+ * speed. */
 int anscombe_guess_codes(anscombe_array edges, const anscombe_cells *cells, anscombe_array guess);
 
 /* Values of codes (uint8 or uint16) by look-up in a table of the type of `values`, which has a value for each of the

@@ -255,7 +255,7 @@ static bool encode_narrow(const parameters *p, void *values, anscombe_array code
     }
     int64_t ends[2];
     anscombe_array signal = {values, codes.size, p->type}, look_up = {table, entries, codes.type};
-    int status = anscombe_encode_table(signal, look_up, codes, ends);
+    int status = anscombe_encode_table(signal, look_up, NULL, codes, ends);
     free(table);
     return status == ANSCOMBE_OK && (p->clip || (has_code(p, (double)ends[0]) && has_code(p, (double)ends[1])));
 }

@@ -8,7 +8,7 @@
 
 /* Items at once, so that what lies between two passes over them stays in the first cache. */
 #define BLOCK 1024
-#define DECODED 8192
+#define AT_ONCE 8192
 
 static const size_t ITEM_BYTES[] = {1, 2, 4, 8, 1, 2, 4, 8, 4, 8, 0};
 
@@ -105,16 +105,57 @@ static void look_up(const void *x, size_t index_bytes, const void *table, void *
     }
 }
 
-#define FIND_ENDS(TYPE)                                                                                                \
+int anscombe_estimate_codes(int is_signed, anscombe_array table, const anscombe_cells *cells,
+                            anscombe_estimate *estimate) {
+    if (table.type != ANSCOMBE_UINT8 || table.size != 65536) {
+        return ANSCOMBE_BAD_ARGUMENT;
+    }
+#if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
+    /* n + constant is found at once; what a signal is below zero, by the difference to its root's argument. */
+    double bias = is_signed ? 32768 : 0;
+    const double numbers[6] = {cells->per_gain, cells->constant - (cells->zero + bias) * cells->per_gain,
+                               cells->constant, cells->scale, cells->slope, cells->offset};
+    memset(estimate, 0, sizeof *estimate);
+    for (int i = 0; i < 6; i++) {
+        estimate->numbers[i] = (float)numbers[i];
+    }
+    return has_avx512() && estimate_avx512(table.data, (uint16_t)bias, estimate);
+#else
+    (void)is_signed, (void)cells, (void)estimate;
+    return 0;
+#endif
+}
+
+/* As far as codes are estimated; `ends` are widened. */
+static size_t encode_some(anscombe_array signal, const anscombe_estimate *estimate, anscombe_array codes,
+                          int64_t ends[2]) {
+#if ANSCOMBE_X86 && ANSCOMBE_MOST_LEVEL > 3
+    if (estimate != NULL && ITEM_BYTES[signal.type] == 2 && codes.type == ANSCOMBE_UINT8 && has_avx512()) {
+        uint16_t bias = signal.type == ANSCOMBE_INT16 ? 32768 : 0, found[2] = {65535, 0};
+        size_t done = encode_avx512(signal.data, estimate, bias, codes.data, signal.size, found);
+        if (done > 0) {
+            ends[0] = (int64_t)found[0] - bias;
+            ends[1] = (int64_t)found[1] - bias;
+        }
+        return done;
+    }
+#else
+    (void)signal, (void)estimate, (void)codes, (void)ends;
+#endif
+    return 0;
+}
+
+#define WIDEN(TYPE)                                                                                                    \
     do {                                                                                                               \
-        TYPE##_t found[2] = {*(const TYPE##_t *)signal.data, *(const TYPE##_t *)signal.data};                          \
-        ends_##TYPE(signal.data, signal.size, found);                                                                  \
+        TYPE##_t found[2] = {(TYPE##_t)ends[0], (TYPE##_t)ends[1]};                                                    \
+        ends_##TYPE((const void *)part, count, found);                                                                 \
         ends[0] = found[0];                                                                                            \
         ends[1] = found[1];                                                                                            \
     } while (0)
 
-int anscombe_encode_table(anscombe_array signal, anscombe_array table, anscombe_array codes, int64_t ends[2]) {
-    size_t bytes = ITEM_BYTES[signal.type];
+int anscombe_encode_table(anscombe_array signal, anscombe_array table, const anscombe_estimate *estimate,
+                          anscombe_array codes, int64_t ends[2]) {
+    size_t bytes = ITEM_BYTES[signal.type], code_bytes = ITEM_BYTES[codes.type];
     if (signal.type >= ANSCOMBE_FLOAT32 || bytes > 2 || !are_codes(codes) || table.type != codes.type ||
         table.size != (size_t)1 << 8 * bytes || codes.size != signal.size) {
         return ANSCOMBE_BAD_ARGUMENT;
@@ -122,12 +163,19 @@ int anscombe_encode_table(anscombe_array signal, anscombe_array table, anscombe_
     if (signal.size == 0) {
         return ANSCOMBE_OK;
     }
-    look_up(signal.data, bytes, table.data, codes.data, ITEM_BYTES[codes.type], signal.size);
-    switch (signal.type) {
-        case ANSCOMBE_INT8: FIND_ENDS(int8); break;
-        case ANSCOMBE_INT16: FIND_ENDS(int16); break;
-        case ANSCOMBE_UINT8: FIND_ENDS(uint8); break;
-        default: FIND_ENDS(uint16); break;
+    ends[0] = (INT64_C(1) << (8 * bytes - (signal.type <= ANSCOMBE_INT64))) - 1;
+    ends[1] = signal.type <= ANSCOMBE_INT64 ? -ends[0] - 1 : 0;
+    /* Signals are read twice, from the cache the second time. */
+    for (size_t at = encode_some(signal, estimate, codes, ends); at < signal.size; at += AT_ONCE) {
+        size_t count = signal.size - at < AT_ONCE ? signal.size - at : AT_ONCE;
+        const uint8_t *part = (const uint8_t *)signal.data + at * bytes;
+        look_up(part, bytes, table.data, (uint8_t *)codes.data + at * code_bytes, code_bytes, count);
+        switch (signal.type) {
+            case ANSCOMBE_INT8: WIDEN(int8); break;
+            case ANSCOMBE_INT16: WIDEN(int16); break;
+            case ANSCOMBE_UINT8: WIDEN(uint8); break;
+            default: WIDEN(uint16); break;
+        }
     }
     return ANSCOMBE_OK;
 }
@@ -141,8 +189,8 @@ int anscombe_decode_table(anscombe_array codes, anscombe_array table, anscombe_a
     uint8_t bytes[2] = {255, 0};
     uint16_t words[2] = {65535, 0};
     /* Codes are read twice, from the cache the second time. */
-    for (size_t start = 0; start < codes.size; start += DECODED) {
-        size_t count = codes.size - start < DECODED ? codes.size - start : DECODED;
+    for (size_t start = 0; start < codes.size; start += AT_ONCE) {
+        size_t count = codes.size - start < AT_ONCE ? codes.size - start : AT_ONCE;
         const uint8_t *part = (const uint8_t *)codes.data + start * code_bytes;
         look_up(part, code_bytes, table.data, (uint8_t *)values.data + start * value_bytes, value_bytes, count);
         if (codes.type == ANSCOMBE_UINT8) {

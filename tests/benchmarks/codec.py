@@ -109,7 +109,9 @@ def main() -> None:
         rows[name] = {"us": ours[name] * 1e6, "us_1_0_0": reference[name] * 1e6}
         print(f"{name[6:]:14}{ours[name] * 1e6:10.1f}{reference[name] * 1e6:12.1f}")
 
-    print(f"\n{'types':28}{'encode of memcpy':>18}{'decode of memcpy':>18}   (memcpy of the larger side)")
+    # Of a copy of the larger side. What new memory costs is the system's: a copy into it is as slow.
+    print(f"\n{'':28}{'encode, of':>18}{'decode into memory':>20}{'decode into new':>18}")
+    print(f"{'types':28}{'memcpy':>18}{'at hand, of memcpy':>20}{'memory, of copy':>18}")
     for signal, encoded, gain in [
         ("int16", "uint8", 90.0),
         ("uint16", "uint8", 90.0),
@@ -120,11 +122,15 @@ def main() -> None:
         data = movie.astype(signal)
         twin = AnscombeTransformV3(50, gain, encoded, signal, zero_code=20)
         coded, into = twin._encode(data), np.empty_like(data)
+        flat = into.reshape(-1)
         copied = best(lambda data=data, into=into: np.copyto(into, data))  # type: ignore[misc]
+        anew = best(lambda data=data: data.copy())  # type: ignore[misc]
         encode = copied / best(lambda data=data, twin=twin: twin._encode(data))  # type: ignore[misc]
-        decode = copied / best(lambda coded=coded, twin=twin: twin._decode(coded))  # type: ignore[misc]
-        rows[f"{signal} -> {encoded}"] = {"encode_of_memcpy": encode, "decode_of_memcpy": decode}
-        print(f"{signal + ' -> ' + encoded:28}{encode:18.2f}{decode:18.2f}")
+        decode = copied / best(lambda coded=coded, twin=twin, flat=flat: twin.plan.decode(coded, flat))  # type: ignore[misc]
+        new = anew / best(lambda coded=coded, twin=twin: twin._decode(coded))  # type: ignore[misc]
+        row = {"encode_of_memcpy": encode, "decode_of_memcpy": decode, "decode_of_copy": new}
+        rows[f"{signal} -> {encoded}"] = row
+        print(f"{signal + ' -> ' + encoded:28}{encode:18.2f}{decode:20.2f}{new:18.2f}")
     if options.json:
         options.json.write_text(json.dumps({"memcpy_gb_per_s": size / copy / 1e9, **rows}, indent=1))
 

@@ -24,7 +24,13 @@ from anscombe_transform.native.reference_noise import (
 )
 
 
-def encode_table(signal: AnyArray, table: AnyArray, codes: AnyArray) -> tuple[int, int]:
+def estimate_codes(is_signed: bool, table: AnyArray, cells: AnyArray) -> None:
+    """Prepare the native `encode_table`, which estimates codes where that is faster; numpy looks them up."""
+
+
+def encode_table(
+    signal: AnyArray, table: AnyArray, estimate: bytes | None, codes: AnyArray
+) -> tuple[int, int]:
     """Codes of integers of at most 16 bits by look-up.
 
     Parameters
@@ -32,6 +38,8 @@ def encode_table(signal: AnyArray, table: AnyArray, codes: AnyArray) -> tuple[in
     signal : ndarray of int8, int16, uint8 or uint16
     table : ndarray of uint8 or uint16, shape (256,) or (65536,)
         Code of every value, in the order of their bits as unsigned integers.
+    estimate : bytes or None
+        As made by `estimate_codes`.
     codes : ndarray of the type of `table`, shape of `signal`
         Receives the codes.
 
@@ -43,7 +51,7 @@ def encode_table(signal: AnyArray, table: AnyArray, codes: AnyArray) -> tuple[in
     Examples
     --------
     >>> codes = np.empty(3, "uint8")
-    >>> encode_table(np.array([-1, 0, 7], "int8"), np.arange(256, dtype="uint8")[::-1].copy(), codes)
+    >>> encode_table(np.array([-1, 0, 7], "int8"), np.arange(256, dtype="uint8")[::-1].copy(), None, codes)
     (-1, 7)
     >>> codes
     array([  0, 255, 248], dtype=uint8)

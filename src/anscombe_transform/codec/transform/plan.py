@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _SCALARS = 64
 # Cells of signals per code in which the search for a code begins, and how many there are at most.
 _CELLS_PER_CODE, _MOST_CELLS = 2, 2**16
+# Cells that the core holds in registers, to estimate codes of one byte.
+_MOST_ESTIMATED = 256
 
 
 class Plan:
@@ -243,7 +245,7 @@ class Plan:
         """Fill `codes`; whether every value has a code (of those too far out, when clipping was chosen)."""
         clip = self.configuration.out_of_range == "clip"
         if x.dtype.kind != "f" and x.dtype.itemsize <= 2:
-            smallest, largest = core.encode_table(x, self._code_table(x.dtype), codes)
+            smallest, largest = core.encode_table(x, *self._code_table(x.dtype), codes)
             return clip or not x.size or (smallest >= self.lowest and largest <= self.highest)
         outside, never = core.encode_edges(x, *self._search(x.dtype), self._nan_code, codes)
         if clip:
@@ -272,18 +274,23 @@ class Plan:
 
     # -- what the core takes -----------------------------------------------------------------------------
 
-    def _code_table(self, dtype: np.dtype[Any]) -> AnyArray:
-        """Code of every value of an integer type of at most 16 bits, in the order of its bit patterns."""
+    def _code_table(self, dtype: np.dtype[Any]) -> tuple[AnyArray, bytes | None]:
+        """Code of every value of an integer type of at most 16 bits, in the order of its bit patterns.
+
+        The second is how the core estimates codes of one byte faster than it looks them up.
+        """
         found = self._tables.get(dtype.str)
         if found is None:
             patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
-            found = self.codes_of(patterns).astype(self._code_view)
-            found.flags.writeable = False
-            self._tables[dtype.str] = found
+            table, estimate = self.codes_of(patterns).astype(self._code_view), None
+            table.flags.writeable = False
+            if dtype.itemsize == 2 and table.itemsize == 1:
+                estimate = core.estimate_codes(dtype.kind == "i", table, self._cells(_MOST_ESTIMATED)[0])
+            found = self._tables[dtype.str] = table, estimate
         return found
 
     @functools.cached_property
-    def _tables(self) -> dict[str, AnyArray]:
+    def _tables(self) -> dict[str, tuple[AnyArray, bytes | None]]:
         return {}
 
     def _search(self, dtype: np.dtype[Any]) -> tuple[AnyArray, AnyArray, AnyArray, int]:
@@ -299,23 +306,24 @@ class Plan:
         return self._make_search(first_reaching(self.edges, np.dtype(np.float32)))
 
     def _make_search(self, ends: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray, int]:
-        c = self.curve
-        low, high = c.stabilize(self.edges[[0, -1]]).tolist()
-        per_code = min(_CELLS_PER_CODE, (_MOST_CELLS - 2) / max(high - low, 1.0))
-        scale = per_code * 2.0 / c.beta
-        numbers = np.array(
-            [
-                c.zero_level,
-                1.0 / c.conversion_gain,
-                c.constant,
-                scale,
-                per_code * c.dark_slope,
-                per_code * (c.offset - low) - scale * c.constant**0.5,
-            ]
-        )
-        guess = np.empty(int(per_code * (high - low)) + 2, np.uint16)
+        numbers, count = self._cells(_MOST_CELLS, _CELLS_PER_CODE)
+        guess = np.empty(count, np.uint16)
         depth = core.guess_codes(ends, numbers, guess)
         return ends, numbers, guess, depth
+
+    def _cells(self, most: int, per_code: float = np.inf) -> tuple[AnyArray, int]:
+        """At most so many cells of signals, even along the curve, and their number."""
+        c = self.curve
+        low, high = c.stabilize(self.edges[[0, -1]]).tolist()
+        per_code = min(per_code, (most - 2) / max(high - low, 1.0))
+        if per_code < 1 and high - low <= most:
+            # One cell a code, with the edges of codes in the middle.
+            per_code, low = 1.0, low - 0.5
+        scale = per_code * 2.0 / c.beta
+        offset = per_code * (c.offset - low) - scale * c.constant**0.5
+        slope = per_code * c.dark_slope
+        numbers = [c.zero_level, 1.0 / c.conversion_gain, c.constant, scale, slope, offset]
+        return np.array(numbers), min(int(per_code * (high - low)) + 2, most)
 
     # -- refusal -----------------------------------------------------------------------------------------
 
