@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -25,8 +26,26 @@ def hard_constructions(texts: dict[Path, str]) -> tuple[float, list[str]]:
     return 1000 * len(found) / words, found
 
 
+def docstrings(path: Path) -> str:
+    """All docstrings of a module, those of attributes included."""
+    bodies = (
+        body
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(body := getattr(node, "body", None), list)
+    )
+    strings = (statement.value for body in bodies for statement in body if isinstance(statement, ast.Expr))
+    return "\n".join(s.value for s in strings if isinstance(s, ast.Constant) and isinstance(s.value, str))
+
+
 def test_pages_are_plain() -> None:
     """README and documentation keep to the limit."""
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     rate, found = hard_constructions({page: page.read_text(encoding="utf-8") for page in pages})
+    assert rate <= MOST, "\n".join(found)
+
+
+def test_docstrings_are_plain() -> None:
+    """Docstrings of the package keep to the limit."""
+    modules = sorted((ROOT / "src").rglob("*.py"))
+    rate, found = hard_constructions({module: docstrings(module) for module in modules})
     assert rate <= MOST, "\n".join(found)

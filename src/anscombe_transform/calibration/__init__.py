@@ -1,15 +1,15 @@
 """Calibration: a detector's gain and zero level from an ordinary movie.
 
 `compute_sensitivity` is the way in; `NoiseStatistics` and `estimate_sensitivity` are its two halves, for
-movies that are read in parts. docs/explanation/calibration.md tells what is measured and how; the modules are
+movies that are read in parts. docs/explanation/calibration.md explains the method; the modules are
 
 ``compute``      from a movie or file to the result
 ``sums``         which frames are read, and sums over them from which the noise is read
-``rows``         which of the sums are used, and as what
+``rows``         which of the sums are used, and how
 ``line``         the fit of the photon transfer line to them, and its checks
 ``thresholds``   the levels that decide
 ``estimate``     from sums to the result, in stages
-``evidence``     what the result rests on, for plots
+``evidence``     the evidence behind the result, for plots
 ``small``        fields of few pixels, line scans and traces
 ``references``   dark frames, flat fields, known constants, and whether constants agree with a movie
 ``wrapped``      values that exceeded their integer type

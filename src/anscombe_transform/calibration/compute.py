@@ -1,7 +1,7 @@
-"""`compute_sensitivity`: a detector's constants from a movie, whatever it is stored in.
+"""`compute_sensitivity`: a detector's constants from a movie in any format.
 
 The steps, each in a module of its own: look at a few frames and read segments of the movie (`sums.reading`,
-`sums.distributed`), estimate (`estimate`), and bring in what is known beside the movie (`dark`, `known`).
+`sums.distributed`), estimate (`estimate`), and bring in dark frames or known constants (`dark`, `known`).
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def compute_sensitivity(
 ) -> Sensitivity | tuple[Sensitivity, ...]:
     """Read a detector's gain and zero level from an ordinary movie.
 
-    No flat fields, no dark frames: what differs between neighbouring frames is noise where nothing moves, and
-    its variance grows with brightness by one gain per photon.
+    No flat fields, no dark frames: without motion, neighbouring frames differ by noise alone, and its
+    variance grows with brightness by one gain per photon.
 
     Parameters
     ----------
@@ -131,14 +131,14 @@ def compute_sensitivity(
         Also map zero level and read noise of every pixel, from dark frames, and its gain, from a movie in
         which nothing moves: `Sensitivity.maps`. The gain map reads 1024 frames by default.
     partial : bool
-        Of a file: take what there is of a recording that isn't whole, see `open_movie`.
+        Of a file: accept a recording that isn't whole, see `open_movie`.
     seed : int, optional
         Draw the segments at random, one from each of equal parts of the movie; by default they are spaced
         evenly.
     progress : callable, optional
         Called with the number of segments done and to do.
     on_refusal : {"raise", "return"}
-        What happens when the movie does not reveal its noise.
+        Behaviour when the movie does not reveal its noise.
 
     Returns
     -------

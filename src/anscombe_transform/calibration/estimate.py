@@ -1,9 +1,9 @@
 """From `NoiseStatistics` to a `Sensitivity`: choose the filter, fit the line, judge.
 
-`_read_scene` leaves out what is cut off or blank, fits the photon transfer line with every filter, and
+`_read_scene` rejects clipped and blank samples, fits the photon transfer line with every filter, and
 chooses the weakest filter that leaves no structure. Then `REFINEMENTS` take one `Fit` to the next: each is a
-small function with one reason, and adds what it may have left to the systematic error, from which the
-intervals follow. `_zero_level` tells zero level from read noise, and `_result` judges.
+small function with one reason, and adds its possible remainder to the systematic error, from which the
+intervals follow. `_zero_level` separates zero level from read noise, and `_result` judges.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _estimate(statistics: NoiseStatistics) -> Sensitivity:
 
 @dataclass(frozen=True)
 class Scene:
-    """What was read of a movie before the line is refined; see `_read_scene`."""
+    """Samples and lines of a movie before the line is refined; see `_read_scene`."""
 
     statistics: NoiseStatistics
     table: Table
@@ -130,7 +130,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Fit:
-    """A line, the samples that it is of, and what is known of its error beside chance.
+    """A line, its samples, and its systematic error.
 
     `systematic` is the relative error of the gain and `x0_error` that of x₀, one standard error each;
     `drawn` is the line before values that were cut off were made good; `measured` are the samples before an
@@ -154,7 +154,7 @@ class Fit:
 
 
 def _read_scene(statistics: NoiseStatistics) -> Scene:
-    """Leave out what is cut off or blank, fit every filter, and choose one."""
+    """Reject clipped and blank samples, fit every filter, and choose one."""
     table = statistics.table()
     if len(table) == 0:
         raise _why_empty(statistics)
@@ -257,7 +257,7 @@ def keep_to_straight_part(scene: Scene, fit: Fit) -> Fit:
 
 
 def allow_for_structure(scene: Scene, fit: Fit) -> Fit:
-    """Widen the interval by what a stronger filter would take away, and part of what the chosen one took."""
+    """Widen the interval by the structure that stronger filters would remove, and part of that removed."""
     left = structure_left(fit.line, scene.lines, scene.chosen)
     return fit.with_error(left, _FLATTENED_LEFT * fit.samples.flattened)
 
@@ -413,6 +413,6 @@ def _why_empty(statistics: NoiseStatistics) -> NothingToMeasure:
 
 
 def _skewed_by_structure(weak: ZeroLevel, strong: ZeroLevel) -> bool:
-    """Whether the weaker filter finds more skewness: then what flashes made it, and the rest is in doubt."""
+    """Whether the weaker filter finds more skewness: then flashes made it, and the rest is in doubt."""
     difference = weak.excess[0] - strong.excess[0]
     return difference > max(3 * strong.excess[1], 0.15)

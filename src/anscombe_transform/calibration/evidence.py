@@ -1,4 +1,4 @@
-"""What a calibration rests on, for plots: the curve, what was left out of it and why, and where that lies."""
+"""The evidence behind a calibration, for plots: the curve, rejected samples, reasons and places."""
 
 from __future__ import annotations
 

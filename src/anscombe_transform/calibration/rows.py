@@ -1,4 +1,4 @@
-"""Which rows of the table a line is fitted to, and what they measure.
+"""The rows of the table that a line is fitted to, and their measurements.
 
 Brightness groups that are cut off, and tiles with pixels that never change, are left out; the others are made
 samples of one filter, each with an instrument in the light of its own half segment.
@@ -72,7 +72,7 @@ def floor_is_zero_photons(statistics: NoiseStatistics, table: Table) -> bool:
 def usable_rows(
     statistics: NoiseStatistics, table: Table, *, floor_is_zero: bool = False
 ) -> tuple[Bools, list[Reason]]:
-    """Rows of brightness groups that are not cut off, told by the instrument, never by the value itself."""
+    """Rows of brightness groups that are not clipped, judged by the instrument, never by the value itself."""
     reasons = []
     groups = int(np.clip(len(table) // 50, 4, 100))
     group = equal_groups(table.mean("q"), groups)
@@ -175,8 +175,8 @@ def choose_instrument(statistics: NoiseStatistics, table: Table, usable: Bools) 
     """Choose the neighbours' mean "q", or a pixel's "own" in the other half where neighbours tell nothing.
 
     A scene that is white in space has no neighbours that resemble a pixel. The pixel itself holds its own
-    offset, and is the instrument for that case only. Simulated scenes that optics made have r² above 0.5
-    whatever the offsets, white ones below 0.01.
+    offset, and is the instrument for that case only. Simulated scenes that optics made have r² above 0.5 with
+    any offsets, white ones below 0.01.
     """
     if not statistics.halved or np.count_nonzero(usable) < 2:
         return "q"
@@ -190,8 +190,8 @@ def q_of_own_light(table: Table, instrument: Instrument = "q") -> Floats:
     """Instrument of each row, in the light of the row's own half segment.
 
     It was measured in the other half. Where the lamp was switched in between, or the zero level wandered, the
-    same place has another mean there; what the tiles' means have become, as a whole, is taken over, if it is
-    more than chance.
+    same place has another mean there; the common change of the tiles' means is applied, if it is more than
+    chance.
     """
     q, half, tile = table.mean(instrument), table.label("segment"), table.label("tile")
     halves = int(half.max()) // 2 * 2 + 2
@@ -227,7 +227,7 @@ def _change(here: Floats, there: Floats) -> tuple[float, float]:
 
 
 def _median_and_error(values: Floats) -> tuple[float, float]:
-    """Median and its standard error, told from the spread."""
+    """Median and its standard error, from the spread."""
     median = float(np.median(values))
     return median, 1.25 * 1.4826 * float(np.median(np.abs(values - median))) / math.sqrt(len(values))
 

@@ -1,4 +1,4 @@
-"""The levels at which what was measured of a movie becomes a caution or a refusal: one row a rule.
+"""The levels that turn measurements of a movie into cautions or refusals: one row a rule.
 
 `verdict` measures and words; the decision is here. Every level is held on both sides by a test, and the table
 in docs/explanation/calibration.md is `as_markdown()`.
@@ -25,7 +25,7 @@ class Threshold:
     code : str
         Of the reason that it gives.
     measures, unit : str
-        What is compared with the levels.
+        The measurement compared with the levels.
     caution, refusal : float or None
         Levels; None if there is none of the kind.
     below : bool
@@ -49,7 +49,7 @@ class Threshold:
     few_pixels: bool = False
 
     def severity(self, value: float, deviate: float = math.inf) -> Severity | None:
-        """What the rule says to a value.
+        """Severity of a value by the rule.
 
         `deviate` is how many standard errors it lies from that of an undisturbed movie.
         """

@@ -1,4 +1,4 @@
-"""Values that wrapped round: what exceeded one end of an integer type came out at its other end.
+"""Values that wrapped around: beyond one end of an integer type they came out at its other end.
 
 A program that stores uint16 values as int16 turns 32,768 into −32,768, one that casts to n bits takes
 2ⁿ off. Bright pixels become black holes. In a recorded scene, neighbouring pixels and frames differ by
@@ -44,7 +44,7 @@ class WrapCheck:
         self._frames.append(frame[:: max(1, frame.size // _VALUES)].copy())
 
     def reasons(self) -> tuple[Reason, ...]:
-        """Return what speaks against frames like these."""
+        """Return reasons against frames like these."""
         frames = [f for f in self._frames if f.size and f.shape == self._frames[0].shape]
         if len(frames) < 2:
             return ()

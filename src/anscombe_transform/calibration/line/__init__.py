@@ -1,4 +1,4 @@
-"""The photon transfer line: its robust fit, what disturbs it, and whether it can be trusted.
+"""The photon transfer line: its robust fit, disturbances, and whether it can be trusted.
 
 ``transfer``    the fit, and fixed offsets of pixels in it
 ``checks``      numbers that speak for or against the line
@@ -6,5 +6,5 @@
 ``stages``      motion, noisy pixels, an uneven gain, a bent curve, a zero level that wanders over the field
 ``zero``        zero level and read noise, by the third cumulant
 ``censored``    the same where dark values were cut off at a floor
-``verdict``     what the checks mean, in words
+``verdict``     meaning of the checks, in words
 """

@@ -1,8 +1,8 @@
-"""Gain and zero level of a detector whose dark noise is cut off at a floor.
+"""Gain and zero level of a detector with dark noise clipped at a floor.
 
 Values below the floor are stored as the floor. That raises the mean of dark pixels and lowers their variance,
 and leaves a third number: the share of values at the floor. All three follow from gain, zero level and read
-noise, so that even pixels of which half the values are cut off tell where the zero level is.
+noise, so that even pixels with half of their values clipped show the zero level.
 
 The law is that of Poisson-distributed photons, each giving a normal pulse of excess noise factor F², and
 normal read noise. Given N photons, a value is normal with mean μ and standard deviation s, and of its part
@@ -84,7 +84,7 @@ class Censored:
 
     @property
     def zero_error(self) -> float:
-        """Standard error of the zero level, what the law may have left included."""
+        """Standard error of the zero level, the misfit of the distribution included."""
         return math.hypot(jackknife_error(self.zeros), self.zero_left)
 
 
@@ -157,7 +157,7 @@ def cut_off_curves(excess: float, floor: float, step: float) -> Law:
 def fit_censored(
     samples: Samples, cut: Floats, rows: Bools, gain: float, floor: float, step: float
 ) -> Censored | None:
-    """Fit the law of a cut-off detector to `rows`, of whose values the shares `cut` lie at the `floor`.
+    """Fit the distribution of a clipped detector to `rows`, with the shares `cut` of values at the `floor`.
 
     `gain` is where the search begins; `step` is that of the values, 0 if they are not rounded. Returned is
     None where too little is cut off to tell, or where the law does not fit.
@@ -267,12 +267,12 @@ def _departures(
 def without_cut(
     line: Line, samples: Samples, cut: Floats, censored: Censored | None, reasons: Sequence[Reason]
 ) -> tuple[Line, float, float, list[Reason]]:
-    """Return the line without what the cut at the floor did to it.
+    """Return the line corrected for clipping at the floor.
 
     That is the line of the law of the cut, if it could be fitted. Else groups of brightness with few values
-    cut off stay in, or all do where none is free of them; then what a normal law would have lost is made
-    good, if that is not most of it. Returned are the line, the relative error of the gain and the error of x₀
-    that may be left, and the reasons, which say by how much the gain may be off.
+    cut off stay in, or all do where none is free of them; then the loss of a normal distribution is
+    corrected, unless it is most of it. Returned are the line, the relative error of the gain and the error of
+    x₀ that may be left, and the reasons, which say by how much the gain may be off.
     """
     if not any(reason.code.startswith("clipped_low") for reason in reasons):
         return line, 0.0, 0.0, list(reasons)
@@ -304,7 +304,7 @@ def without_cut(
 
 
 def uncensored(line: Line, samples: Samples, cut: Floats) -> Line:
-    """Return the line without what cutting the tail off a normal law does to its variance and mean.
+    """Return the line corrected for clipping the tail of a normal distribution.
 
     A share Q(a) that lies below the floor, a standard deviations under the mean, shifts the mean by
     m = φ(a) − a Q(a) standard deviations and the variance by the factor 1 − (1 − a²) Q(a) − a φ(a) − m².

@@ -1,4 +1,4 @@
-"""What speaks against a calibration: each check gives a number, `reasons` turns them into sentences."""
+"""Checks of a calibration: each gives a number, `reasons` turns them into sentences."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def tile_scatter(samples: Samples, line: Line) -> float:
 
 
 def spreads_upwards(samples: Samples, line: Line, usable: Bools) -> bool:
-    """Whether the rows' variance spreads farther above its median than below it, as what moves makes it.
+    """True if the row variances are skewed upwards, as motion makes them.
 
     By its 5 % and 95 % quantiles. Chance is a gamma law of each row's own spread, brought to a normal one by
     Wilson and Hilferty's cube root.
@@ -215,6 +215,6 @@ def spreads_upwards(samples: Samples, line: Line, usable: Bools) -> bool:
 
 
 def clipped_groups(count: Floats, n: Floats, group: Integers, groups: int, limit: float) -> Bools:
-    """Groups of brightness of which more than `limit` of the samples are cut off."""
+    """Groups of brightness with more than `limit` of the samples clipped."""
     rate = np.bincount(group, count, groups) / np.maximum(np.bincount(group, n, groups), 1e-30)
     return np.asarray(rate >= limit)

@@ -52,7 +52,7 @@ def kept_variance(name: Filter, kept: dict[str, float]) -> float:
 
 
 def for_whole_variance(line: Line, kept: float) -> Line:
-    """Return the line of all the noise, of which its filter keeps a part."""
+    """Return the line of all the noise, where its filter keeps a part."""
     return replace(line, gain=line.gain / kept, gains=line.gains / kept, variance=line.variance / kept)
 
 
@@ -93,8 +93,8 @@ def _covers_most(line: Line, usable: Bools) -> bool:
 def is_active(samples: Samples, line: Line, usable: Bools) -> bool:
     """Whether rows lie above the line at some moments and not at others, as where cells are active.
 
-    What is above it most of the time, as hot pixels are, stays the same, and what is so all over the field
-    at once, as in a jolt, is left out whole. Chance leaves out none.
+    A tile above it most of the time, as hot pixels are, is left out, and so is a moment when the whole field
+    is, as in a jolt. Chance leaves out none.
     """
     out = usable & ~line.used & (samples.y > line.gain * (samples.x - line.x0))
     moments = int(samples.segment.max()) + 1
@@ -163,7 +163,7 @@ def _lies_above(weak: Line, strong: Line) -> bool:
 def error_of_offset(lines: dict[Filter, Line], chosen: Filter, frames: int) -> float:
     """Standard error of a level where an offset of whole frames wanders, as the weakest filter sees it.
 
-    What that sees more at all brightnesses is the offset's variance. The frames are not weighed alike, and
+    Its surplus at all brightnesses is the offset's variance. The frames are not weighed alike, and
     those that were not read had offsets of their own.
     """
     if chosen == "t" or "t" not in lines or not _lies_above(lines["t"], lines[chosen]):
@@ -185,9 +185,9 @@ def mostly_moving(lines: dict[Filter, Line], chosen: Filter) -> bool:
 def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> float:
     """Relative systematic error of the gain, from the structure that the filter may have left.
 
-    That is judged by what a stronger filter would still take away, by what the chosen one took, which may
-    be no structure where chance explains it, and by half of what likely passed for noise: what is where it is
-    bright tilts the line, what is everywhere does not.
+    It is estimated from the variance that a stronger filter would still remove, from the variance that the
+    chosen one removed, which may be no structure where chance explains it, and from half of the structure
+    that likely passed for noise: structure in bright places tilts the line, structure everywhere does not.
     """
     gain = abs(line.gain)
     weaker = [lines[f] for f in lines if chosen in _STRONGER[f] or (f == "t" and chosen != "t")]

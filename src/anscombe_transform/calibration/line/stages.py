@@ -1,6 +1,6 @@
-"""What is done to a fitted line: motion, noisy pixels, an uneven gain, a bend, offsets that wander.
+"""Corrections of a fitted line: motion, noisy pixels, an uneven gain, a bend, offsets that wander.
 
-Between parts of the field, what differs may be the zero level and not the light: the bias of a camera that
+Parts of the field may differ in zero level and not in light: the bias of a camera that
 wanders by a few electrons, or a background that was taken off. The slope within tiles is free of it, and
 less precise. The two are compared as Hausman [1] compares an efficient estimate with one that is right under
 fewer assumptions: by the jackknife error of their difference.
@@ -67,10 +67,10 @@ def quiet_rows(
 ) -> Bools:
     """Rows of the tiles that move least, judged by the other half segments of the same tile.
 
-    Where the scene moves, even the strongest filter leaves something at the sharpest edges. What weaker
-    filters see more than the strongest in the same tile tells where that is, whatever the gain is there;
-    taken from other frames, it is independent of the row's own noise and selects no row for being low by
-    chance. All are kept where no more is seen than chance explains.
+    Where the scene moves, even the strongest filter leaves something at the sharpest edges. The surplus of
+    weaker filters over the strongest in the same tile locates it, at any gain; taken from other frames, it is
+    independent of the row's own noise and selects no row for being low by chance. All are kept where no more
+    is seen than chance explains.
     """
     strongest: Filter = "txy" if "txy" in lines else chosen
     weaker: list[Filter] = ["ty", "tx"] if strongest == "txy" else ["t"]
@@ -115,8 +115,8 @@ def of_noisy_pixels(samples: Samples, line: Line, usable: Bools) -> tuple[Sample
     """Leave rows out at all brightnesses alike, if that gives a gain lower by more than chance.
 
     Some pixels have more read noise than others. They stand out where it is dark, and to leave them out there
-    alone makes the line steeper. What else adds variance does so where there is light, and is better left out
-    as far as it shows; either way too much is left in, so that the lower gain is the right one. Returned is
+    alone makes the line steeper. Other sources add variance where there is light, and are better left out as
+    far as they show; either way too much is left in, so that the lower gain is the right one. Returned is
     also the relative error of the gain, where the difference may be chance.
     """
     even = replace(samples, even=True)
@@ -136,7 +136,7 @@ def of_even_gain(
 ) -> tuple[Samples, Line, GainOverField]:
     """Rows as a detector of the mean gain would have given them, where the gain varies, and their line.
 
-    What an uneven gain had made look like no noise comes in once it is evened out, so that this is repeated.
+    Rows that an uneven gain had excluded come in once it is evened out, so this is repeated.
     """
     relative, evened = field.relative, samples
     for left in reversed(range(_EVENINGS)):
@@ -154,9 +154,9 @@ def of_even_gain(
 def straight_part(samples: Samples, line: Line, usable: Bools) -> tuple[Line, float]:
     """Keep to the dark part of a bent curve, up to where it is straight.
 
-    Detectors are linear at low light and bend at high light, by dead time or saturation; what moves adds
-    variance where there is light to move. Returns the line and the mean up to which it was read: infinite if
-    all of it.
+    Detectors are linear at low light and bend at high light, by dead time or saturation; motion adds variance
+    where there is light to move. Returns the line and the mean up to which it was read: infinite if all of
+    it.
     """
     if not _bent(samples, line):
         return line, math.inf
@@ -274,7 +274,7 @@ def error_of_offsets(samples: Samples, line: Line) -> float:
 def error_of_patches(samples: Samples, line: Line, usable: Bools) -> float:
     """Relative error of the gain where patches have offsets, but the slope within tiles was not taken.
 
-    Half of what that differs: a few patches, such as the halves of two amplifiers, make it differ by chance.
+    Half of the difference: a few patches, such as the halves of two amplifiers, make it differ by chance.
     """
     if samples.level is not None or not (samples.shifted and line.offsets.patch):
         return 0.0
@@ -287,7 +287,7 @@ def error_of_patches(samples: Samples, line: Line, usable: Bools) -> float:
 def error_of_columns(samples: Samples, line: Line) -> float:
     """Relative error of the gain where offsets are those of whole columns or rows, beyond the line's own.
 
-    By the jackknife that leaves out columns, or rows, of tiles at once: what they share is in all groups of
+    By the jackknife that leaves out columns, or rows, of tiles at once: shared offsets are in all groups of
     scattered tiles.
     """
     if not samples.shifted:
@@ -329,7 +329,7 @@ def _slope_within_tiles(samples: Samples, usable: Bools) -> float | None:
 
 
 def _offsets(samples: Samples, gain: float, weight: Floats) -> Floats:
-    """Zero level of every tile (row, column) from what mean and variance imply; NaN where no row counts."""
+    """Zero level of every tile (row, column) from mean and variance; NaN where no row counts."""
     total, zero = (
         np.bincount(samples.tile, weight * v, math.prod(samples.grid))
         for v in (np.ones_like(samples.x), samples.x - samples.y / gain)
@@ -341,9 +341,8 @@ def _offsets(samples: Samples, gain: float, weight: Floats) -> Floats:
 def _part_of_contrast(samples: Samples, line: Line) -> float:
     """Part of the contrast within tiles that is a slope of the offsets across the tile.
 
-    By the gradient of the tiles' zero levels: a slope of s per tile spreads pixels by s² / 12, most of which
-    is between classes. Two estimates, from half of the moments each, are multiplied, so that their noise adds
-    nothing.
+    By the gradient of the tiles' zero levels: a slope of s per tile spreads pixels by s² / 12, mostly between
+    classes. Two estimates, from half of the moments each, are multiplied, so that their noise adds nothing.
     """
     from scipy.ndimage import median_filter
 

@@ -1,4 +1,4 @@
-"""The photon transfer line: variance = gain · (mean − x₀), from rows of which some are not noise.
+"""The photon transfer line: variance = gain · (mean − x₀), from rows that may hold more than noise.
 
 A row gives a mean x, a variance y and an instrument q of the same pixels. Rows on structure that moved, on
 active cells or on defective pixels lie above the line; they are found by the law that the others obey.
@@ -135,7 +135,7 @@ class Samples:
     def variance_of_variance(self, variance: Floats, gain: float, excess: Floats | float = 0.0) -> Floats:
         """Sampling variance of `y · sqrt(n)` where the true variance is `variance`.
 
-        `excess` is a row's mean variance above that, of which one pixel is taken to have all: then the mean
+        `excess` is a row's mean variance above that, all assigned to one pixel: then the mean
         square of the variances is larger than the square of the mean, by as many times as there are pixels.
         """
         square = variance**2 + 2 * variance * excess + _PIXELS_OF_ROW * np.square(excess)
@@ -298,7 +298,7 @@ def _beyond_chance(label: Integers, weight: Floats, deviation: Floats, variance:
     """Variance of the labels' mean deviations beyond chance, in the darker half of the labels.
 
     From the quartile below the median: motion and flashes add variance and take none away. In the darker
-    half, since whatever else distinguishes places, such as a gain of their own, grows with the light.
+    half, since other differences of places, such as a gain of their own, grows with the light.
     """
     total = np.bincount(label, weight)
     present = total > 0
@@ -351,7 +351,7 @@ def _passed(
 ) -> float:
     """Mean relative variance that is likely no noise, below the limit at which a row is left out.
 
-    What adds variance does so in all sizes. If as many rows have 1 to e times the limit L as have 1/e to 1
+    Disturbances have all sizes. If as many rows have 1 to e times the limit L as have 1/e to 1
     times it, and so on, a share s of rows there means that those below hold s ∫ exp(u) L du, u from -∞ to 0.
     """
     if samples.even:
@@ -579,5 +579,5 @@ def _sum_by(label: Integers, values: Floats) -> Floats:
 
 
 def _nonzero(weight: Floats) -> Floats:
-    """Weights to divide by; sums over nothing are 0 whatever they are divided by."""
+    """Weights to divide by; sums over nothing are 0 in any case."""
     return np.where(weight > 0, weight, 1.0)

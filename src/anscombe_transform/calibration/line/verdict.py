@@ -1,4 +1,4 @@
-"""The verdict: what speaks against a calibration, in sentences for the person at the microscope."""
+"""The verdict: reasons against a calibration, in sentences for the person at the microscope."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def judge(
     *,
     moves: bool,
 ) -> Iterator[Reason]:
-    """Yield what speaks against the estimate.
+    """Yield reasons against the estimate.
 
-    `moves` says that what the weakest filter sees is more than noise that neighbours may share.
+    `moves` says that the weakest filter sees more than noise, correlated or not.
     """
     used = line.used
     gain, error = line.gain, line.gain_error
@@ -148,8 +148,8 @@ def judge(
 def judge_compression(departure: float, significance: float, zero: ZeroLevel) -> Iterator[Reason]:
     """Yield that values were compressed: a square root, a gamma curve, a logarithm.
 
-    Such a curve flattens where it is bright, which bends variance against mean downwards, and takes skewness
-    from the noise, of which no detector has less than photons (ρ₃ = 1). Motion does neither.
+    Such a curve flattens where it is bright, which bends variance against mean downwards, and reduces the
+    skewness of the noise; no detector has less than photons (ρ₃ = 1). Motion does neither.
     """
     excess, error = zero.excess
     missing = (1 - excess) / (CAUTION * error) if error > 0 else 0.0
@@ -227,12 +227,12 @@ def judge_correlation(shared: SharedNoise, *, moves: bool) -> Iterator[Reason]:
 
 
 def _severity(code: str, noise: Excess) -> Literal["caution", "refusal"] | None:
-    """What a rule says to shared noise, if all patches bear it out."""
+    """Severity of correlated noise by a rule, if all patches agree."""
     return THRESHOLDS[code].severity(noise.value, noise.value / noise.error) if noise.proven else None
 
 
 def _cost(shared: Excess) -> str:
-    """What shared noise costs the gain, in brackets, where that is known."""
+    """Effect of correlated noise on the gain, in brackets, where that is known."""
     if not (shared.proven and shared.above(0.0, THRESHOLDS["correlated_in_time"].errors)):
         return ""
     return f" (the gain is at least {100 * shared.loss:.0f} % low)"
@@ -241,8 +241,8 @@ def _cost(shared: Excess) -> str:
 def judge_sharpening(lines: Mapping[Filter, Line], shared: SharedNoise) -> Iterator[Reason]:
     """Yield that neighbouring pixels' noise is opposed, as sharpening and deconvolution make it.
 
-    They strengthen noise the more the finer it is: the opposite of structure, of which a stronger filter
-    leaves less.
+    They strengthen noise the more the finer it is: the opposite of structure, which a stronger filter
+    reduces.
     """
     strong = [lines[name].gain for name in ("ty", "tx", "txy") if name in lines]
     sharper = False
@@ -267,7 +267,7 @@ def judge_sharpening(lines: Mapping[Filter, Line], shared: SharedNoise) -> Itera
 
 
 def judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:
-    """Yield what speaks against the zero level; `spread` is the range of brightness."""
+    """Yield reasons against the zero level; `spread` is the range of brightness."""
     excess, error = zero.excess
     if not zero.photon_like:
         yield Reason(
@@ -298,7 +298,7 @@ def judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:
 
 
 def judge_frames(statistics: NoiseStatistics) -> Iterator[Reason]:
-    """Yield what was found about the frames themselves."""
+    """Yield findings about the frames themselves."""
     if statistics.duplicates:
         yield Reason(
             "duplicated_frames",

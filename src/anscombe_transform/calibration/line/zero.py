@@ -1,4 +1,4 @@
-"""The zero level and the read noise, told apart by the third cumulant.
+"""The zero level and the read noise, separated by the third cumulant.
 
 The variance line gives only x₀ = zero_level − read_noise²/gain. Gaussian read noise has no third cumulant,
 so the line of third cumulants, κ₃ = ρ₃ g² (mean − zero_level), crosses zero at the zero level itself.

@@ -1,8 +1,8 @@
-"""What is known of a detector beside the movie, and whether it agrees with the movie.
+"""Knowledge of a detector beside the movie, and whether it agrees with the movie.
 
 ``dark``         frames without light
 ``flats``        from flat fields instead of a movie
-``known``        what they, or a data sheet, add to the result
+``known``        their effect, or that of a data sheet, on the result
 ``maps``         the constants of every pixel
 ``agreement``    measured noise variance over that of given constants
 ``stored``       noise that storing has added, taken off

@@ -6,9 +6,9 @@ shows it. Of pixels of mean m, the constants say that the noise has the variance
 
     v(m) = conversion_gain · (m − variance_intercept),
 
-and the differences of neighbouring frames say what it is. Where the ratio is 1, the constants agree with the
-movie. A codec made of constants that imply too much noise takes steps that are too coarse: it loses what the
-noise would not have hidden, by the square root of the ratio.
+and the differences of neighbouring frames measure it. Where the ratio is 1, the constants agree with the
+movie. A codec made of constants that imply too much noise takes steps that are too coarse: it loses more than
+the noise would have hidden, by the square root of the ratio.
 
 The noise is measured by one of two ways:
 
@@ -19,8 +19,8 @@ The noise is measured by one of two ways:
   median brightness differs most.
 - Where the calibration finds no line (a scene of one brightness, small frames, motion everywhere), by
   differences in time, and in time and space. The first are never below the noise, since motion and activity
-  only add to them; the second never above it by as much. Both together bracket the noise. Brightness is
-  not told apart: an offset that varies over the field would look like a wrong zero level.
+  only add to them; the second never above it by as much. Both together bracket the noise. Brightness is not
+  distinguished: an offset that varies over the field would look like a wrong zero level.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Limits:
     ----------
     tolerated : float
         Ratio of variances, either way, up to which constants agree. 1.15 is 7 % of the noise's standard
-        deviation, three times what the calibration of a hard movie is off by.
+        deviation, three times the error of calibrating a hard movie.
     contradicted : float
         The same from which on they contradict, if the whole 95 % interval is beyond `tolerated`. A gain wrong
         by 1.3 must be beyond it.
@@ -127,7 +127,7 @@ def measure_agreement(
     mask: Any = None,
     measured: Sensitivity | None = None,
 ) -> Agreement:
-    """Measure how far the noise of a movie is from what constants say.
+    """Measure how far the noise of a movie is from that of given constants.
 
     Parameters
     ----------
@@ -136,8 +136,8 @@ def measure_agreement(
     sensitivity : Sensitivity
         The constants.
     codec : AnscombeTransformV2 or AnscombeTransformV3, optional
-        A codec whose codes are checked as well: their noise should not depend on brightness. It must hold
-        the movie's values.
+        A codec to check as well: the noise of its codes should not depend on brightness. It must hold the
+        movie's values.
     mask : array_like of bool, shape (y, x), optional
         True where pixels may be used.
     measured : Sensitivity, optional
@@ -245,7 +245,7 @@ def _calibrated(movie: Any, mask: Any) -> Sensitivity | None:
 def _squares(shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     """Squares of pixels from all over a large frame, as many as make the rows that are needed; else None.
 
-    They lie on a lattice of which each row is shifted, so that no column of the field is left out.
+    They lie on a lattice with shifted rows, so that no column of the field is left out.
     """
     rows = (shape[0] // _BLOCK) * (shape[1] // _BLOCK) * _ROWS_OF_TILE * (_FEWEST_FRAMES // _RUN)
     every = rows // (2 * _ROWS)
@@ -257,7 +257,7 @@ def _squares(shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
 
 
 def sensitivity_with_agreement(sensitivity: Sensitivity, agreement: Agreement) -> Sensitivity:
-    """The constants as a movie bears them out: what it contradicts or can't confirm is not trustworthy."""
+    """The constants after comparison with a movie: contradicted or unconfirmed ones are not trustworthy."""
     if agreement.verdict == "agrees":
         return sensitivity
     if agreement.verdict == "contradicts":
@@ -472,7 +472,7 @@ def _padded(inner: Floats, axis: int) -> Floats:
 def _counts_zero(mean: Floats, variance: Floats, low: Floats, lowest: float) -> NDArray[np.bool_]:
     """Blocks with as many samples at the lowest value as pixels without a photon by Poisson's distribution.
 
-    Of that, the mean squared over the variance is the number of photons, whatever the gain.
+    Of that, the mean squared over the variance is the number of photons at any gain.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         none = np.exp(-np.square(mean - lowest) / variance)
@@ -503,7 +503,7 @@ def _judged(
     found: Sensitivity | None = None,
     **measured: Any,
 ) -> Agreement:
-    """The verdict on what was measured, in words."""
+    """The verdict on the measurement, in words."""
     factor, factor_interval = measured["factor"], measured["factor_interval"]
     gain_factor = measured.get("gain_factor", _NAN)
     parts = [
@@ -585,7 +585,7 @@ def _weighted_median(values: Floats, weight: Floats) -> float:
 
 
 def _median(ratio: Floats, residuals: Floats) -> float:
-    """Median of the blocks, less what the skewness of a variance of few residuals takes off it."""
+    """Median of the blocks, corrected for the skewness of a variance of few residuals."""
     freedom = max(float(np.median(residuals)) / (LIMITS.sampling**2 / 2), 1.0)
     return float(np.median(ratio)) / (1 - 2 / (9 * freedom)) ** 3
 

@@ -1,8 +1,8 @@
-"""Frames without light: zero level, read noise, and what single pixels add to them.
+"""Frames without light: zero level, read noise, and their maps.
 
 A pixel's mean over dark frames is its zero level, its variance over time its read variance. Both are taken
-without hot pixels, of which a camera has a few in a thousand, and after each frame's own mean has been taken
-off, which drifts with the electronics.
+without hot pixels, a few in a thousand of a camera, and after each frame's own mean has been taken off, which
+drifts with the electronics.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _level(frame: Floats) -> float:
 
 @dataclass(frozen=True, eq=False)
 class DarkFrames:
-    """What frames without light say about the detector.
+    """Constants of the detector from frames without light.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class DarkFrames:
     offset, variance : ndarray of float64, shape (y, x)
         Mean and variance over time of every pixel.
     hot : ndarray of bool, shape (y, x)
-        Pixels whose mean or variance is far from that of the others.
+        Pixels with a mean or variance far from that of the others.
     light_slope, light_slope_error : float
         Slope of variance against mean over the field: where it is the gain, there was light.
     unevenness : float
@@ -143,7 +143,7 @@ class DarkFrames:
         return np.nan_to_num(self.offset - self.zero_level).astype(np.float32)
 
     def offsets_differ(self) -> bool:
-        """Whether pixels differ in zero level by more than what that is known to."""
+        """Whether pixels differ in zero level by more than its error."""
         good = np.isfinite(self.offset) & ~self.hot
         if self.frames < 2 or not good.any():
             return False
@@ -215,7 +215,7 @@ def measure_dark(dark: MovieLike, mask: Bools | None = None) -> DarkFrames:
 
 
 def hot_pixels(offset: Floats, variance: Floats, frames: int, wanted: Bools) -> Bools:
-    """Pixels whose mean, or whose variance beyond what chance makes of it, is far from the others'.
+    """Pixels with a mean or a variance farther from the others' than chance explains.
 
     Variances are compared by their cube root, which is nearly normal (Wilson and Hilferty 1931).
     """

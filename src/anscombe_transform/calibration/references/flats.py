@@ -3,8 +3,7 @@
 At each level of light the variance over time of a pixel, averaged over the field, is a point of the photon
 transfer curve against the mean signal; the gain is the slope of the line through the points (EMVA 1288
 release 4.0, section 6.6, where the system gain K is in signal units per electron). Two frames a level are
-enough: of a pair, half the squared difference. What every pixel keeps from frame to frame, uneven light and
-uneven gain, drops out.
+enough: of a pair, half the squared difference. The fixed pattern of uneven light and uneven gain drops out.
 
 Of every level, pixels are sorted into classes by the brightness of their neighbours, so that uneven light
 adds to the range of brightness; a pixel's own noise has no part in where it is counted. A lamp that flickers
@@ -76,10 +75,10 @@ def compute_sensitivity_from_flats(
         True where pixels may be used.
     noise : {"time", "space"}
         Where noise is seen. With "space" one frame a level will do, as an array (levels, y, x): a pixel is
-        compared with its eight neighbours, which takes even light and counts what differs between pixels as
-        noise; the verdict is "caution" at best.
+        compared with its eight neighbours, which takes even light and counts fixed pattern as noise; the
+        verdict is "caution" at best.
     on_refusal : {"raise", "return"}
-        What happens when the frames do not reveal the gain.
+        Behaviour when the frames do not reveal the gain.
 
     Returns
     -------
@@ -252,7 +251,7 @@ def _around(image: Floats) -> Floats:
 
 
 def _squared_differences(frame: Floats) -> Floats:
-    """Square of the second difference along y and x, whose mean is the variance of white noise."""
+    """Square of the second difference along y and x; its mean is the variance of white noise."""
     r = np.zeros_like(frame)
     along = frame[:-2] - 2 * frame[1:-1] + frame[2:]
     r[1:-1, 1:-1] = along[:, :-2] - 2 * along[:, 1:-1] + along[:, 2:]

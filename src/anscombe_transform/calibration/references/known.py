@@ -1,4 +1,4 @@
-"""A calibration, and what is known beside the movie: dark frames, or constants of a data sheet.
+"""A calibration with knowledge beside the movie: dark frames, or constants of a data sheet.
 
 The movie's line gives the variance at every mean, g (m − x₀). Known are the zero level z and the read
 noise σ, or one of them: a point (z, σ²) that the line must meet. Where it does, the point replaces the third
@@ -40,7 +40,7 @@ class Known:
 
     @classmethod
     def of_dark(cls, dark: DarkFrames) -> Known:
-        """What dark frames say."""
+        """Constants from dark frames."""
         return cls(
             dark.zero_level,
             dark.zero_level_error,
@@ -258,7 +258,7 @@ def _add(found: Sensitivity, *more: Reason) -> Sensitivity:
 
 
 def with_excess_noise(found: Sensitivity, factor: float) -> Sensitivity:
-    """Take the excess noise factor F² as given, instead of what the third cumulant suggests."""
+    """Take the excess noise factor F² as given, instead of the third cumulant's estimate."""
     reasons: Iterable[Reason] = (reason for reason in found.reasons if reason.code != "excess_noise")
     return replace(
         found,

@@ -1,8 +1,8 @@
 """Zero level, read noise and gain of every pixel, as scientific cameras differ in them.
 
 A single pixel is measured far worse than the field. So each map is shrunk towards the value of the field, as
-far as the spread over pixels is what errors of measurement explain (empirical Bayes): means and gains by the
-normal-normal model, whose spread between pixels is found by the method of moments [1]_; read variances by the
+far as errors of measurement explain the spread over pixels (empirical Bayes): means and gains by the
+normal-normal model, with the spread between pixels from the method of moments [1]_; read variances by the
 model of a scaled inverse chi-squared law [2]_. Pixels that no such law explains are hot; they are listed, and
 not shrunk.
 
@@ -117,7 +117,7 @@ def shrink(values: Floats, errors: Floats, centre: float, apart: Bools) -> tuple
     Parameters
     ----------
     values, errors : ndarray of float64, shape (y, x)
-        What was measured, and its standard errors; infinite where nothing was.
+        The measurements, and their standard errors; infinite where there is none.
     centre : float
         Value of the field.
     apart : ndarray of bool, shape (y, x)

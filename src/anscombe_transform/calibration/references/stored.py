@@ -5,7 +5,7 @@ A quantisation step of β standard deviations adds β²/12 of the noise variance
 noise, a bin that holds k of them adds s² (k² − 1) / 12 with s the step: nothing where bins are narrower than
 the step. So the variance is added where it is bright, and the slope rises by more than its mean.
 
-What knows β is the codec of a stored array, or the record that `compress` leaves in an array's attributes and
+β is known from the codec of a stored array, or the record that `compress` leaves in an array's attributes and
 `decompress` hands on to the files that it writes.
 
 References
@@ -64,7 +64,7 @@ def how_stored(movie: Any, found: Sensitivity) -> Storing | None:
     movie : array_like or Movie
         No values are read.
     found : Sensitivity
-        What its stored values show, where a record names no constants.
+        Estimate from its stored values, where a record names no constants.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def how_stored(movie: Any, found: Sensitivity) -> Storing | None:
 def without_storing_noise(found: Sensitivity, movie: Any, frames: Any) -> Sensitivity:
     """The constants of the source of a stored movie, from those that its stored values show.
 
-    `movie` is what may know how it was stored, `frames` the same as (time, y, x).
+    `movie` may know how it was stored, `frames` the same as (time, y, x).
     """
     curve = found.transfer_curve
     if not math.isfinite(found.conversion_gain) or len(curve.mean) < 3:
@@ -181,7 +181,7 @@ def _added_variance(
 
 
 def _steps_of_source(storing: Storing, frames: Any) -> tuple[float, float]:
-    """Step of the source's values and one of them, told by bins that no value is in; 0 where all are used."""
+    """Step of the source's values and one of them, from bins that no value is in; 0 where all are used."""
     numbers = sorted({0, frames.shape[0] // 2, frames.shape[0] - 1})[:_FRAMES_OF_VALUES]
     values = np.concatenate([np.asarray(frames[k : k + 1]).ravel() for k in numbers])
     levels, counts = np.unique(values[np.isfinite(values)], return_counts=True)

@@ -1,1 +1,1 @@
-"""What a calibration gives: constants with intervals, reasons and verdict, maps of pixels, agreement."""
+"""The result of a calibration: constants with intervals, reasons and verdict, maps of pixels, agreement."""

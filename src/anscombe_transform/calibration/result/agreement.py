@@ -17,7 +17,7 @@ _UNKNOWN = (_NAN, _NAN)
 
 
 class ConstantsMismatch(ValueError):
-    """Given constants contradict the movie; `agreement` holds what was measured.
+    """Given constants contradict the movie; `agreement` holds the measurement.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ class PixelMaps:
     hot_pixels : ndarray of int, shape (count, 2)
         Row and column of the pixels that are far from all others.
     spread : dict of str to float
-        Standard deviation over pixels of what was measured, less its error, by the name of the map and in its
+        Standard deviation of the measurement over pixels, less its error, by the name of the map and in its
         unit: 0 where pixels don't differ.
 
     Examples

@@ -1,4 +1,4 @@
-"""What a calibration finds: the detector's constants, how sure they are, and whether to trust them."""
+"""The result of a calibration: the detector's constants, their intervals, and the verdict."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class UntrustworthyCalibration(ValueError):
-    """The movie does not reveal its noise; `sensitivity` holds what was found, and the reasons.
+    """The movie does not reveal its noise; `sensitivity` holds the estimates and the reasons.
 
     Attributes
     ----------
@@ -188,7 +188,7 @@ class Rejected:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the verdict was read from, for plots; it is not part of `Sensitivity.to_dict`.
+    """The evidence behind the verdict, for plots; it is not part of `Sensitivity.to_dict`.
 
     Attributes
     ----------
@@ -241,7 +241,7 @@ class Sensitivity:
         Whether to build on these figures; "given" where they were not measured, so that nothing is known
         about them until `agreement` compares them with a movie.
     reasons : tuple of Reason
-        What the verdict rests on.
+        Reasons for the verdict.
     transfer_curve : TransferCurve
         Binned variance against mean of the samples that were used.
     method : str
@@ -262,7 +262,7 @@ class Sensitivity:
     excess_noise_interval : (float, float)
         95 % interval of `excess_noise`; NaN where it was not measured.
     rejected : tuple of Rejected
-        What was left out of the line, by reason.
+        Samples rejected from the fit, by reason.
     evidence : Evidence or None
         Maps and ratios for `diagnostics.plot_calibration_report`. They live in memory only: `to_dict` leaves
         them out, and comparison does.
@@ -491,7 +491,7 @@ class Sensitivity:
         read_noise: float | None = None,
         noise_increase: float | None = None,
     ) -> AnscombeTransformV2 | AnscombeTransformV3:
-        """Build the codec for movies of this detector; the log says what was picked and why.
+        """Build the codec for movies of this detector; the log gives the choice and its reason.
 
         Parameters
         ----------
@@ -511,7 +511,7 @@ class Sensitivity:
         zero_code : int, optional
             Code of `zero_level`, to leave room for values below it.
         out_of_range : {"raise", "clip"}
-            What happens to a value without a code.
+            Treatment of a value without a code.
         read_noise : float, optional
             Read noise that the codec's steps take into account. By default the one of the data sheet, or a
             measured one above half a photon; without it the steps in darkness are finer than needed,
@@ -575,14 +575,14 @@ class Sensitivity:
         return Codec3(**fields_of(configuration))
 
     def agreement(self, movie: Any, *, codec: Any = None, mask: ArrayLike | None = None) -> Agreement:
-        """Measure how far the noise of a movie is from what these constants say.
+        """Measure how far the noise of a movie is from that of these constants.
 
         Parameters
         ----------
         movie : path or array_like, shape (time, y, x)
             As `compute_sensitivity` takes it, of any size; about 100 frames are read.
         codec : AnscombeTransformV2 or AnscombeTransformV3, optional
-            A codec whose codes are checked as well; it must hold the movie's values.
+            A codec to check as well; it must hold the movie's values.
         mask : array_like of bool, shape (y, x), optional
             True where pixels may be used.
 

@@ -1,7 +1,7 @@
 """Fields of few pixels, line scans and single pixels.
 
 ``estimate``    from a movie to the result
-``sums``        what is read of it
+``sums``        sums over its pixels
 ``fits``        lines by every filter and instrument, and the choice among them
-``verdict``     what speaks against the result
+``verdict``     reasons against the result
 """

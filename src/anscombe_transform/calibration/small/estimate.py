@@ -1,8 +1,8 @@
 """Fields too small for tiles: 16 × 16 pixels, line scans, single pixels; differences over time serve alone.
 
 A row of the table is one pixel during one block of frames. From second differences r of its samples come, as
-in large fields, a mean x, a variance y and a third cumulant, each of the same weighted samples. What differs
-is the instrument, the brightness that is independent of the row's own noise:
+in large fields, a mean x, a variance y and a third cumulant, each of the same weighted samples. Only the
+instrument differs, the brightness that is independent of the row's own noise:
 
 ``time``
     mean of the same pixel in the blocks before and after. The only one of a single pixel. Pooled over pixels
@@ -87,7 +87,7 @@ def sensitivity_of_small(
     sensitivity : Sensitivity
         With intervals, verdict and reasons.
     cut : Cut
-        What a look at the values showed.
+        Clipping found in the values.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def _live_pixels(table: Table) -> Bools:
 
 
 def _unclipped(table: Table, cut: Cut, live: Bools) -> tuple[Bools, list[Reason]]:
-    """Rows of live pixels and brightness that is not clipped, told by the blocks beside."""
+    """Rows of live pixels and brightness that is not clipped, judged by the blocks beside."""
     reasons = []
     usable = np.broadcast_to(live, table.mean.shape).ravel() & np.isfinite(table.mean).ravel()
     if not live.all():

@@ -85,7 +85,7 @@ def best_instrument(table: Table, axes: Axes, usable: Bools) -> Fit | None:
 
 
 def weakest_without_structure(fits: list[Fit]) -> Fit:
-    """The weakest filter whose gain no stronger one contradicts: structure only ever adds variance."""
+    """The weakest filter with a gain that no stronger one contradicts: structure only ever adds variance."""
     chosen, quantile = fits[0], _STRONGER
     for stronger in fits[1:]:
         if stronger.relative_error > 3 * max(chosen.relative_error, _PRECISE):
@@ -101,7 +101,7 @@ def weakest_without_structure(fits: list[Fit]) -> Fit:
 
 
 def _with_offsets(fit: Fit, most: float) -> Fit:
-    """A fit to pixels of unknown offsets, with what those may do to its gain as a systematic error.
+    """A fit to pixels of unknown offsets, with their possible effect on its gain as a systematic error.
 
     Offsets of variance s² lower the slope by s² / Var(x); `most` is the error of an instrument without them.
     """
@@ -192,7 +192,7 @@ def _fit(table: Table, axes: Axes, kind: Kind, usable: Bools) -> Fit | None:
 def _offsets_of_pixels(samples: Samples) -> Floats:
     """Fixed offset of each row's pixel about their mean, as far as chance does not explain it.
 
-    From the slope g within pixels, a pixel of mean x and variance y has the zero x − y/g, whatever its light.
+    From the slope g within pixels, a pixel of mean x and variance y has the zero x − y/g in any light.
     A constant of each pixel leaves the slope within pixels as it is; without it, rows of equal variance would
     not be of equal brightness, and be taken for defective.
     """
@@ -222,7 +222,7 @@ def _correlation(order: int, n: float) -> float:
 
 
 def _has_contrast(samples: Samples, line: Line) -> bool:
-    """Whether brightness varies: the instrument, whose noise is another's, predicts the mean."""
+    """Whether brightness varies: the instrument, with independent noise, predicts the mean."""
     used = line.used
     x, q, w = samples.x[used], line.instrument[used], line.weight[used]
     moment = samples.segment[used]
@@ -236,7 +236,7 @@ def _has_contrast(samples: Samples, line: Line) -> bool:
 
 
 def _structure_left(chosen: Fit, fits: list[Fit]) -> float:
-    """Part of the gain that structure may still make: what stronger filters take, and of what was taken."""
+    """Part of the gain that structure may still make, from the gains of stronger and weaker filters."""
     gain = chosen.line.gain
     left = max(
         (

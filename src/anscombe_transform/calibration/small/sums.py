@@ -1,4 +1,4 @@
-"""What is read of a movie of few pixels: means over blocks of frames, of every pixel and filter."""
+"""Sums over a movie of few pixels: means over blocks of frames, of every pixel and filter."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Table:
-    """What is read of a movie.
+    """Sums over a movie.
 
     `mean` is the plain mean of every block and pixel, `run` the run that each block belongs to, `parts` the
     sums of every filter by the axes along which it differs in space, `far` the variance from second
@@ -188,7 +188,7 @@ def _block_means(values: Floats, blocks: int, block: int, order: int) -> tuple[F
 
 
 def mean_of_finite(values: Floats) -> Floats:
-    """Mean along axis 1 of what is finite; NaN where nothing is."""
+    """Mean of finite values along axis 1; NaN where there is none."""
     count = np.count_nonzero(np.isfinite(values), axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.nansum(values, axis=1) / np.where(count, count, np.nan))

@@ -1,4 +1,4 @@
-"""What speaks against a calibration of few pixels, in words."""
+"""Reasons against a calibration of few pixels, in words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_CONTRAST = (
 
 
 def judge(table: Table, fit: Fit, zero: ZeroLevel, live: Bools) -> Iterator[Reason]:
-    """Yield what speaks against the estimate."""
+    """Yield reasons against the estimate."""
     samples, line = fit.samples, fit.line
     used = line.used
     low, high = np.quantile(line.instrument[used], [0.02, 0.98])
@@ -76,7 +76,7 @@ def judge(table: Table, fit: Fit, zero: ZeroLevel, live: Bools) -> Iterator[Reas
 
 
 def _judge_frames(table: Table, live: Bools) -> Iterator[Reason]:
-    """Yield what noise at two lags, and the frames themselves, show."""
+    """Yield findings about noise at two lags, and about the frames themselves."""
     if table.far is not None:
         ratio, error = _lag_ratio(table, live)
         if smoothed := FEW_PIXELS["lag_in_time"].severity(ratio, (1 - ratio) / max(error, 1e-9)):

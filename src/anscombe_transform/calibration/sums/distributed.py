@@ -1,8 +1,8 @@
 """Noise statistics of a dask array, formed where its chunks are.
 
-Each task reads a run of segments and gives their `NoiseStatistics`, a few megabytes whatever the size of the
-run; a tree of merges adds them up. The tasks are an ordinary graph, so they run on whatever scheduler is
-active: threads by default, the cluster of a `dask.distributed.Client` if there is one.
+Each task reads a run of segments and gives their `NoiseStatistics`, a few megabytes for a run of any size; a
+tree of merges adds them up. The tasks are an ordinary graph, so they run on the active scheduler:
+threads by default, the cluster of a `dask.distributed.Client` if there is one.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _by_run(movie: Any, empty: NoiseStatistics, runs: Sequence[Sequence[int]]) -
 
 
 def _run_length(movie: Movie, length: int, segments: int) -> int:
-    """Segments of one task: about a chunk, within what a worker's memory bears; of small frames some more."""
+    """Segments of one task: about a chunk, within a worker's memory; of small frames some more."""
     size = math.prod(movie.shape[1:]) * movie.dtype.itemsize * length
     chunk = round(movie.chunk_frames / length)
     some = min(_TASK_BYTES // size, segments // _FEWEST_RUNS)

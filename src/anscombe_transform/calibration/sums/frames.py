@@ -1,4 +1,4 @@
-"""What single frames tell: whether each was stretched, levelled or compressed by itself, and their steps.
+"""Checks of single frames: whether each was stretched, levelled or compressed by itself, and their steps.
 
 Such processing does not show in the noise transfer, or only where it is strong, but it marks each frame:
 
@@ -59,7 +59,7 @@ _FINE, _DARKEST = 0.5, 0.1
 
 
 class FrameChecks:
-    """Looks at one frame after the other, and then says what was done to each."""
+    """Looks at one frame after the other, and finds processing of single frames."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -124,7 +124,7 @@ class FrameChecks:
         return 0.0 if self._smooth else self._step
 
     def reasons(self) -> tuple[Reason, ...]:
-        """Return what speaks against frames like these."""
+        """Return reasons against frames like these."""
         found = []
         if self._stretched():
             few = float(np.median([top for *_, top in self._ends])) <= 4
@@ -170,7 +170,7 @@ class FrameChecks:
     def _stretched(self) -> bool:
         """Whether all frames reach both ends of a range that programs stretch to, 0 .. 2^k − 1.
 
-        Of a detector that saturates, whose signal is also cut off at zero, many pixels do; at 8 bits such
+        In a detector that saturates and is also clipped at zero, many pixels do; at 8 bits such
         frames are more often pictures for the screen.
         """
         if len(self._ends) < 3:
@@ -181,7 +181,7 @@ class FrameChecks:
         return lows == {0.0} and len(highs) == 1 and highs <= full
 
     def _add_noise(self, frame: NDArray[Any], previous: NDArray[Any] | None) -> None:
-        """Keep the frame's mean and its mean's variance by noise, told from the median of the differences.
+        """Keep the frame's mean and its mean's variance by noise, from the median of the differences.
 
         Of differences in space, or between frames, whichever are smaller: texture adds to the first, motion
         and changes of the light to the second.
@@ -234,7 +234,7 @@ def _robust_variance(differences: Floats) -> float:
 def _levels_of_lines(frame: NDArray[Any]) -> Floats:
     """Levels of some rows, and half of how far those of their even and odd pixels are apart: (level, 2, row).
 
-    Of independent pixels, both have the same variance by noise, whatever its law.
+    Of independent pixels, both have the same variance by noise of any distribution.
     """
     rows = frame[:: max(1, frame.shape[0] // _LINES)].astype(np.float64)
     return np.stack(
@@ -246,7 +246,7 @@ def _levels_of_lines(frame: NDArray[Any]) -> Floats:
 
 
 def with_steps(found: Sensitivity, step: float, lowest: float) -> Sensitivity:
-    """Bring in what rounding to steps does to the line.
+    """Bring in the effect of rounding to steps on the line.
 
     Rounding noise of standard deviation σ (in steps) to the nearest step makes its variance
 
@@ -254,7 +254,7 @@ def with_steps(found: Sensitivity, step: float, lowest: float) -> Sensitivity:
 
     at a mean of m steps (Widrow and Kollár 2008): from σ = 0.6 on the first two terms only, a constant that
     counts as read noise, but 2 % more or less at 0.5 and 30 % at 0.3. Photon counts are whole numbers by
-    themselves. Widens the gain's interval by what the third term may do to the slope.
+    themselves. Widens the gain's interval by the possible effect of the third term on the slope.
     """
     curve, gain = found.transfer_curve, abs(found.conversion_gain)
     counts = abs(gain - step) < 0.1 * step and abs(found.variance_intercept - lowest) < 0.15 * gain
@@ -291,7 +291,7 @@ def with_steps(found: Sensitivity, step: float, lowest: float) -> Sensitivity:
 
 
 def is_thresholded(values: Floats, counts: Floats) -> bool:
-    """Whether what lay below a threshold was replaced by the lowest of the `values`, which ascend.
+    """Whether values below a threshold were replaced by the lowest of the `values`, which ascend.
 
     The signal of a pixel has one hump, so no value between two frequent ones is absent. Of pixels that were
     masked or padded with a value far below the scene, that value is frequent too, but the scene's own
@@ -307,7 +307,7 @@ def is_thresholded(values: Floats, counts: Floats) -> bool:
 
 
 def common_step(differences: Floats) -> float:
-    """Largest number of which all differences are multiples to a thousandth, 0 if they are of any size."""
+    """Largest number that divides all differences to a thousandth, 0 if they are of any size."""
     differences = differences[differences > 0]
     if not differences.size:
         return 0.0
@@ -340,7 +340,7 @@ def is_block_compressed(frame: NDArray[Any]) -> bool:
 
 
 def _combs(part: NDArray[np.float32]) -> int:
-    """Cosine coefficients of which the blocks' values are a comb."""
+    """Cosine coefficients with a comb of values over the blocks."""
     rows, columns = (side // BLOCK for side in part.shape)
     blocks = (
         part[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3)

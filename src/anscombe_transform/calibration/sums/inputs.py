@@ -1,4 +1,4 @@
-"""What the caller gives beside a movie: a mask, numbers, a progress callback."""
+"""Arguments beside a movie: a mask, numbers, a progress callback."""
 
 from __future__ import annotations
 

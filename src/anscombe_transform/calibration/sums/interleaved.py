@@ -1,4 +1,4 @@
-"""Movies whose frames take turns: channels, focal planes or scan directions stored as one sequence.
+"""Movies with frames that take turns: channels, focal planes or scan directions stored as one sequence.
 
 Of frames that take turns by k, those k apart differ by noise alone and neighbours by their scenes as well.
 So the mean squared difference D(l) of frames l apart is smaller at l = k than at any smaller lag. In a plain
@@ -44,7 +44,7 @@ class Interleaving:
     excess: float
 
     def reason(self) -> Reason:
-        """Return what this means for a calibration and for compression, as a caution."""
+        """Return the consequences for calibration and compression, as a caution."""
         each = f"movie[0::{self.period}] to movie[{self.period - 1}::{self.period}]"
         return Reason(
             "alternating_frames",

@@ -39,7 +39,7 @@ _MOST_READ_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Cut:
-    """Values at which the detector is cut off, infinite where it is not, and what else caught the eye.
+    """Values at which the detector is cut off, infinite where it is not, and other findings.
 
     `step` is the common step of all values, 0 if there is none; `lowest` the smallest value.
     """

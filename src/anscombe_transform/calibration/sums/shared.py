@@ -1,20 +1,20 @@
-"""Noise that pixels or frames share, or that comes and goes, told in patches spread over the field.
+"""Noise that pixels or frames share, or that comes and goes, measured in patches spread over the field.
 
-A detector's noise is new in every frame and nearly new in every pixel. What was denoised, resampled or
-rebuilt from a few components shares noise, and its variance is not that of photons. Two laws tell:
+A detector's noise is new in every frame and nearly new in every pixel. A movie that was denoised, resampled
+or rebuilt from a few components has correlated noise, and its variance is not that of photons. Two laws show
+it:
 
 In space, the products of neighbouring pixels' noise have mean 0, however the noise varies over the field.
-What they are instead is what smoothing took from the pixels' variance: of weights hⱼ, Σh = 1, the variance
-falls to Σh² of what it was, and the correlations that are made add up to 1 / Σh² − 1. What moves has such
-products, too, but also of pixels farther apart, which are taken off; and it moves by few courses of time in
-common to the whole field, which are taken out, or not everywhere: noise is shared only if all patches share
-as much.
+Otherwise they hold the variance that smoothing took from the pixels: of weights hⱼ, Σh = 1, the variance
+falls to Σh² of its value, and the correlations that are made add up to 1 / Σh² − 1. Motion has such products,
+too, but also of pixels farther apart, which are subtracted; and it has few time courses in common to the
+whole field, which are taken out, or not everywhere: noise is shared only if all patches share as much.
 
-In time, the frames' covariance of T frames of white noise at n pixels has no eigenvalue below
-(1 − √(T/n))² of the mean (Marchenko and Pastur 1967). What moves adds to it and lowers none; movies rebuilt
-from fewer components than frames, averaged or interpolated have dimensions without noise. Whether
-neighbouring frames share noise is told by products in time, too, of frames brought to one noise: a flash is
-noisier than the frames around it.
+In time, the frames' covariance of T frames of white noise at n pixels has no eigenvalue below (1 − √(T/n))²
+of the mean (Marchenko and Pastur 1967). Motion adds to it and lowers none; movies rebuilt from fewer
+components than frames, averaged or interpolated have dimensions without noise. Correlated noise of
+neighbouring frames shows in products in time, too, of frames brought to one noise: a flash is noisier than
+the frames around it.
 
 Noise that comes and goes while brightness does not is that of a gain that was changed: the variance of each
 moment over that of the line at its brightness scatters by no more than chance.
@@ -317,15 +317,15 @@ def _is_small(dtype: np.dtype[Any]) -> bool:
 
 
 def _is_moderate(patch: NDArray[Any]) -> bool:
-    """Whether no value is NaN, or one whose square float32 could not hold."""
+    """Whether no value is NaN or too large to be squared in float32."""
     return float(patch.min()) > -_LARGEST and float(patch.max()) < _LARGEST
 
 
 def _fill(images: Singles, patches: Singles, frames: list[NDArray[Any]]) -> Floats:
-    """Fill in the frames of patches less their mean over time, and what is made of them; return the mean's.
+    """Fill in the frames of patches less their mean over time, and their images; return the mean's.
 
-    `patches` (patch, time, pixel) has room for the frames, `images` (patch, image, time, pixel) for what
-    `patch_images` makes of them.
+    `patches` (patch, time, pixel) has room for the frames, `images` (patch, image, time, pixel) for the
+    results of `patch_images`.
     """
     level = np.zeros(len(frames))
     inner = slice(_FIRST, _FIRST + _INNER)
@@ -369,7 +369,7 @@ def _dot(a: Singles, b: Singles) -> Singles:
 
 
 def _without_common_courses(products: Floats, sets: NDArray[np.intp]) -> Floats:
-    """Squares and products with neighbours (half, patch, kind) without what moves everywhere alike.
+    """Squares and products with neighbours (half, patch, kind) without common time courses.
 
     From the `products` of the frames (patch, kind, time, time). When the field jitters, all patches change by
     the same few courses of time, and noise by as many as there are frames. The strongest courses are those of
@@ -445,7 +445,7 @@ class _OfOneNoise:
     def eigenvalue_ratios(self) -> Floats:
         """Least eigenvalues of the frames' covariance over the Marchenko-Pastur edge.
 
-        Of the patches of which that can be told.
+        Of the patches with enough light to measure it.
         """
         if self._times < _LEAST_FRAMES:
             return np.empty(0)

@@ -10,16 +10,15 @@ answers every photon alike. `NoiseStatistics` adds up both sides for four filter
 structure of the scene they cancel:
 
     t    [1, −2, 1] in time                     static structure
-    ty   the same, and [1, −2, 1] along y       and what changes slowly along y: flicker, drift, activity
+    ty   the same, and [1, −2, 1] along y       and slow changes along y: flicker, drift, activity
     tx   the same along x
     txy  along both
 
-The movie is cut into segments of 24 frames, each into two halves, the field into tiles of 8 × 8 pixels, and
-a tile's pixels into 4 classes by the mean of their four diagonal neighbours in the *other* half: an
-instrument whose noise is independent of the residuals', and which holds no fixed offset of a pixel that the
-filters t, ty and tx take in. One row of sums
-per (tile, half, class) is all that the estimate needs, so statistics of parts of a movie, from chunks of a
-file or from workers of a cluster, are merged by putting their rows together.
+The movie is cut into segments of 24 frames, each into two halves, the field into tiles of 8 × 8 pixels, and a
+tile's pixels into 4 classes by the mean of their four diagonal neighbours in the *other* half: an instrument
+with noise independent of the residuals', and without a fixed offset of a pixel that the filters t, ty and tx
+take in. One row of sums per (tile, half, class) is all that the estimate needs, so statistics of parts of a
+movie, from chunks of a file or from workers of a cluster, are merged by putting their rows together.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ class NoiseStatistics:
         Height and width of the frames, at least 10 × 10 pixels.
     segment_frames : int
         Frames of a segment, ≥ 2. Segment k is made of frames ``k · segment_frames`` and on. From 6 frames on,
-        a segment is cut into two halves, in each of which a pixel is sorted by its neighbours in the other;
+        a segment is cut into two halves, and in each a pixel is sorted by its neighbours in the other;
         a shorter one is used whole.
     floor, ceiling : float
         Values at which the detector was cut off; samples there are counted. Infinite: none.
@@ -349,10 +348,10 @@ class NoiseStatistics:
         return Table(flat, labels, self.tiles, self.blank_tiles())
 
     def blank_tiles(self) -> Bools:
-        """Tiles in the reach of whose filters lie pixels that never change: masked, padded, dead.
+        """Tiles with unchanging pixels in the reach of their filters: masked, padded, dead.
 
-        Where photons are few, dark pixels may not change, here and there. Blank is what holds 3 × 3 of them,
-        and what hangs together with that.
+        Where photons are few, dark pixels may not change, here and there. Blank are areas of 3 × 3 of them,
+        and those connected.
         """
         if self.segments * self.segment_frames < _LEAST_STILL or not self._still.any():
             return np.zeros(self.tiles, bool)
@@ -481,7 +480,7 @@ class NoiseStatistics:
 
 
 def _whole_tiles(mask: Bools, shape: tuple[int, int]) -> Bools:
-    """Tiles (row, column) of which every pixel is wanted, and every neighbour that a filter reaches."""
+    """Tiles (row, column) with all pixels wanted, and all neighbours that a filter reaches."""
     if mask.dtype != np.bool_ or mask.shape != shape:
         raise ValueError(
             f"mask must be boolean, True where pixels may be used, of the frames' shape {shape}, "
@@ -496,7 +495,7 @@ def _whole_tiles(mask: Bools, shape: tuple[int, int]) -> Bools:
 
 
 def _tiles_within(mask: Bools) -> Bools:
-    """Tiles (row, column) of which every pixel is True, and every neighbour that a filter reaches."""
+    """Tiles (row, column) with all pixels True, and all neighbours that a filter reaches."""
     rows, columns = ((side - 2) // TILE for side in mask.shape)
     whole = np.ones((rows, columns), bool)
     for dy, dx in product((0, 1, 2), repeat=2):
