@@ -26,13 +26,13 @@ from numpy.typing import DTypeLike, NDArray
 from anscombe_transform.movies.metadata import ATTRIBUTE, dataset_facts
 from anscombe_transform.movies.movie import Movie, SupportsMovie
 from anscombe_transform.movies.selection import Box, Choice, View, axis_letters, select
-from anscombe_transform.native.arrays import refuse_masked
+from anscombe_transform.native.arrays import library_of, refuse_masked
 
 
 def open_array(array: Any, choice: Choice) -> Movie:
     """Take an array for a movie; axes that have names are found by them, others by their order."""
     kind = type(array)
-    name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+    name = f"{library_of(array)}.{kind.__qualname__}"
     if name == "xarray.Dataset":
         raise TypeError(
             f'got an xarray.Dataset: pass one of its variables, for instance dataset["{_first(array)}"]'
@@ -66,7 +66,7 @@ def open_array(array: Any, choice: Choice) -> Movie:
         chunk_frames=chunk_frames(values, view),
         metadata=facts,
     )
-    if type(values).__module__.partition(".")[0] == "dask" and hasattr(values, "dask"):
+    if library_of(values) == "dask" and hasattr(values, "dask"):
         box = (slice(None), slice(None), slice(None))
         movie._dask = lambda: view.arrange(values[view.index(box)])
     movie._stored = as_stored(values, view) if coding.plain else None
@@ -208,7 +208,7 @@ def check_mapped(mapped: np.memmap[Any, Any], name: str) -> None:
 def as_stored(array: Any, view: View) -> Any | None:
     """The Zarr array, if a view shows all of it in its order; None for other arrays and views."""
     plain = view.time == 0 and not view.fixed and (view.axes.index("y"), view.axes.index("x")) == (1, 2)
-    return array if plain and type(array).__module__.partition(".")[0] == "zarr" else None
+    return array if plain and library_of(array) == "zarr" else None
 
 
 def _check_array(array: Any, name: str = "movie") -> None:
@@ -234,7 +234,7 @@ def _check_array(array: Any, name: str = "movie") -> None:
         remedy = ": the movie comes first, and constants or codec after it"
     raise TypeError(
         f"{name} must be a path or an array with shape, dtype and slicing (numpy, dask, zarr, h5py, xarray), "
-        f"got a {kind}{remedy}"
+        f"got {kind}{remedy}"
     )
 
 

@@ -15,6 +15,7 @@ from anscombe_transform.movies.movie import Movie, SupportsMovie
 from anscombe_transform.movies.readers.microscopes.folders import find_description, open_acquisition
 from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.selection import Choice, parse_axes
+from anscombe_transform.native.arrays import library_of
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".he5", ".nwb", ".nc", ".mat")
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fit.gz", ".fits.fz")
@@ -192,7 +193,7 @@ def _open(source: Any, choice: Choice) -> Movie:
         from anscombe_transform.movies.readers.sequence import open_files
 
         return open_files([Path(part) for part in source], choice, _open_file)
-    if type(source).__module__.partition(".")[0] == "zarr" and not isinstance(source, SupportsMovie):
+    if library_of(source) == "zarr" and not isinstance(source, SupportsMovie):
         from anscombe_transform.movies.readers.zarr_stores import open_zarr
 
         return open_zarr(source, choice, type(source).__qualname__)

@@ -1,4 +1,4 @@
-"""Names for the types of arrays, and the refusal of masked arrays."""
+"""Names for the types of arrays, which library one is of, and the refusal of masked ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AnyArray", "Bools", "Floats", "Integers", "Singles", "refuse_masked"]
+__all__ = ["AnyArray", "Bools", "Floats", "Integers", "Singles", "library_of", "refuse_masked"]
 
 AnyArray = NDArray[Any]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 Singles = NDArray[np.float32]
+
+
+def library_of(value: Any) -> str:
+    """The top-level package that defines the type of an object, known without an import of it."""
+    return type(value).__module__.partition(".")[0]
 
 
 def refuse_masked(array: Any, name: str = "the array") -> None:

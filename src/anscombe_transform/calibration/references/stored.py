@@ -25,7 +25,7 @@ import numpy as np
 
 from anscombe_transform.calibration.result.sensitivity import Reason, Sensitivity
 from anscombe_transform.codec.transform.curve import LARGEST_BETA, Curve
-from anscombe_transform.native.arrays import Floats
+from anscombe_transform.native.arrays import Floats, library_of
 
 # Name of the record in attributes and metadata.
 _RECORD = "anscombe_transform"
@@ -227,7 +227,7 @@ def _of_curve(curve: Curve, whole_numbers: bool, found: Sensitivity) -> Storing:
 
 def _codecs(array: Any) -> Iterable[Any]:
     """Codecs of a zarr array of either format, those inside shards too."""
-    if type(array).__module__.partition(".")[0] != "zarr":
+    if library_of(array) != "zarr":
         return
     held: list[Any] = []
     metadata = getattr(array, "metadata", None)

@@ -106,8 +106,12 @@ def cluster_for(store: Any, name: str, given: Any, *, reachable: bool = True) ->
     The one that is `given`, or that is connected; none if `given` is False, or the store is in memory here.
     """
     client = None if given is False else connected() if given is None else given
-    here = isinstance(store, dict) or "Memory" in type(store).__name__ or not reachable
-    if client is not None and here:
+    if client is None:
+        return None
+    from zarr.storage import MemoryStore
+
+    here = isinstance(store, dict | MemoryStore) or not reachable
+    if here:
         _log.warning("%s is in the memory of this process, so the cluster is not used", name)
         return None
     return client

@@ -18,6 +18,7 @@ from anscombe_transform.codec.pipeline import Preset, pipeline_for
 from anscombe_transform.codec.transform.choice import fitted_to
 from anscombe_transform.codec.transform.configuration import fields_of
 from anscombe_transform.movies.readers.zarr_stores import check_geometry, is_zarr
+from anscombe_transform.native.arrays import library_of
 from anscombe_transform.native.documents import value_text
 from anscombe_transform.native.durable import PARTIAL, sync, sync_names, write_file
 
@@ -37,7 +38,7 @@ _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 def as_zarr_store(store: Any) -> Any:
     """A store that zarr takes; one of obstore is wrapped, others are taken as they are."""
-    if type(store).__module__.partition(".")[0] != "obstore":
+    if library_of(store) != "obstore":
         return store
     try:
         from zarr.storage import ObjectStore
@@ -82,16 +83,19 @@ def local_root(array: Any) -> Path | None:
 
 def root_of(store: Any) -> str | os.PathLike[str] | None:
     """The folder of a store, or None where it is not in a file system."""
-    kind = type(store).__name__
-    if kind in ("DirectoryStore", "NestedDirectoryStore"):  # of zarr-python 2
+    if not has_zarr_3() and isinstance(store, zarr_module().storage.DirectoryStore):  # nested ones, too
         return str(store.path)
-    if kind == "ObjectStore":
-        return store.store.prefix if type(store.store).__name__ == "LocalStore" else None
+    if library_of(inside := getattr(store, "store", None)) == "obstore":
+        from obstore.store import LocalStore
+
+        return inside.prefix if isinstance(inside, LocalStore) else None
     file_system = getattr(store, "fs", None)
     if file_system is not None:
+        from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+
         # fsspec wraps what is not asynchronous by itself.
         inner = getattr(file_system, "sync_fs", None) or getattr(file_system, "fs", file_system)
-        return str(store.path) if type(inner).__name__ == "LocalFileSystem" else None
+        return str(store.path) if isinstance(inner, LocalFileSystem) else None
     if hasattr(store, "root"):
         return Path(store.root)
     wrapped = getattr(store, "_store", None)

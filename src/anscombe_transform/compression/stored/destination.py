@@ -38,6 +38,7 @@ from anscombe_transform.compression.stored.journal import Journal
 from anscombe_transform.compression.stored.keys import FolderKeys, Keys, keys_beside
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
+from anscombe_transform.native.arrays import library_of
 from anscombe_transform.native.documents import value_text
 from anscombe_transform.native.durable import Workspace, delete
 
@@ -220,7 +221,7 @@ class Store:
         # Whether this run, or the one that it goes on with, has deleted what was there before.
         self._has_room = False
         # A transaction's keys are those of Zarr alone, and vanish with it when it isn't committed.
-        self.resumable = type(store).__module__.partition(".")[0] != "icechunk"
+        self.resumable = library_of(store) != "icechunk"
 
     def check(self, *, overwrite: bool, resume: bool, held: bool = False) -> None:
         """Refuse to write where something is that must stay."""
