@@ -305,6 +305,48 @@ def test_a_folder_of_one_recording_is_one_array(tmp_path: Path, images: NDArray[
     assert names == {"TSeries-001.zarr", "extra.zarr"}
 
 
+def test_an_old_experiment_that_says_little_is_read_by_its_size(
+    tmp_path: Path, images: NDArray[np.uint16]
+) -> None:
+    """Without capture mode and channel mask, the names of the channels and the size of the file decide."""
+    folder = write_experiment(
+        tmp_path / "run",
+        LSM={"pixelX": X, "pixelY": Y, "frameRate": 30},
+        Streaming={"frames": T, "zFastEnable": 0, "flybackFrames": 1},
+        ZStage={"steps": 5},
+        Wavelengths__Wavelength=[{"name": "ChanA"}, {"name": "ChanB"}],
+    )
+    (folder / "Image_0001_0001.raw").write_bytes(images[:, 0].tobytes())
+    np.testing.assert_array_equal(open_movie(folder, channel=1)[:], images[:, 0, 1])
+
+
+def test_a_folder_of_scanbox_with_other_recordings_is_asked_about(
+    tmp_path: Path, images: NDArray[np.uint16]
+) -> None:
+    """An .sbx beside a TIFF is not the whole folder; its .mat stands for it."""
+    path = write_scanbox(tmp_path / "a.sbx", images[:, :1, :1])
+    np.testing.assert_array_equal(open_movie(path.with_suffix(".mat"))[:], images[:, 0, 0])
+    np.testing.assert_array_equal(open_movie(tmp_path)[:], images[:, 0, 0])
+    tifffile.imwrite(tmp_path / "b.tif", images[:, 0, 0], photometric="minisblack")
+    with pytest.raises(ValueError, match=r"holds a\.sbx and b\.tif"):
+        open_movie(tmp_path)
+
+
+def test_bruker_tiffs_with_ome_xml_are_read_by_the_prairie_xml(
+    tmp_path: Path, images: NDArray[np.uint16]
+) -> None:
+    """The OME-XML of the first file, and the references in the others, change nothing."""
+    folder = write_bruker(tmp_path / "b", images[:, :1])
+    names = sorted(file.name for file in folder.glob("*.tif"))
+    for name in names:
+        reference = f'<BinaryOnly MetadataFile="{names[0]}" UUID="urn:uuid:1" />'
+        text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2013-06">{reference}</OME>'
+        pixels = tifffile.imread(folder / name, is_ome=False)
+        tifffile.imwrite(folder / name, pixels, description=text, metadata=None, photometric="minisblack")
+    for channel in range(C):
+        np.testing.assert_array_equal(open_movie(folder, channel=channel)[:], images[:, 0, channel])
+
+
 def test_the_xml_itself_opens_the_recording(tmp_path: Path, images: NDArray[np.uint16]) -> None:
     """The description stands for the recording as its folder does; a foreign XML is none."""
     bruker = write_bruker(tmp_path / "b", images[:, :1, :1])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from anscombe_transform.movies.movie import Movie
+from anscombe_transform.movies.readers.tiff import TIFF_SUFFIXES
 from anscombe_transform.movies.selection import Choice
 
 Program = Literal["bruker", "thorimage", "scanbox"]
@@ -15,6 +16,8 @@ Program = Literal["bruker", "thorimage", "scanbox"]
 _ROOTS: dict[bytes, Program] = {b"PVScan": "bruker", b"ThorImageExperiment": "thorimage"}
 _ROOT = re.compile(rb"<([A-Za-z_][\w.:-]*)")
 _HEAD = 1024
+# Suffixes of files that are recordings by themselves.
+_RECORDINGS = (*TIFF_SUFFIXES, ".h5", ".hdf5", ".nwb", ".npy", ".npz", ".fits", ".raw", ".bin")
 
 
 def open_acquisition(program: Program, path: Path, choice: Choice, source: str) -> Movie:
@@ -61,6 +64,9 @@ def find_description(path: Path) -> tuple[Program, Path] | None:
     if len(found) > 1:
         names = ", ".join(file.name for _, file in found)
         raise ValueError(f"{path} holds {len(found)} recordings: {names}. Open one of these files")
+    others = [child.name for child in path.iterdir() if child.name.lower().endswith(_RECORDINGS)]
+    if found and found[0][0] == "scanbox" and others:
+        raise ValueError(f"{path} holds {found[0][1].name} and {others[0]}: open one of these files")
     return found[0] if found else None
 
 
@@ -77,6 +83,8 @@ def _of_file(path: Path) -> tuple[Program, Path] | None:
     suffix = path.suffix.lower()
     if suffix == ".sbx":
         return "scanbox", path
+    if suffix == ".mat" and path.with_suffix(".sbx").is_file():
+        return "scanbox", path.with_suffix(".sbx")
     if suffix == ".raw" and path.with_name("Experiment.xml").is_file():
         described = _of_file(path.with_name("Experiment.xml"))
         return None if described is None else (described[0], path)

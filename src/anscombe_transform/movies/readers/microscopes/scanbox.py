@@ -126,8 +126,8 @@ def _frame_size(path: Path, info: dict[str, Any]) -> tuple[int, int]:
 
 def _channel_names(path: Path, info: dict[str, Any]) -> tuple[str, ...]:
     """Names of the channels that the file holds."""
-    count = _number(info, "chan", "nchan")
-    if count is not None:  # version 3
+    count = _number(info, "chan", "nchan") or _number(info, "nchan")
+    if count is not None:  # from version 3 on
         return tuple(f"PMT{number}" for number in range(int(count)))
     channels = _number(info, "channels")
     if channels is None or int(channels) not in _NAMES:

@@ -34,7 +34,7 @@ _EXPERIMENT = "Experiment.xml"
 _STREAMING = 1  # of CaptureMode: 0 is a time lapse, 1 streaming
 _DTYPE = np.dtype("<u2")
 # ChanA_001_001_005_000012.tif: well, place in it, plane, moment.
-_IMAGE = re.compile(r"(Chan[A-Z])((?:_\d+)+)\.tiff?", re.IGNORECASE)
+_IMAGE = re.compile(r"(Chan[A-Z])((?:_\d+){2,})\.tiff?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,16 @@ class _Experiment:
 def open_thorimage(path: Path, choice: Choice, source: str) -> Movie:
     """Open the recording that an ``Experiment.xml``, or a raw file beside one, belongs to."""
     choice.allow(source, "series", "dataset")
-    experiment = _read_experiment(path.with_name(_EXPERIMENT))
     folder = path.parent
     raw = [path] if path.suffix.lower() == ".raw" else natural_order(list(folder.glob("Image*.raw")))
+    experiment = _read_experiment(path.with_name(_EXPERIMENT), streamed=bool(raw))
     if raw:
         return _open_raw(_one_raw(raw, choice, source), experiment, choice, source)
     return _open_tiffs(folder, experiment, choice, source)
 
 
-def _read_experiment(path: Path) -> _Experiment:
+def _read_experiment(path: Path, *, streamed: bool) -> _Experiment:
+    """Read the XML of a stream, or of a time lapse where it says so and there is no raw file."""
     try:
         root = ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
@@ -93,8 +94,9 @@ def _read_experiment(path: Path) -> _Experiment:
     if height < 1 or width < 1:
         raise ValueError(f"{path} doesn't say how large the frames are (element {device})")
     names = tuple(entry.get("name", "") for entry in root.iterfind("Wavelengths/Wavelength"))
-    mask = number("Wavelengths/ChannelEnable", "Set", number("LSM", "channel", 1))
-    streaming = number("CaptureMode", "mode", 0) == _STREAMING
+    every = 2 ** max(1, len(names)) - 1
+    mask = number("Wavelengths/ChannelEnable", "Set", number("LSM", "channel", every))
+    streaming = streamed or number("CaptureMode", "mode", 0) == _STREAMING
     fast = number("Streaming", "zFastEnable", 0) > 0
     stepped = number("ZStage", "enable", int(number("ZStage", "steps", 1) > 1)) > 0
     planes = max(1, number("ZStage", "steps", 1)) if (fast if streaming else stepped) else 1
@@ -210,8 +212,10 @@ def _channels_of(
     """
     enabled, names = experiment.enabled or experiment.names[:1], experiment.names
     counts = {len(enabled): enabled}
+    if len(names) > 1:
+        counts |= {len(names): names, **counts}
     if len(enabled) > 1:
-        counts |= {len(names): names, 4: tuple(f"Chan{letter}" for letter in "ABCD"), **counts}
+        counts |= {4: tuple(f"Chan{letter}" for letter in "ABCD"), **counts}
     for count, channels in counts.items():
         if experiment.frames > 0 and size == experiment.frames * frame * count:
             return channels
