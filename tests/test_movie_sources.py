@@ -99,6 +99,7 @@ def test_frames_that_are_stored_together_are_told(tmp_path: Path, frames: NDArra
         ("a.MP4", r"video .*no longer linear"),
         ("a.mov", r"video .*no longer linear"),
         ("a.png", "is a picture"),
+        ("a.dcimg", "export it as TIFF from HCImage"),
         ("a.oir", r"bioio may read it: pip install bioio and its plug-in for \.oir"),
     ],
 )

@@ -48,7 +48,8 @@ _EXIT_CODES = (
 )
 _SOURCES = (
     "TIFF, HDF5 and NWB (movie.h5, or movie.h5::/dataset where it holds several), .npy, .npz, FITS, a Zarr "
-    "array or OME-Zarr image; one channel of a TIFF: movie.tif::C=0; many files of one movie: 'run1/*.tif'"
+    "array or OME-Zarr image, recordings of microscopes (folders of Prairie View or ThorImage, .sbx, .nd2, "
+    ".czi, .lif, .sif and others); one channel: movie.tif::channel=0; many files of one movie: 'run1/*.tif'"
 )
 
 _ARRAY_NAMES = (".zarr", ".h5", ".hdf5", ".hdf", ".nwb", ".tif", ".tiff")

@@ -696,8 +696,12 @@ FORMATS = (
 BIOIO = Format("bioio", (), "bioio", "bioio", _open_bioio)
 """The last resort."""
 
-# Of microscopes, without an adapter.
-_OTHERS = (".oir", ".vsi", ".zvi", ".sld", ".sldy", ".lof", ".xlef", ".dv", ".ets", ".sdt", ".isxd", ".dcimg")
+# Of microscopes and cameras, without an adapter.
+_BIOIO = (".oir", ".vsi", ".zvi", ".sld", ".sldy", ".lof", ".xlef", ".dv", ".ets", ".sdt")
+_EXPORTED = {
+    ".isxd": "export it as TIFF from Inscopix Data Processing",
+    ".dcimg": "export it as TIFF from HCImage or HoKaWo",
+}
 SUFFIXES = (".nd2", ".czi", ".lif", ".oib", ".oif", ".sif", ".ptu", ".mrc", ".mrcs", ".ims", ".spe")
 """Suffixes that recordings are found by in folders."""
 
@@ -715,8 +719,8 @@ def find_last_resort(path: Path) -> Format | None:
 
 def explain(suffix: str) -> str | None:
     """How to open a format of microscopes that has no adapter."""
-    if suffix not in _OTHERS:
-        return None
+    if suffix not in _BIOIO:
+        return _EXPORTED.get(suffix)
     return (
         f"the library bioio may read it: pip install bioio and its plug-in for {suffix}, or export the "
         "recording as OME-TIFF"
