@@ -51,14 +51,10 @@ def test_denoising_gains_from_stable_noise(tmp_path: Path) -> None:
     assert (tmp_path / "denoise.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("zarr_format", [3, 2])
-def test_napari_opens_an_image(zarr_format: int, tmp_path: Path, seed: int) -> None:
-    """Napari shows an OME-Zarr image as one layer of all levels, with units, and the values are ours."""
-    napari = pytest.importorskip("napari", reason="needs napari and napari-ome-zarr")
-    pytest.importorskip("napari_ome_zarr", reason="needs napari and napari-ome-zarr")
-    npe2 = pytest.importorskip("npe2")
+def image_of_two_levels(folder: Path, zarr_format: int, seed: int) -> Path:
+    """A simulated movie as an OME-Zarr image with units."""
     movie, _ = simulate_movie((8, 40, 30), conversion_gain=90, zero_level=50, rng=seed)
-    path = tmp_path / "movie.ome.zarr"
+    path = folder / "movie.ome.zarr"
     write_ome_zarr(
         movie,
         path,
@@ -68,6 +64,16 @@ def test_napari_opens_an_image(zarr_format: int, tmp_path: Path, seed: int) -> N
         zarr_format=zarr_format,
         sensitivity=Sensitivity.from_known(conversion_gain=90, zero_level=50),
     )
+    return path
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_napari_opens_an_image(zarr_format: int, tmp_path: Path, seed: int) -> None:
+    """Napari shows an OME-Zarr image as one layer of all levels, with units, and the values are ours."""
+    napari = pytest.importorskip("napari", reason="needs napari and napari-ome-zarr")
+    pytest.importorskip("napari_ome_zarr", reason="needs napari and napari-ome-zarr")
+    npe2 = pytest.importorskip("npe2")
+    path = image_of_two_levels(tmp_path, zarr_format, seed)
     npe2.PluginManager.instance().discover()
     # The viewer without its window: a test needs no screen.
     (layer,) = napari.components.ViewerModel().open(path, plugin="napari-ome-zarr")
@@ -84,20 +90,10 @@ def test_ome_zarr_py_reads_an_image(zarr_format: int, tmp_path: Path, seed: int)
     from ome_zarr.io import parse_url
     from ome_zarr.reader import Reader
 
-    movie, _ = simulate_movie((8, 40, 30), conversion_gain=90, zero_level=50, rng=seed)
-    path = tmp_path / "movie.ome.zarr"
-    write_ome_zarr(
-        movie,
-        path,
-        pyramid=1,
-        pixel_size=0.8,
-        frame_interval=0.1,
-        zarr_format=zarr_format,
-        sensitivity=Sensitivity.from_known(conversion_gain=90, zero_level=50),
-    )
+    path = image_of_two_levels(tmp_path, zarr_format, seed)
     (image,) = Reader(parse_url(path))()
     assert [level.shape for level in image.data] == [(8, 40, 30), (8, 20, 15)]
-    assert image.metadata["coordinateTransformations"][0] == [{"type": "scale", "scale": [0.1, 0.8, 0.8]}]
+    assert image.metadata["coordinateTransformations"][0] == [{"type": "scale", "scale": [0.1, 0.8, 0.9]}]
     np.testing.assert_array_equal(np.asarray(image.data[0][3]), zarr.open_array(path / "0", mode="r")[3])
 
 

@@ -72,12 +72,8 @@ def plot_residuals(
 
     Raises
     ------
-    ValueError
-        If the movie is not one.
-    TypeError
-        If `codec` is not one of ours.
-    UnrepresentableError
-        If the codec has no code for a value.
+    ValueError, TypeError, UnrepresentableError
+        As for `plot_code_histogram`.
 
     Examples
     --------

@@ -58,12 +58,8 @@ def plot_stabilization(
 
     Raises
     ------
-    ValueError
-        If the movie is not one or has a single frame.
-    TypeError
-        If `codec` is not one of ours.
-    UnrepresentableError
-        If the codec has no code for a value.
+    ValueError, TypeError, UnrepresentableError
+        As for `plot_code_histogram`, and of a movie of one frame.
 
     Examples
     --------

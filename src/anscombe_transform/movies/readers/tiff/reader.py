@@ -62,11 +62,7 @@ def open_images(
     choice = replace(choice, indices=indices, one_image=part or choice.one_image)
     with ExitStack() as cleanup:
         with errors_named(str(path)):
-            chain = read_chain(path)
-            if chain.problem:
-                choice.incomplete(f"{path} is cut short: {chain.problem}")
-            if not chain.pages:
-                raise ValueError(f"it holds no whole image: {chain.problem or 'there are no pages'}")
+            chain = _read_pages(path, choice)
             # ScanImage's pages would be computed, not read.
             tiff = cleanup.enter_context(tifffile.TiffFile(path, is_scanimage=False))
             facts = read_facts(tiff)
@@ -98,11 +94,7 @@ def open_pages(path: Path, choice: Choice) -> Images:
     from tifffile import TiffFile
 
     with errors_named(str(path)):
-        chain = read_chain(path)
-        if chain.problem:
-            choice.incomplete(f"{path} is cut short: {chain.problem}")
-        if not chain.pages:
-            raise ValueError(f"it holds no whole image: {chain.problem or 'there are no pages'}")
+        chain = _read_pages(path, choice)
         tiff = TiffFile(path, is_scanimage=False, is_ome=False)
     try:
         images = _take_pages(path, tiff, chain, TiffFacts({}), None, None, choice)
@@ -117,6 +109,16 @@ def open_pages(path: Path, choice: Choice) -> Images:
 
     images.close = close_all
     return images
+
+
+def _read_pages(path: Path, choice: Choice) -> Chain:
+    """The chain of pages of a file; refused where it is cut short, unless a part is asked for."""
+    chain = read_chain(path)
+    if chain.problem:
+        choice.incomplete(f"{path} is cut short: {chain.problem}")
+    if not chain.pages:
+        raise ValueError(f"it holds no whole image: {chain.problem or 'there are no pages'}")
+    return chain
 
 
 def _take_pages(
