@@ -71,6 +71,17 @@ def test_common_step(differences, step):
     assert common_step(np.array(differences, float)) == step
 
 
+@pytest.mark.parametrize("power", [0.5, 0.8, 1.0])
+def test_whole_numbers_that_went_through_a_curve_are_told(seed, power):
+    """A curve over a converter's values bends their lattice; a linear stretch leaves it even."""
+    movie, _ = simulate_movie(
+        (600, 16, 16), conversion_gain=2.2, zero_level=100, read_noise=3.5, dtype="uint16", rng=seed
+    )
+    stretched = np.rint(30_000 * (movie / movie.max()) ** power).astype(np.uint16)
+    found = compute_sensitivity(stretched, on_refusal="return")
+    assert ("compressed_signal" in {reason.code for reason in found.reasons}) == (power < 1)
+
+
 def test_coarse_steps_are_told_and_counts_are_not(seed):
     """Noise of a third of a step gets a caution; photon counts are whole by themselves."""
     coarse = {

@@ -32,7 +32,7 @@ _SHARPER_APART = 0.5
 _EITHER_AXIS = 0.15
 # Departure from the line, as a part of the variance, below which a bend changes no figure that anybody uses,
 # and standard errors that the bend and the missing skewness must each have.
-_LEAST_BEND, _EITHER = 0.01, 1.5
+_LEAST_BEND, _EITHER = 0.01, 1.0
 
 
 def judge(

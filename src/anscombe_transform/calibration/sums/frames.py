@@ -54,6 +54,9 @@ _LEVELS = (np.mean, np.median)
 # frequent those beside it must be for chance to leave none out, and the part of the mean of the next that the
 # first value above has unless it is of a tail.
 _LEAST_ABOVE, _LEAST_MISSING, _FREQUENT, _NO_TAIL = 9, 3, 50, 0.3
+# Gaps between values that show whether they went through a curve: how many there must be and how wide, how
+# far rounding may move them, the part that must lie on a line through them, and by how much they must shrink.
+_LEAST_GAPS, _LEAST_GAP, _ROUNDING, _STEADY, _LEAST_CHANGE = 12, 4.0, 1.5, 0.8, 0.02
 # Noise in the dark, in steps, from which on rounding is harmless; part of the residuals that is called dark.
 _FINE, _DARKEST = 0.5, 0.1
 
@@ -76,6 +79,8 @@ class FrameChecks:
         self._looked = 0
         self._step = 0.0
         self._smooth = False
+        # Frames whose values went through a curve, and those that were looked at.
+        self._bent = self._counted = 0
 
     def add(self, frame: NDArray[Any]) -> None:
         """Take in a frame (y, x), or the pixels of one that are wanted."""
@@ -108,7 +113,10 @@ class FrameChecks:
 
     def add_values(self, values: NDArray[Any]) -> None:
         """Take in the different values of a frame, ascending: their common step is looked for."""
-        step = common_step(np.diff(values.astype(np.float64)))
+        gaps = np.diff(values.astype(np.float64))
+        self._counted += 1
+        self._bent += values.dtype.kind in "iu" and is_compressed_lattice(gaps)
+        step = common_step(gaps)
         self._smooth |= step == 0 and len(values) > 1
         self._step = float(step if self._step == 0 else common_step(np.array([self._step, step])))
 
@@ -162,6 +170,16 @@ class FrameChecks:
                     "block_compressed",
                     "the frames bear the marks of JPEG: their noise was rounded in blocks of 8 × 8 pixels, "
                     "and is not that of the detector. Use the raw recording.",
+                    "caution",
+                )
+            )
+        if 2 * self._bent > self._counted:
+            found.append(
+                Reason(
+                    "compressed_signal",
+                    "the steps between values that occur shrink with brightness: whole numbers went through "
+                    "a gamma curve, a square root or the like, so the signal is not linear in light. Use the "
+                    "raw recording.",
                     "caution",
                 )
             )
@@ -304,6 +322,22 @@ def is_thresholded(values: Floats, counts: Floats) -> bool:
     alone = steps[0] > _LEAST_MISSING * steps[1:].max()
     whole = counts[1] > _NO_TAIL * counts[1:_LEAST_ABOVE].mean()
     return bool(alone and whole and min(counts[0], counts[1]) >= _FREQUENT)
+
+
+def is_compressed_lattice(gaps: Floats) -> bool:
+    """Whether gaps between ascending values shrink steadily, as those of whole numbers after a curve do.
+
+    A converter's steps are alike, and photons' too; those of values that were stored in steps of their noise
+    grow. In the tails some values do not occur, so that the middle half of the gaps counts; rounding moves
+    each by up to one.
+    """
+    gaps = gaps[len(gaps) // 4 : len(gaps) - len(gaps) // 4]
+    if len(gaps) < _LEAST_GAPS or np.median(gaps) < _LEAST_GAP:
+        return False
+    place = np.linspace(-0.5, 0.5, len(gaps))
+    slope, middle = np.polyfit(place, gaps, 1)
+    steady = float(np.mean(np.abs(gaps - middle - slope * place) <= _ROUNDING))
+    return bool(steady > _STEADY and -slope > max(2 * _ROUNDING, _LEAST_CHANGE * middle))
 
 
 def common_step(differences: Floats) -> float:
