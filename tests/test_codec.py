@@ -20,6 +20,7 @@ from anscombe_transform.codec import (
     make_anscombe_lookup,
     make_inverse_lookup,
 )
+from anscombe_transform.codec.transform.bins import Bins
 from anscombe_transform.codec.transform.choice import choose_configuration, fit
 from anscombe_transform.codec.transform.configuration import Configuration, fields_of
 from anscombe_transform.codec.transform.plan import plan
@@ -43,14 +44,14 @@ def promised(p: Any, x: np.ndarray) -> np.ndarray:
     v1 decodes to the middle of a bin, half a step from its edges. v2 decodes to an unbiased value inside it,
     near its middle where the noise spreads over several bins of several counts. The middle is farther from
     the lower edge than beta / 2 standard deviations *there*, since the noise grows across the bin: by
-    beta^2 / 8 photons. Odd widths that carry their rounding on are less than two integers wider than asked
-    for, so that an edge is less than one integer farther away.
+    beta^2 / 8 photons. Odd widths that carry their rounding on are at most two integers wider than asked
+    for, so that the outermost integer of a bin is at most half an integer farther from its middle; the other
+    half is what rounding a value takes.
     """
     c, sigma = p.configuration, p.curve.noise_std(x)
     half = c.beta / 2 * sigma + c.beta**2 / 8 * c.conversion_gain + 1
     if c.format == "anscombe-v1":
         return half
-    half = half + 1
     bright = (p.curve.photons(x) > 200) & (c.beta <= 0.5)
     return np.where(bright, half + c.beta**2 / 12 * c.conversion_gain, 2 * half)
 
@@ -572,6 +573,15 @@ def test_a_table_that_is_none_is_refused(table: list[Any]) -> None:
     """Only a line of codes that does not decrease can be inverted."""
     with pytest.raises(ValueError, match="lookup_table must"):
         make_inverse_lookup(np.array(table))
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_bins_that_no_writer_makes_so_narrow_are_refused(cut: int) -> None:
+    """A bin far narrower than its noise is a sign of damage, one integer alone as well."""
+    bins = AnscombeTransformV2(50, 90.0, zero_code=20).bins
+    widths = (*bins.widths[:30], cut, bins.widths[30] - cut, *bins.widths[31:60])
+    with pytest.raises(ValueError, match=r"code 30 stands for .* far narrower"):
+        AnscombeTransformV2(50, 90.0, bins=Bins(bins.first, widths, bins.step))
 
 
 @pytest.mark.parametrize("decoded_dtype", ["int16", "float32"])

@@ -7,7 +7,6 @@ not stored; `make_native` gives an array its own codec back for that.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -102,15 +101,3 @@ class CastValueReader(ArrayArrayCodec):
 
 def _number(value: Any) -> Any:
     return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
-
-
-def codec_class() -> type[ArrayArrayCodec]:
-    """The codec of zarr-python where it has one, else the reader of this module."""
-    try:
-        own: type[ArrayArrayCodec] = importlib.import_module("zarr.codecs.cast_value").CastValue
-    except ImportError:
-        return CastValueReader
-    return own
-
-
-CastValue = codec_class()

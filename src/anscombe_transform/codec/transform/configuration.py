@@ -60,8 +60,8 @@ FLOATS = ("float32", "float64")
 # How much wider than the noise a stored bin may be, in grid points: of odd widths that carry rounding on,
 # two.
 _WIDER = 3
-# How narrow a stored bin of several grid points may be, in steps of beta; odd widths that carry rounding on
-# are at least 0.7 of one.
+# How narrow a stored bin may be, in steps of beta: one grid point stands for less than three, and odd widths
+# that carry rounding on are at least 0.3 of what is asked for.
 _NARROWER = 0.25
 
 
@@ -219,7 +219,7 @@ class Configuration:
             )
         # The outer bins may be cut at the end of the range.
         narrowest = _NARROWER * curve.beta * curve.noise_std(bins.low)
-        narrow = np.flatnonzero(((bins.high > bins.low) & (np.diff(bins.edges) < narrowest))[1:-1]) + 1
+        narrow = np.flatnonzero((np.diff(bins.edges) < narrowest)[1:-1]) + 1
         if narrow.size:
             code = int(narrow[0])
             raise ValueError(
