@@ -14,6 +14,7 @@ import pytest
 from anscombe_transform import Sensitivity, compress, native
 
 h5py = pytest.importorskip("h5py")
+pytest.importorskip("zarr", minversion="3.1.1")
 import anscombe_transform.hdf5  # noqa: E402
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "java" / "ReadMovie.java"
