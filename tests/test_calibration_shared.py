@@ -230,7 +230,7 @@ def test_sums_of_patches_are_what_they_are_defined_as(rng, dtype, length):
                 seen = np.einsum("ti,ktp->kip", left[:, half::2], images[patch][1:])
                 expected = [np.sum(seen[3] * seen[k]) / 26**2 for k in (3, 0, 1, 2)]
                 scale = 1e-4 * expected[0]
-                np.testing.assert_allclose(shared._products[half, patch], expected, rtol=1e-4, atol=scale)
+                np.testing.assert_allclose(shared._products[0, half, patch], expected, rtol=1e-4, atol=scale)
 
 
 def test_shared_noise_of_parts_adds_up(rng):
@@ -274,3 +274,30 @@ def test_the_probability_of_chance_is_that_of_chi_square():
             expected = special.gammaincc(freedom / 2, square / 2)
             assert chi_square_tail(square, freedom) == pytest.approx(expected, rel=1e-9)
     assert chi_square_tail(1e6, 3) == 0
+
+
+@pytest.mark.parametrize("process", [None, "blurred"])
+def test_two_frames_are_neither_sharpened_nor_blurred_by_chance(seed, process):
+    """Two frames have one difference: patches tell the scatter by chance, and a blur is still found."""
+    movie, _ = simulate_movie((2, 256, 256), conversion_gain=60, read_noise=10, rng=seed, dtype="float32")
+    if process:
+        movie = ndimage.gaussian_filter(movie, (0, 0.6, 0.6))
+    codes = {reason.code for reason in compute_sensitivity(movie, on_refusal="return").reasons}
+    assert ("correlated_in_space" in codes) is bool(process)
+    assert "sharpened" not in codes
+
+
+def test_cells_that_fire_everywhere_are_no_smoothing(seed):
+    """Light of cells that decays within frames is shared by neighbours, less of it in fast changes."""
+    rng = np.random.default_rng(seed)
+    frames, side, cells = 200, 96, 200
+    spikes = (rng.random((frames, cells)) < 0.03) * rng.gamma(2, 0.5, (frames, cells))
+    traces = np.zeros_like(spikes)
+    for k in range(1, frames):
+        traces[k] = traces[k - 1] * np.exp(-1 / 4) + spikes[k]
+    places = np.zeros((cells, side, side))
+    places[np.arange(cells), rng.integers(0, side, cells), rng.integers(0, side, cells)] = 1
+    cells_seen = ndimage.gaussian_filter(places, (0, 3, 3), truncate=3) * 2 * np.pi * 9
+    light = 3 + 4 * np.tensordot(traces, cells_seen, 1)
+    movie = np.rint(40 * rng.poisson(light) + rng.normal(100, 12, light.shape)).astype(np.int32)
+    assert compute_sensitivity(movie, on_refusal="return").verdict != "refused"

@@ -124,8 +124,9 @@ class SharedNoise:
             for x in _starts(frame_shape[1])
             if min(frame_shape) >= _PATCH
         ]
-        # Of two sets of directions of time: squares, and products along x, y and across (set, patch, 4).
-        self._products = np.zeros((2, len(self._corners), 4))
+        # Of two sets of all directions of time, and two of the fast ones: squares, and products along x, y
+        # and across (speed, set, patch, 4).
+        self._products = np.zeros((2, 2, len(self._corners), 4))
         # Squares and products in time, of first and second halves of segments (half, patch, 2).
         self._in_time = np.zeros((2, len(self._corners), 2))
         # Of each segment, mean and noise variance (moment, patch, 2), NaN where there is none.
@@ -161,7 +162,11 @@ class SharedNoise:
             self._in_time[:, some] += tested.products_in_time()
             ratios.append(tested.eigenvalue_ratios())
             found.append(_products(filled, patches[: len(some)]))
-        self._products[:, fine] += _without_common_courses(np.concatenate(found), where % 2)
+        products = np.concatenate(found)
+        for sums, basis in zip(
+            self._products, (_directions(len(frames)), _fast_directions(len(frames))), strict=True
+        ):
+            sums[:, fine] += _without_common_courses(products, where % 2, basis)
         self._moments.append(moments)
         ratio = np.concatenate(ratios)
         # Where scenes move, patches are contaminated from above.
@@ -199,20 +204,29 @@ class SharedNoise:
 
     def smoothing(self) -> Excess:
         """Noise that a pixel shares with its eight neighbours; proven if along both axes, or diagonals."""
-        along_x, along_y, across = (_excess(self._products, weights) for weights in np.eye(3))
+        along_x, along_y, across = (self._shared(weights) for weights in np.eye(3))
         both = along_x.above(0.0, _BOTH) and along_y.above(0.0, _BOTH)
-        return replace(_excess(self._products, _NEIGHBOURS), proven=both or across.above(0.0, _BOTH))
+        return replace(self._shared(_NEIGHBOURS), proven=both or across.above(0.0, _BOTH))
 
     def along(self, axis: str) -> Excess:
         """Noise that a pixel shares with its two neighbours along axis "x" or "y"."""
         weights = (2.0, 0.0, 0.0) if axis == "x" else (0.0, 2.0, 0.0)
-        return _excess(self._products, weights)
+        return self._shared(weights)
 
     def sharpening(self) -> Excess:
         """The same, below 0 where neighbours' noise is opposed; proven if along both axes."""
-        along_x, along_y = (_excess(self._products, weights) for weights in np.eye(3)[:2])
+        along_x, along_y = (self._shared(weights) for weights in np.eye(3)[:2])
         both = along_x.below(0.0, _BOTH) and along_y.below(0.0, _BOTH)
-        return replace(_excess(self._products, _NEIGHBOURS), proven=both)
+        return replace(self._shared(_NEIGHBOURS), proven=both)
+
+    def _shared(self, weights: Sequence[float] | Floats) -> Excess:
+        """Noise that a pixel shares with neighbours, as far as fast changes allow it.
+
+        Noise that was smoothed in space is shared alike in all directions of time. Light of cells that comes
+        and goes lingers, so that the fast ones hold less of it: what they lack by more than chance is light.
+        """
+        everywhere, fast = (_excess(products, weights) for products in self._products)
+        return replace(everywhere, value=min(everywhere.value, fast.value + fast.error))
 
     def lingering(self) -> Excess:
         """Noise that a frame shares with the frames before and after it."""
@@ -233,7 +247,7 @@ class SharedNoise:
         probability : float
             That chance gives as much (χ² test); 1 where there is too little to tell.
         """
-        if not self._moments:
+        if not any(map(len, self._moments)):
             return 0.0, 1.0
         moments = np.concatenate(self._moments)
         mean, variance = moments[..., 0], moments[..., 1]
@@ -298,8 +312,10 @@ def _excess(products: Floats, weights: Sequence[float] | Floats) -> Excess:
     patches = shares.shape[1]
     if patches < _FEWEST_PATCHES:
         return Excess()
-    # Chance is not the same in both halves, what belongs to the patch is.
+    # Chance is not the same in both halves, what belongs to the patch is. Of two frames both halves are one.
     apart = shares[0] - shares[1]
+    if not apart.any():
+        apart = 2 * shares[0]
     chance = 1.4826 * float(np.median(np.abs(apart - np.median(apart)))) / 2
     value = float(np.quantile(shares.mean(axis=0), _LOWEST)) + _NORMAL_LOWEST * chance
     return Excess(value, max(_ERROR_LOWEST * chance / math.sqrt(patches), 1e-9))
@@ -368,15 +384,14 @@ def _dot(a: Singles, b: Singles) -> Singles:
     return np.asarray(sum(a[..., part] @ b[..., part].swapaxes(-1, -2) for part in parts), np.float32)
 
 
-def _without_common_courses(products: Floats, sets: NDArray[np.intp]) -> Floats:
+def _without_common_courses(products: Floats, sets: NDArray[np.intp], basis: Floats) -> Floats:
     """Squares and products with neighbours (half, patch, kind) without common time courses.
 
-    From the `products` of the frames (patch, kind, time, time). When the field jitters, all patches change by
-    the same few courses of time, and noise by as many as there are frames. The strongest courses are those of
-    the patches of the other of two `sets`, so that noise has no part in the choice; half of the directions
-    that are left make each half.
+    From the `products` of the frames (patch, kind, time, time), along the directions of `basis`. When the
+    field jitters, all patches change by the same few courses of time, and noise by as many as there are
+    frames. The strongest courses are those of the patches of the other of two `sets`, so that noise has no
+    part in the choice; half of the directions that are left make each half.
     """
-    basis = _directions(products.shape[-1])
     total = np.einsum("pij,ij->p", products[:, 0], basis @ basis.T)
     weight = np.where(total > 0, 1 / np.where(total > 0, total, 1), 0)
     found = np.zeros((2, len(sets), 4))
@@ -401,6 +416,18 @@ def _moments(images: Singles, level: Floats) -> Floats:
     variance = np.square(two - (one + three) / 2).mean(axis=2).T / (_SQUARED_WEIGHTS / 4)
     mean = images[:, -1, :triples].mean(axis=2, dtype=np.float64) + level[:, None]
     return np.stack([((mean[:, 0::3] + 4 * mean[:, 1::3] + mean[:, 2::3]) / 6).T, variance], axis=-1)
+
+
+@cache
+def _fast_directions(times: int) -> Floats:
+    """Directions of time (time, direction), the faster half of those orthogonal to a constant.
+
+    Cosines (the discrete cosine transform). White noise has as much power in them as in the slower ones,
+    light of cells that decays over some frames a fifth of its own or less.
+    """
+    orders = np.arange(max(times // 2, 1), times)
+    columns = np.cos(np.pi / times * np.outer(np.arange(times) + 0.5, orders))
+    return np.asarray(columns / np.linalg.norm(columns, axis=0), np.float64)
 
 
 @cache
