@@ -365,6 +365,14 @@ def compress(
             "checksums and with FILE, and left as it is; another recording in it is an error (exit code 4).",
         ),
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Write part K of N, for jobs that share one array without a scheduler. They begin in "
+            "any order; when all have ended, --resume proves the whole.",
+        ),
+    ] = None,
     gain: _Gain = None,
     zero_level: _ZeroLevel = None,
     read_noise: _ReadNoise = None,
@@ -440,6 +448,8 @@ def compress(
     with one_line_errors(), bar() as progress, _cluster(scheduler):
         if plain and several:
             raise ValueError("--plain writes one file: give one FILE, and OUT.tif or OUT.h5")
+        if part is not None and several:
+            raise ValueError("--part is of one array: give one FILE, and OUT.zarr")
         if not files:
             raise ValueError(f"a movie and where it goes are needed: anscombe compress {out} OUT.zarr")
         options = _given(
@@ -449,6 +459,7 @@ def compress(
             dtype=dtype,
             overwrite=overwrite,
             resume=resume,
+            part=_part(part),
             pyramid=pyramid or None,
             partial=partial,
             threads=threads,
@@ -514,6 +525,15 @@ def _lengths(option: str, text: str | None) -> tuple[int, ...] | None:
     if len(lengths) != 3:
         raise ValueError(f"{option} must be three numbers, T,Y,X, such as 100,256,256, got {text!r}")
     return lengths
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"--part must be K/N with 1 <= K <= N, such as 2/8, got {text!r}")
+    return int(number), int(count)
 
 
 def _known(

@@ -349,6 +349,8 @@ def compress_recording(
     """
     _check_layout(layout)
     check_options(options, RecordingOptions.__optional_keys__, "compress_recording")
+    if options.get("part") is not None and layout != "array":
+        raise ValueError(f"parts (--part) are of an array, and not of layout={layout!r} (--layout)")
     if calibration:
 
         def report(done: int, total: int) -> None:

@@ -56,6 +56,7 @@ class RecordingOptions(_Layouts, total=False):
     """Options that `compress_recording` hands on."""
 
     resume: bool
+    part: tuple[int, int] | None
     nwb: Mapping[str, Any] | None
     plain: bool
 

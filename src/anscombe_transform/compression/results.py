@@ -200,6 +200,9 @@ class CompressionResult(Printed):
         None if it was not asked for.
     agreement : Agreement or None
         The noise of the movie compared with that of the constants.
+    part : (int, int) or None
+        Number of the part that the job wrote, and how many there are: the array is not finished then, and
+        sizes and verification are those of the part.
 
     Examples
     --------
@@ -221,11 +224,12 @@ class CompressionResult(Printed):
     bound: float
     verification: Verification | None
     agreement: Agreement | None = None
+    part: tuple[int, int] | None = None
 
     @property
     def ratio(self) -> float:
         """How many times smaller the stored movie is."""
-        return self.raw_bytes / self.stored_bytes
+        return self.raw_bytes / self.stored_bytes if self.stored_bytes else math.nan
 
     @property
     def measured_bound(self) -> float:
@@ -249,6 +253,7 @@ class CompressionResult(Printed):
                 "measured_bound": self.measured_bound,
                 "agreement": None if self.agreement is None else self.agreement.to_dict(),
                 "verification": None if self.verification is None else self.verification.to_dict(),
+                "part": None if self.part is None else list(self.part),
             }
         )
 
@@ -270,8 +275,16 @@ class CompressionResult(Printed):
                 f"  agreement     {agreement_text(self.agreement)}",
                 f"  mean          {means}",
                 f"  verification  {'not made' if checked is None else checked}",
+                *([] if self.part is None else [_part_text(*self.part)]),
             ]
         )
+
+
+def _part_text(number: int, count: int) -> str:
+    return (
+        f"  NOT FINISHED  sizes and verification are of part {number} of {count}: when all parts are "
+        "written, the same call with resume=True (--resume) in place of the part proves the whole"
+    )
 
 
 def describe(stored: Any) -> StoredMovie:
@@ -355,7 +368,14 @@ def bound_text(noise_std: float, agreement: Agreement | None) -> str:
 
 
 def result_of(
-    name: str, array: Any, notes: dict[str, Any], *, raw_bytes: int, stored_bytes: int, started: float
+    name: str,
+    array: Any,
+    notes: dict[str, Any],
+    *,
+    raw_bytes: int,
+    stored_bytes: int,
+    started: float,
+    part: tuple[int, int] | None = None,
 ) -> CompressionResult:
     """The result of a run that began at a time of ``time.perf_counter``, from the array and its notes."""
     codec: Any = codec_of(array)
@@ -371,6 +391,7 @@ def result_of(
         bound=notes["bound"]["noise_std"],
         verification=None if checked is None else Verification.from_dict(checked),
         agreement=agreement_of(notes),
+        part=part,
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import operator
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +50,7 @@ from anscombe_transform.compression.stored.arrays import (
     sync_metadata,
 )
 from anscombe_transform.compression.stored.block import BlockWriter, is_intact
-from anscombe_transform.compression.stored.destination import Destination, destination_of
+from anscombe_transform.compression.stored.destination import Destination, Folder, destination_of
 from anscombe_transform.compression.stored.journal import Journal, Record
 from anscombe_transform.compression.stored.notes import fill_value, first_notes, last_notes
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
@@ -92,6 +93,7 @@ def compress(
     dimension_names: Sequence[str] = ("time", "y", "x"),
     overwrite: bool = False,
     resume: bool = False,
+    part: tuple[int, int] | None = None,
     verify: bool = True,
     partial: bool = False,
     accept_mismatch: bool = False,
@@ -152,6 +154,12 @@ def compress(
         Go on with an interrupted run of the same source and parameters; its blocks are read and checked
         first. Without one it begins. Of an array that is finished already all values are read and compared
         with their checksums, and the source with the recording that it holds; then it is returned as it is.
+    part : (int, int), optional
+        Part of the movie that this job writes, ``(2, 8)`` for the second of 8, where several jobs write one
+        array without a scheduler. They may begin in any order and at the same time; the first one calibrates,
+        for all. A job that was killed is run again by the same call. Once all have ended, a call with
+        ``resume=True`` and without `part` proves the whole and gives it its name. Only for a folder of a file
+        system that all jobs share; leave `overwrite` and `resume` out.
     verify : bool, optional
         Read back every block and compare it with the source.
     partial : bool, optional
@@ -231,7 +239,13 @@ def compress(
         return _compress_plain(
             source,
             store,
-            {"resume": resume, "shards": shards, "nwb": nwb, "storage_options": storage_options},
+            {
+                "resume": resume,
+                "part": part,
+                "shards": shards,
+                "nwb": nwb,
+                "storage_options": storage_options,
+            },
             overwrite=overwrite,
             progress=progress,
             options={
@@ -261,6 +275,9 @@ def compress(
         destination = destination_of(store, storage_options, resume=resume)
     else:
         _check_file_options(preset, zarr_format, shards, storage_options)
+    if part is not None:
+        part = _checked_part(part, destination, overwrite=overwrite, resume=resume)
+        resume = True
     destination.check(overwrite=overwrite, resume=resume)
     if sensitivity is not None:
         check_sensitivity(sensitivity, "compress(movie, store, sensitivity=sensitivity)")
@@ -291,12 +308,18 @@ def compress(
             report=report,
             storage_options=storage_options,
             state=state_of(movie),
+            part=part,
         )
         try:
-            with destination.held(takeover=overwrite or resume):
-                # Another process may have finished since.
-                destination.check(overwrite=overwrite, resume=resume, held=True)
-                array, notes = job.run(overwrite=overwrite, resume=resume)
+            if part is not None:
+                array, notes = job.run_part()
+                if not notes["complete"]:
+                    return job.result_of_part(array, notes, started)
+            else:
+                with destination.held(takeover=overwrite or resume):
+                    # Another process may have finished since.
+                    destination.check(overwrite=overwrite, resume=resume, held=True)
+                    array, notes = job.run(overwrite=overwrite, resume=resume)
         except Exception as error:
             if disk_full(error):
                 raise job.without_room() from error
@@ -374,6 +397,13 @@ class _Job:
     storage_options: dict[str, Any] | None
     state: dict[str, int] | None
     """Of the source's files when it was opened."""
+    part: tuple[int, int] | None = None
+    """Number of this job among several, and their number; None where it is the only one."""
+
+    @property
+    def spans(self) -> list[Span]:
+        """The blocks that this job writes."""
+        return self.layout.spans if self.part is None else self.layout.part(*self.part)
 
     @property
     def _workers(self) -> Workers:
@@ -394,34 +424,123 @@ class _Job:
     def run(self, *, overwrite: bool, resume: bool) -> tuple[Any, dict[str, Any]]:
         """The finished array and its notes."""
         if resume and not overwrite and (array := self.destination.finished()) is not None:
-            sample = Sample.of(self.movie, self._workers, self.report)
-            notes = self._same_job(array, sample)
-            self._check_whole_source(notes)
-            # What is called verified was read just now, and its record is the one that was written.
-            read_again(array, self.destination.name, self.workers, self.report)
-            return array, notes
+            return self._finished_before(array)
+        self._check_given()
+        with ExitStack() as locks:
+            array, sample, sensitivity = self._begun(self.destination.begun() if resume else None)
+            notes = dict(array.attrs)[ATTRIBUTE]
+            records: list[Record] = []
+            if resume and self.destination.resumable:
+                journalled = self.destination.journal().records()
+                self._check_parts(notes, journalled, locks)
+                records = self._intact(array, journalled)
+                self._check_journalled(notes, records, sample)
+            array, done = self._write_all(array, sensitivity, notes["whole_range"], records, sample)
+            self._check_source(done, sample)
+            return self._finish(array, done, overwrite=overwrite)
+
+    def run_part(self) -> tuple[Any, dict[str, Any]]:
+        """The array, with notes of this job's blocks; or the one that is finished already."""
+        folder, part = self.destination, self.part
+        assert isinstance(folder, Folder)
+        assert part is not None
+        with folder.held_to_begin():
+            if (array := folder.finished()) is not None:
+                return self._finished_before(array)
+            self._check_given()
+            folder.check(overwrite=False, resume=True, held=True)
+            array, sample, _ = self._begun(folder.begun(shared=True))
+            notes = dict(array.attrs)[ATTRIBUTE]
+            lock = folder.lock_part(*part)
+        try:
+            records = self._intact(array, folder.journal().records())
+            self._check_journalled(notes, records, sample)
+            try:
+                done = self._write(array, records)
+            except UnrepresentableError as error:
+                error.add_note(
+                    "A job that writes a part can't begin the array again with codes for it: delete "
+                    f"{folder.partial}, and leave part (--part) out"
+                )
+                raise
+            self._check_source(done, sample)
+            return array, self._last_notes(array, done) | {"complete": False}
+        finally:
+            lock.release()
+
+    def result_of_part(self, array: Any, notes: dict[str, Any], started: float) -> CompressionResult:
+        """The result of a job that wrote a part."""
+        root = local_root(array)
+        assert root is not None
+        files = [f for start, stop in self.spans for f in chunk_files(array, root, self.layout, start, stop)]
+        frames = sum(stop - start for start, stop in self.spans)
+        return result_of(
+            self.destination.name,
+            array,
+            notes,
+            raw_bytes=self.movie.nbytes * frames // self.movie.shape[0],
+            stored_bytes=sum(file.stat().st_size for file in files),
+            started=started,
+            part=self.part,
+        )
+
+    def _check_parts(self, notes: dict[str, Any], records: Sequence[Record], locks: ExitStack) -> None:
+        """Keep the jobs that wrote parts away; refuse to finish where a part isn't.
+
+        Raises
+        ------
+        ValueError
+            It names the parts that are missing.
+        FileExistsError
+            A part is being written.
+        """
+        count = notes.get("parts")
+        if not count:
+            return
+        assert isinstance(self.destination, Folder)
+        for number in range(1, count + 1):
+            locks.callback(self.destination.lock_part(number, count).release)
+        there = {(record.start, record.stop) for record in records}
+        missing = [str(n) for n in range(1, count + 1) if not there.issuperset(self.layout.part(n, count))]
+        if missing:
+            raise ValueError(
+                f"{self.destination.name} is written in {count} parts, and of these {', '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} not finished: run the missing jobs, "
+                f"part=({missing[0]}, {count}) (--part {missing[0]}/{count}), and then this again"
+            )
+
+    def _check_given(self) -> None:
         if self.given is not None and self.given.verdict == "refused":
             from anscombe_transform.calibration import UntrustworthyCalibration
 
             raise UntrustworthyCalibration(self.given)
-        array = self.destination.begun() if resume else None
-        if array is not None and ATTRIBUTE not in array.attrs:
-            array = None
-        if array is None:
-            sensitivity = self._calibrated()
+
+    def _finished_before(self, array: Any) -> tuple[Any, dict[str, Any]]:
+        """An array that is finished already, compared with the source and with its checksums."""
+        sample = Sample.of(self.movie, self._workers, self.report)
+        notes = self._same_job(array, sample)
+        self._check_whole_source(notes)
+        # What is called verified was read just now, and its record is the one that was written.
+        read_again(array, self.destination.name, self.workers, self.report)
+        return array, notes
+
+    def _begun(self, array: Any) -> tuple[Any, Sample, Sensitivity]:
+        """The array that was begun, or a new one; a sample of the movie; and the constants."""
+        if array is not None and ATTRIBUTE in array.attrs:
             sample = Sample.of(self.movie, self._workers, self.report)
-            extent, known = sample.extent, sample.whole
-            if not known and self.options["out_of_range"] == "clip":
-                # A value that is clipped says nothing, so the range must be known before.
-                extent, known = self._scan(), True
-            array = self._begin(sensitivity, extent, known, sample)
-            records: list[Record] = []
-        else:
-            sample = Sample.of(self.movie, self._workers, self.report)
-            notes = self._same_job(array, sample)
-            sensitivity, known = sensitivity_of(notes), notes["whole_range"]
-            records = self._intact(array, self.destination.journal().records())
-            self._check_journalled(notes, records, sample)
+            return array, sample, sensitivity_of(self._same_job(array, sample))
+        sensitivity = self._calibrated()
+        sample = Sample.of(self.movie, self._workers, self.report)
+        extent, known = sample.extent, sample.whole
+        if not known and self.options["out_of_range"] == "clip":
+            # A value that is clipped says nothing, so the range must be known before.
+            extent, known = self._scan(), True
+        return self._begin(sensitivity, extent, known, sample), sample, sensitivity
+
+    def _write_all(
+        self, array: Any, sensitivity: Sensitivity, known: bool, records: list[Record], sample: Sample
+    ) -> tuple[Any, list[Record]]:
+        """Write the blocks that are missing; begin again with another codec where a value has no code."""
         try:
             done = self._write(array, records)
         except UnrepresentableError as error:
@@ -438,8 +557,7 @@ class _Job:
         if self.destination.contested and not records:
             # The run that had begun before may have written its last block since.
             done = self._write(array, self._intact(array, done))
-        self._check_source(done, sample)
-        return self._finish(array, done, overwrite=overwrite)
+        return array, done
 
     # -- what is written ---------------------------------------------------------------------------------
 
@@ -485,6 +603,8 @@ class _Job:
             files=self.state,
         )
         notes["whole_range"] = known
+        if self.part is not None:
+            notes["parts"] = self.part[1]
         self.destination.make_room()
         array = create_array(
             self.destination.place,
@@ -514,20 +634,25 @@ class _Job:
         if known or extent.minimum is None:
             return codec
         curve = Curve(sensitivity.conversion_gain, sensitivity.zero_level, sensitivity.read_noise)
-        try:
-            roomy = holding(extent.widened(float(curve.noise_std(extent.minimum)), self.movie.dtype))
-        except ValueError:
-            return codec
-        # Room is worth no wider codes: what has none is found, and the array begun again.
-        wider = roomy.plan.encoded_dtype.itemsize > codec.plan.encoded_dtype.itemsize
-        return codec if wider else roomy
+        widened = extent.widened(float(curve.noise_std(extent.minimum)), self.movie.dtype)
+        wishes = [widened]
+        if self.part is not None and self.movie.dtype.kind in "iu":
+            # No part can begin the array again: all codes there are.
+            wishes.insert(0, replace(widened, maximum=int(np.iinfo(self.movie.dtype).max)))
+        for wish in wishes:
+            with suppress(ValueError):
+                roomy = holding(wish)
+                # Room is worth no wider codes: what has none is found, and the array begun again.
+                if roomy.plan.encoded_dtype.itemsize <= codec.plan.encoded_dtype.itemsize:
+                    return roomy
+        return codec
 
     def _write(self, array: Any, records: list[Record]) -> list[Record]:
         """Write the blocks that are not among the records; all records, in order."""
-        layout, total = self.layout, self.movie.shape[0]
+        layout, total = self.layout, sum(stop - start for start, stop in self.spans)
         there = {record.start for record in records}
-        spans = [span for span in layout.spans if span[0] not in there]
-        journal = self.destination.journal() if self.destination.resumable else None
+        spans = [span for span in self.spans if span[0] not in there]
+        journal = self._own_journal()
         stage = "write and verify" if self.verify else "write"
         done = total - sum(stop - start for start, stop in spans)
         records = list(records)
@@ -555,6 +680,17 @@ class _Job:
             raise
         return sorted(records, key=lambda record: record.start)
 
+    def _own_journal(self) -> Journal | None:
+        """Where this job notes its finished blocks."""
+        if isinstance(self.destination, Folder) and self.part is not None:
+            return self.destination.journal("-{}-of-{}".format(*self.part))
+        return self.destination.journal() if self.destination.resumable else None
+
+    def _discard(self) -> None:
+        """Delete what was begun, unless other jobs write parts of it."""
+        if self.part is None:
+            self.destination.discard()
+
     def _written(self, write: BlockWriter, spans: list[Span]) -> Iterator[tuple[Span, Record]]:
         def write_if_owner(frames: Any, start: int) -> Record:
             self.destination.check_owner()
@@ -566,12 +702,10 @@ class _Job:
     def _stopped(self, error: BaseException, journal: Journal | None, count: int) -> None:
         """Keep the blocks for another run, and say so."""
         if isinstance(error, VerificationError) or not count or journal is None:
-            self.destination.discard()
+            self._discard()
             return
-        note = (
-            f"{count} of {len(self.layout.spans)} blocks are written and kept: the same call with "
-            "resume=True (--resume) goes on from there"
-        )
+        how = "the same call" if self.part else "the same call with resume=True (--resume)"
+        note = f"{count} of {len(self.spans)} blocks are written and kept: {how} goes on from there"
         error.add_note(note)
         _log.warning("%s was interrupted: %s", self.destination.name, note)
 
@@ -639,6 +773,8 @@ class _Job:
             "source dtype": movie.dtype.name,
             "source sample_checksum": sample.checksum,
         } | self.parameters
+        if self.part is not None:
+            was, now = was | {"parts": notes.get("parts")}, now | {"parts": self.part[1]}
         # A name says nothing: the next night's recording may have it, and a copy of this one another.
         differ = {
             name: f"{name} was {was.get(name)!r} and is {value!r}"
@@ -677,6 +813,8 @@ class _Job:
     def _check_journalled(self, notes: dict[str, Any], records: list[Record], sample: Sample) -> None:
         """Compare frames with those of the blocks that are written already."""
         written = _frames_of(records)
+        if not written:
+            return
         frames = {n: value for n, value in sample.frames.items() if n in written}
         wrong = next((n for n, value in frames.items() if written[n] != value), None)
         if wrong is None and (self.state is None or self.state != notes.get("files")):
@@ -689,14 +827,14 @@ class _Job:
         written = _frames_of(records)
         try:
             check_frames(self.movie, sample.frames, written)
-            check_unchanged(self.movie, self.state, written, self.layout.spans, self.workers)
+            check_unchanged(self.movie, self.state, written, self.spans, self.workers)
         except SourceChangedError:
-            self.destination.discard()
+            self._discard()
             raise
 
     def _intact(self, array: Any, records: list[Record]) -> list[Record]:
         """The records of blocks that are unchanged."""
-        spans = set(self.layout.spans)
+        spans = set(self.spans)
         known = {(r.start, r.stop): r for r in records if (r.start, r.stop) in spans}
         total = sum(stop - start for start, stop in known)
         stage, done = "check what is there", 0
@@ -718,17 +856,21 @@ class _Job:
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def _finish(self, array: Any, records: list[Record], *, overwrite: bool) -> tuple[Any, dict[str, Any]]:
+    def _last_notes(self, array: Any, records: list[Record]) -> dict[str, Any]:
         codec: Any = codec_of(array)
         checked = [record.verification for record in records if record.verification is not None]
-        notes = last_notes(
+        return last_notes(
             dict(array.attrs)[ATTRIBUTE],
             plan=codec.plan,
             layout=self.layout,
             records=records,
             extent=Extent.merged([record.extent for record in records]),
-            verification=merged(checked) if self.verify else None,
+            # A part has no block where there are more parts than blocks.
+            verification=merged(checked) if checked else None,
         )
+
+    def _finish(self, array: Any, records: list[Record], *, overwrite: bool) -> tuple[Any, dict[str, Any]]:
+        notes = self._last_notes(array, records)
         self.destination.check_owner()
         array.attrs[ATTRIBUTE] = notes
         return self.destination.finish(array, overwrite=overwrite), notes
@@ -772,6 +914,35 @@ def _array_dtype(given: DTypeLike | None, movie: np.dtype[Any]) -> np.dtype[Any]
     if dtype not in (movie, np.dtype(np.float32)):
         raise ValueError(f'dtype must be "float32" or left out (the movie\'s own, {movie}), got {given!r}')
     return dtype
+
+
+def _checked_part(
+    part: Any, destination: AnyDestination, *, overwrite: bool, resume: bool
+) -> tuple[int, int]:
+    """Number of a part and how many there are.
+
+    Raises
+    ------
+    ValueError
+        They are no such numbers, or parts can't be written there.
+    """
+    try:
+        number, count = (operator.index(n) for n in part)
+    except (TypeError, ValueError):
+        number, count = 0, 0
+    if not 1 <= number <= count:
+        raise ValueError(f"part must be (k, n) with 1 <= k <= n, such as (2, 8) (--part 2/8), got {part!r}")
+    if overwrite or resume:
+        raise ValueError(
+            "part (--part) goes on with what is there, and replaces nothing: leave overwrite and resume "
+            "(--overwrite, --resume) out, and delete what other jobs are not to go on with"
+        )
+    if not isinstance(destination, Folder):
+        raise ValueError(
+            f"{destination.name} is no folder of a file system, and parts (--part) are written to a Zarr "
+            "array in one that all jobs share: use a Dask cluster (client, --dask)"
+        )
+    return number, count
 
 
 def _client(given: Any, destination: AnyDestination) -> Any:

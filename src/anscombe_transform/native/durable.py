@@ -286,8 +286,13 @@ class Workspace:
         return self.folder.is_dir() and any(path.name != "lock" for path in self.folder.iterdir())
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, *, wait: bool = False) -> Iterator[None]:
         """Keep other processes away; content that a killed run was about to replace has its name again.
+
+        Parameters
+        ----------
+        wait : bool, optional
+            Wait for another process to let go.
 
         Raises
         ------
@@ -298,16 +303,20 @@ class Workspace:
 
         taken = f"another process is writing {self.path}: wait for it"
         self._check_links()
-        make_folders(self.folder)
         # The system lets go of the lock of a process that was killed.
-        lock = FileLock(self.folder / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise FileExistsError(taken) from error
-        try:
-            if not (self.folder / "lock").exists():  # the other process has just deleted it with the folder
+        lock = FileLock(self.folder / "lock", timeout=-1 if wait else 0)
+        while True:
+            make_folders(self.folder)
+            try:
+                lock.acquire()
+            except Timeout as error:
+                raise FileExistsError(taken) from error
+            if (self.folder / "lock").exists():
+                break
+            lock.release()  # the other process has just deleted it with the folder
+            if not wait:
                 raise FileExistsError(taken)
+        try:
             self._recover()
             yield
         finally:

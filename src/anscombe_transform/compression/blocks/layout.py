@@ -78,6 +78,11 @@ class Layout:
         """The frames of every block: first, and one behind the last."""
         return _cut(self.shape[0], self.block_frames)
 
+    def part(self, number: int, count: int) -> list[Span]:
+        """The blocks of one of several jobs, counted from 1: a range of frames, as even as can be."""
+        spans = self.spans
+        return spans[len(spans) * (number - 1) // count : len(spans) * number // count]
+
     @property
     def bands(self) -> list[Span]:
         """The rows of every band of a block."""

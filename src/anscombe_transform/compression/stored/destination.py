@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 _WRITER = "writer"
+_PART = "part-"
 LIVE_SETTINGS, LIVE_SPOOL = "stream.json", "spool"
 """Where the working folder of a recording that is being made keeps its parameters and its raw frames."""
 
@@ -137,11 +138,43 @@ class Folder(OnDisk):
         parts = (Path(self.place), self.partial / LIVE_SPOOL)
         return (self.partial / LIVE_SETTINGS).exists() and any(part.exists() for part in parts)
 
-    def begun(self) -> Any:
-        """The array of an interrupted run, open for writing, or None."""
+    @contextmanager
+    def held_to_begin(self) -> Iterator[None]:
+        """Keep other processes away, once they have let go: one job of several begins the array."""
+        with self._work.held(wait=True):
+            yield
+
+    def lock_part(self, number: int, count: int) -> Any:
+        """A lock that keeps other processes away from a part until it is released or the process ends.
+
+        Raises
+        ------
+        FileExistsError
+            Another process is writing the part.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.partial / f"{_PART}{number}-of-{count}", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise FileExistsError(
+                f"another process is writing part {number}/{count} of {self.path}: wait for it"
+            ) from error
+        return lock
+
+    def begun(self, *, shared: bool = False) -> Any:
+        """The array of an interrupted run, open for writing, or None.
+
+        Parameters
+        ----------
+        shared : bool, optional
+            Whether other processes may be writing chunks at this moment.
+        """
         if not is_zarr(Path(self.place)):
             return None
-        delete_unfinished(Path(self.place))
+        if not shared:
+            delete_unfinished(Path(self.place))
         try:
             array = reopen(self.place)
             dict(array.attrs)  # which zarr-python 2 reads when they are asked for
@@ -150,9 +183,9 @@ class Folder(OnDisk):
             return None
         return array
 
-    def journal(self) -> Journal:
-        """The journal of the run."""
-        return Journal(FolderKeys(self.partial / "journal"))
+    def journal(self, writer: str = "") -> Journal:
+        """The journal of the run; a job that writes a part adds to it by a name of its own."""
+        return Journal(FolderKeys(self.partial / "journal"), writer)
 
     def check_owner(self) -> None:
         """Nobody takes a lock away."""
@@ -168,6 +201,8 @@ class Folder(OnDisk):
         # First and for good: its records are not those of the next array.
         self.journal().remove()
         delete(self._work.content)
+        for lock in self.partial.glob(f"{_PART}*"):
+            delete(lock)
 
     def seal(self, shape: Sequence[int], notes: dict[str, Any]) -> None:
         """Give the array that was begun its final shape and notes, on the disk when this returns.
