@@ -59,3 +59,17 @@ def test_a_torn_line_costs_its_block_alone(end: int, tmp_path: Path) -> None:
     assert [record.start for record in Journal(keys).records()] == [
         start for start in (0, 8, 16, 24) if start not in lost
     ]
+
+
+def test_lines_of_an_unknown_form_are_passed_over(keys: Keys) -> None:
+    """Lines count where their form is known or none is named, and not where another one or nothing is."""
+    journal = Journal(keys)
+    journal.add(_record(0))
+    assert journal.records() == [_record(0)]
+    journal.begin()
+    assert journal.records() == [_record(0)]
+    for about in (b"{}", b"", b"[]", b'{"form": 2}'):
+        keys.put("about", about)
+        assert journal.records() == []
+    journal.remove()
+    assert keys.names() == []

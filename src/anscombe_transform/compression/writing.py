@@ -606,6 +606,8 @@ class _Job:
         if self.part is not None:
             notes["parts"] = self.part[1]
         self.destination.make_room()
+        if self.destination.resumable:
+            self.destination.journal().begin()
         array = create_array(
             self.destination.place,
             layout=self.layout,

@@ -2,7 +2,8 @@
 
 A line is written when its block is in the store, and after it was verified. It begins with a checksum of its
 own, so that a line that a kill or a power cut tore is passed over, and costs its block alone. Every job that
-writes a part of the array has a document of its own.
+writes a part of the array has a document of its own. Another document names the form of the lines: those of a
+form that is not known are passed over, and their blocks written again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from anscombe_transform.compression.stored.keys import Keys
 
 __all__ = ["Journal", "Record"]
 
-_PREFIX = "blocks"
+_PREFIX, _ABOUT = "blocks", "about"
+_FORM = {"lines": "CRC-32 in hexadecimal digits, a blank, and a finished block as JSON", "form": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,10 @@ class Journal:
         self._keys = keys
         self._name = f"{_PREFIX}{writer}"
 
+    def begin(self) -> None:
+        """Name the form of the lines, before the first of a new array."""
+        self._keys.put(_ABOUT, json.dumps(_FORM).encode())
+
     def add(self, record: Record) -> None:
         """Note a finished block; it is on the disk when this returns, where there is one."""
         text = json.dumps(record.to_dict()).encode()
@@ -95,6 +101,8 @@ class Journal:
     def records(self) -> list[Record]:
         """The finished blocks of all jobs, in order; of one that was written again the later record."""
         found: dict[int, Record] = {}
+        if not self._is_known():
+            return []
         for name in self._names():
             for line in (self._keys.get(name) or b"").split(b"\n"):
                 record = _parsed(line)
@@ -104,7 +112,15 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the journal, for good when this returns."""
-        self._keys.remove(self._names())
+        self._keys.remove([*self._names(), _ABOUT])
+
+    def _is_known(self) -> bool:
+        """Whether the lines have this form, as they do where none is named."""
+        about = self._keys.get(_ABOUT)
+        try:
+            return about is None or json.loads(about)["form"] == _FORM["form"]
+        except (ValueError, TypeError, KeyError):
+            return False
 
     def _names(self) -> list[str]:
         return [name for name in self._keys.names() if name.startswith(_PREFIX)]
