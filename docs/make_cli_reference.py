@@ -50,7 +50,7 @@ def reference() -> str:
         "",
         "`--json` prints one JSON document on standard output and nothing else; progress and errors go to",
         "standard error, an error as one line with the remedy. `anscombe --install-completion` teaches",
-        "the shell to complete commands and options.",
+        "the shell to complete commands, options and their values, such as presets and layouts.",
         "",
         "| command | task |",
         "|---|---|",

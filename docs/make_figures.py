@@ -160,8 +160,13 @@ def draw_hero(movie: np.ndarray, sensitivity: Sensitivity) -> Figure:
     reach = (high - low) / 20
     change = stored - movie.astype("float64")
     panels: tuple[tuple[str, np.ndarray, tuple[float, float], str], ...] = (
-        (f"One frame as recorded: {movie.nbytes / 1e6:.0f} MB", movie[n], (low, high), "gray"),
-        (f"Stored: {movie.nbytes / result.stored_bytes:.1f} times smaller", stored[n], (low, high), "gray"),
+        (f"One frame of {movie.nbytes / 1e6:.0f} MB", movie[n], (low, high), "gray"),
+        (
+            f"The same, stored {movie.nbytes / result.stored_bytes:.1f} times smaller",
+            stored[n],
+            (low, high),
+            "gray",
+        ),
         ("Difference, contrast × 10", change[n], (-reach, reach), "RdBu_r"),
     )
     figure = Figure(figsize=(7, 6.4), layout="constrained")

@@ -20,7 +20,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 import anscombe_transform  # noqa: E402
 from anscombe_transform.calibration import Sensitivity, compute_sensitivity  # noqa: E402
-from anscombe_transform.cli import demo  # noqa: E402
+from anscombe_transform.cli import demo, live  # noqa: E402, F401
 from anscombe_transform.cli.commands import app  # noqa: E402
 from anscombe_transform.simulation import simulate_movie  # noqa: E402
 
@@ -290,12 +290,13 @@ def test_calibrate_takes_the_options_of_the_library(
     mask = np.zeros(movie.shape[1:], np.uint8)
     mask[:48, :80] = 255
     tifffile.imwrite(tmp_path / "mask.tif", mask)
+    tifffile.imwrite(tmp_path / "bits.tif", mask.astype(bool))
     np.save(tmp_path / "mask.npy", mask > 0)
     dark = np.random.default_rng(0).normal(50, 20, (20, 96, 96)).round().astype("int16")
     np.save(tmp_path / "dark.npy", dark)
     calibrate = ("calibrate", folder / "movie.npy", "--json", "--max-frames=48", "--seed=0")
     expected = compute_sensitivity(movie, mask=mask > 0, max_frames=48, seed=0, on_refusal="return")
-    for name in ("mask.tif", "mask.npy"):
+    for name in ("mask.tif", "bits.tif", "mask.npy"):
         found = _document(_run(*calibrate, "--mask", tmp_path / name).stdout)
         assert found["conversion_gain"] == expected.conversion_gain
     maps = compute_sensitivity(movie, dark=dark, per_pixel=True, full=True).maps
@@ -505,6 +506,27 @@ def test_a_traceback_is_there_for_who_asks(folder: Path, monkeypatch: pytest.Mon
 
 
 # --- the program -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("compress --preset ", ["fast", "compact", "portable"]),
+        ("watch --preset c", ["compact"]),
+        ("compress --layout ", ["array", "ome-zarr"]),
+        ("compress --zarr-format ", ["2", "3"]),
+        ("compress --dtype ", ["float32"]),
+        ("calibrate --noise ", ["time", "space"]),
+        ("decompress --compression l", ["lzw", "lzf"]),
+        ("decompress --format ", ["tiff", "hdf5", "npy", "raw"]),
+        ("decide --presets fast,", ["fast,compact", "fast,portable"]),
+    ],
+)
+def test_the_shell_completes_values(typed: str, values: list[str]) -> None:
+    """Bash is offered the values of an option that begin with what is typed, also after a comma."""
+    words = f"anscombe {typed}"
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_ANSCOMBE_COMPLETE": "complete_bash"}
+    assert CliRunner().invoke(app, prog_name="anscombe", env=asked).stdout.split() == values
 
 
 @pytest.mark.parametrize(

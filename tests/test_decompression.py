@@ -322,7 +322,7 @@ def test_a_power_cut(kind: str, tmp_path: Path, frames: NDArray[np.uint16], rng:
     ("name", "options", "error", "message"),
     [
         ("a.npy", {"format": "tiff"}, ValueError, "a.npy is the name of a file of format npy"),
-        ("a.xyz", {}, ValueError, r"from the suffix '\.xyz'; known are \.tif"),
+        ("a.xyz", {}, ValueError, r"has the suffix '\.xyz' of .*; known are \.tif"),
         ("a.tif", {"format": "png"}, ValueError, "format must be one of tiff, hdf5, npy, raw, got 'png'"),
         ("a.npy", {"compression": "zlib"}, ValueError, "for TIFF and HDF5"),
         ("a.npy::/movie", {}, ValueError, "only HDF5 has datasets inside"),

@@ -33,6 +33,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "calibration.json").write_text("{}")
     tifffile.imwrite(folder / "two.tif", np.stack([movie, movie], 1), metadata={"axes": "TCYX"}, ome=True)
     np.save(folder / "still.npy", movie[0])
+    tifffile.imwrite(folder / "still.tif", np.ones((9, 9), bool))
+    np.save(folder / "five.npy", np.stack([movie, movie], 1))
+    tifffile.imwrite(folder / "colour.tif", np.zeros((9, 9, 9, 3), "uint8"), photometric="rgb")
     np.save(folder / "dark.npy", np.full((20, 32, 32), 100, "int16"))
     return folder
 
@@ -105,6 +108,11 @@ PYTHON: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "one preset": (lambda: at.decide(MOVIE, presets="fast"), TypeError, r"presets=\('fast',\)"),
     "an unknown preset": (lambda: at.compress(MOVIE, STORE(), preset="best"), ValueError, "fast, compact"),
     "no step": (lambda: at.compress(MOVIE, STORE(), beta=0, sensitivity=KNOWN), ValueError, r"\(0, 4\]"),
+    "flat fields that are images": (
+        lambda: at.compute_sensitivity_from_flats([MOVIE[0], MOVIE[1]]),
+        ValueError,
+        "noise='space'",
+    ),
     "one length of a chunk": (
         lambda: at.compress(MOVIE, STORE(), chunks=100, sensitivity=KNOWN),
         ValueError,
@@ -221,16 +229,25 @@ SHELL = {
     ),
     "no calibration": ("compress movie.tif a.zarr --calibration no.json", 2, r"no\.json"),
     "no noise": ("compress dark.npy a.zarr", 3, "--gain and --zero-level"),
+    "no light": ("calibrate dark.npy", 3, "record with light"),
     "a still": ("compress still.npy a.zarr", 2, "at least two frames"),
     "a choice of channels": ("compress two.tif a.zarr", 2, r"two\.tif::channel=0"),
     "a video": ("compress clip.mp4 a.zarr", 2, "Export the raw frames"),
     "a picture of the wrong kind": ("calibrate movie.tif --plot a.txt", 2, r"\.png, \.pdf or \.svg"),
     "two wishes": ("calibrate movie.tif --full --max-frames 9", 2, "leave one of them out"),
     "what is not stored": ("verify movie.tif", 2, "--against"),
-    "another source": ("verify movie.zarr --against dark.npy", 2, "shape"),
+    "another source": ("verify movie.zarr --against dark.npy", 2, "the recording that it was made from"),
     "one source of two": ("verify movie.zarr movie.zarr --against movie.tif", 2, "single OUT.zarr"),
     "nothing stored": ("info no.zarr", 2, r"there is no stored movie no\.zarr"),
-    "an unknown kind of file": ("decompress movie.zarr a.mp4", 2, r"known are \.tif"),
+    "an unknown kind of file": ("decompress movie.zarr a.mp4", 2, r"known are \.tif.* --format tiff"),
+    "a compression that is none": (
+        "decompress movie.zarr a.tif --compression best",
+        2,
+        "--compression must be one of zlib, zstd, lzw",
+    ),
+    "a mask of another size": ("calibrate movie.tif --mask still.tif", 2, "--mask must have the shape"),
+    "axes without names": ("compress five.npy a.zarr", 2, r"five\.npy::axes=tcyx,channel=0"),
+    "colours": ("compress colour.tif a.zarr", 2, "Convert it to one grey value"),
     "a file that is there": ("decompress movie.zarr movie.tif", 2, "--overwrite"),
     "a page that is none": ("report movie.zarr -o a.pdf", 2, r"\.html"),
     "a step that is none": ("decide movie.tif --betas a", 2, "numbers with commas"),
@@ -242,7 +259,7 @@ SHELL = {
         "anscombe decide --json",
     ),
     "a key that is none": ("certificate movie.zarr --against movie.tif --sign no", 2, "ssh-keygen"),
-    "no live recording": ("finish no.zarr", 2, r"no\.zarr"),
+    "no live recording": ("finish no.zarr", 2, r"no interrupted live recording .* no\.zarr\.partial"),
 }
 
 # Words that only a Python program understands.

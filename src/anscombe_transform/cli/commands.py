@@ -38,6 +38,7 @@ from anscombe_transform.compression.batch import (
     is_folder_of_recordings,
     is_plain_folder,
 )
+from anscombe_transform.compression.files.exports import COMPRESSIONS
 from anscombe_transform.compression.results import is_mismatch_accepted
 
 _EXIT_CODES = (
@@ -112,6 +113,12 @@ _Calibration = Annotated[
         help="Output of `anscombe calibrate --json` for other frames of this detector and settings.",
     ),
 ]
+
+
+def _complete_presets(incomplete: str) -> list[str]:
+    """Every preset after what is typed up to the last comma, for the shell."""
+    before, comma, _ = incomplete.rpartition(",")
+    return [f"{before}{comma}{preset}" for preset in PRESETS if preset not in before.split(",")]
 
 
 def _print_version(asked: bool) -> None:
@@ -292,7 +299,7 @@ def calibrate(
         if full and max_frames is not None:
             raise ValueError("--full reads every frame, --max-frames fewer: leave one of them out")
         if noise is not None and not flats:
-            raise ValueError("--noise belongs to --flats: of a movie the noise is always told over time")
+            raise ValueError("--noise belongs to --flats: the noise of a movie is always measured over time")
         _check_suffix("--plot", plot, _DRAWN)
         _check_suffix("--report", page, (*_PAGES, *_DRAWN))
         _check_suffix("--maps", maps, _ARRAYS)
@@ -351,10 +358,20 @@ def compress(
         str | None, typer.Option(metavar="T,Y,X", help="Shape of a shard: whole chunks in one file.")
     ] = None,
     zarr_format: Annotated[
-        int, typer.Option(min=2, max=3, help="2 can be read by zarr-python 2 as well.")
+        int,
+        typer.Option(
+            min=2,
+            max=3,
+            help="2 can be read by zarr-python 2 as well.",
+            autocompletion=lambda: ["2", "3"],
+        ),
     ] = 3,
     dtype: Annotated[
-        str | None, typer.Option(help="Type of the stored array's values: float32 keeps fractions.")
+        str | None,
+        typer.Option(
+            help="Type of the stored array's values: float32 keeps fractions.",
+            autocompletion=lambda: ["float32"],
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an array that is there.")] = False,
     resume: Annotated[
@@ -671,8 +688,12 @@ def decompress(
         str | None,
         typer.Option(
             help="Lossless compression: zlib, zstd, lzw for TIFF; gzip, lzf for HDF5.",
-            autocompletion=lambda: ["zlib", "zstd", "lzw", "gzip", "lzf"],
+            autocompletion=lambda: [name for names in COMPRESSIONS.values() for name in names],
         ),
+    ] = None,
+    file_format: Annotated[
+        Literal["tiff", "hdf5", "npy", "raw"] | None,
+        typer.Option("--format", help="Format of a file without a suffix that says it."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     partial: _Partial = False,
@@ -686,6 +707,7 @@ def decompress(
         result = anscombe_transform.decompress(
             stored,
             destination,
+            format=file_format,
             compression=compression,
             overwrite=overwrite,
             partial=partial,
@@ -754,7 +776,7 @@ def decide(
     presets: Annotated[
         str,
         typer.Option(
-            metavar="P,P,...", help="Presets to compare the sizes of.", autocompletion=lambda: list(PRESETS)
+            metavar="P,P,...", help="Presets to compare the sizes of.", autocompletion=_complete_presets
         ),
     ] = "fast,compact",
     output: Annotated[

@@ -13,7 +13,7 @@ __all__ = ["in_options"]
 
 _VALUE = r"'[^']*'|\"[^\"]*\"|[\w.]+"
 # Arguments whose option has another name.
-_OTHER_NAMES = {"conversion_gain": "gain", "beta": "betas"}
+_OTHER_NAMES = {"conversion_gain": "gain", "beta": "betas", "format": "file_format"}
 
 
 def in_options(text: str, options: Mapping[str, str]) -> str:
@@ -52,4 +52,6 @@ def in_options(text: str, options: Mapping[str, str]) -> str:
     )
     text = re.sub(rf"\(\w+(?:=(?:{_VALUE}))?, (?=--\w)", "(", text)
     text = re.sub(rf"(?<![\w\"'-])(?P<name>[a-z_]+)=(?P<value>{_VALUE})", argument, text)
-    return re.sub(r"(?<![-\w])([a-z_]+)(?= must be)", lambda match: option(match[1]) or match[1], text)
+    return re.sub(
+        r"(?<![-\w])([a-z_]+)(?= must (?:be|have|hold)\b)", lambda match: option(match[1]) or match[1], text
+    )

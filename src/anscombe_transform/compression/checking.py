@@ -277,7 +277,10 @@ def _against_source(array: Any, name: str, original: Any, partial: bool, compare
     with open_movie(original, partial=partial) as movie:
         checksums = StoredChecksums.of(array, name)
         if tuple(array.shape) != movie.shape:
-            raise ValueError(f"the original has shape {movie.shape}, the stored array {tuple(array.shape)}")
+            raise ValueError(
+                f"the original has shape {movie.shape}, the stored array {tuple(array.shape)}: compare it "
+                "with the recording that it was made from"
+            )
         dtype = array.dtype.newbyteorder("=")
         if dtype not in (movie.dtype, "float32"):
             raise ValueError(f"the original has values of type {movie.dtype}, the stored array {array.dtype}")

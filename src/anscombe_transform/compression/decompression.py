@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from anscombe_transform.compression.blocks.comparison import checksum
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.files.exports import (
+    COMPRESSIONS,
     Export,
     Format,
     describe_raw,
@@ -203,8 +204,10 @@ def write_file_of(
     kind = format_of(path, format)
     if inner and kind != "hdf5":
         raise ValueError(f"{destination}: only HDF5 has datasets inside, so ::{inner} names nothing")
-    if compression is not None and kind not in ("tiff", "hdf5"):
+    if compression is not None and kind not in COMPRESSIONS:
         raise ValueError(f"compression={compression!r} is for TIFF and HDF5; {kind} holds plain values")
+    if compression not in (None, *COMPRESSIONS.get(kind, ())):
+        raise ValueError(f"compression must be one of {', '.join(COMPRESSIONS[kind])}, got {compression!r}")
     if hasattr(movie.origin, "nchunks_initialized"):
         check_chunks(movie.origin, movie.source)
     export = Export(

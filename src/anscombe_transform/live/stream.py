@@ -688,7 +688,7 @@ def finish(
     folder = _folder(destination)
     if not folder.holds_recording():
         what = f"{folder.path} is finished" if folder.path.exists() else f"there is no {folder.partial}"
-        raise FileNotFoundError(f"no recording of StreamWriter waits to be finished: {what}")
+        raise FileNotFoundError(f"no interrupted live recording waits to be finished: {what}")
     if sensitivity is not None:
         sensitivity.usable_constants()
     writer = StreamWriter._again(folder, sensitivity, accept_mismatch, threads)

@@ -224,6 +224,7 @@ def default_axes(lengths: Sequence[int], source: str) -> str:
             f"{source} has {len(lengths)} axes, shape {tuple(lengths)}; a movie has three, (time, y, x). "
             + (
                 'Say what the axes are and take one channel or plane, for instance axes="tcyx", channel=0'
+                + _in_a_name(source, "axes=tcyx,channel=0")
                 if len(leading) > 1
                 else "This is not a movie"
             )
@@ -276,10 +277,7 @@ def select(
             'axis with the option axes, for instance axes="tyx"'
         )
     if any(axis == "s" and n > 1 for axis, n in zip(axes, lengths, strict=True)):
-        raise ValueError(
-            f"{source} has the axes {words}: colour or interleaved samples are not a movie (time, y, x). "
-            "Convert it to one grey value per pixel, or pass one channel as an array"
-        )
+        raise refuse_colour(source, words)
     fixed = _fixed(axes, lengths, choice, source, channel_names)
     free = [axis for axis, letter in enumerate(axes) if letter not in "yx" and axis not in fixed]
     time = _time_axis(axes, free, choice)
@@ -375,12 +373,25 @@ def _undecided(
             options.append(
                 f'an index of the axis {letter}, "{source.partition("::")[0]}::{letter.upper()}=0"'
             )
-    place = source.partition("::")[0]
     choices = [{"c": "channel=0", "z": "plane=0"}.get(axes[axis], f"{axes[axis].upper()}=0") for axis in rest]
-    written = f' (in a name: "{place}::{",".join(choices)}")' if Path(place).exists() else ""
+    written = _in_a_name(source, ",".join(choices))
     return (
         f"{source} has the axes {words}; a movie has three, (time, y, x). Choose {' and '.join(options)}"
         f"{written}, or name the axes otherwise with the option axes"
+    )
+
+
+def _in_a_name(source: str, choices: str) -> str:
+    """Choices as they are written behind the name of a file, if the source is one."""
+    place = source.partition("::")[0]
+    return f' (in a name: "{place}::{choices}")' if Path(place).exists() else ""
+
+
+def refuse_colour(source: str, words: str) -> ValueError:
+    """Return the error about samples of several colours in a pixel."""
+    return ValueError(
+        f"{source} has the axes {words}: colour or interleaved samples are not a movie (time, y, x). "
+        "Convert it to one grey value per pixel, or save one channel by itself"
     )
 
 

@@ -165,7 +165,8 @@ def _open_levels(flats: Any, noise: str, files: ExitStack) -> list[Any]:
         if len(level.shape) != 3 or level.shape[1:] != levels[0].shape[1:]:
             raise ValueError(
                 f"all levels must be movies (frames, y, x) of one frame shape, got {level.shape} for "
-                f"{name} and {levels[0].shape} for level 0"
+                f"{name} and {levels[0].shape} for level 0; single frames (y, x) need noise='space' "
+                "(--noise space)"
             )
         if noise == "time" and level.shape[0] < 2:
             raise ValueError(

@@ -36,13 +36,21 @@ def check_mask(mask: Any, shape: tuple[int, ...]) -> Bools | None:
 
 def _drawn(path: str | os.PathLike[str]) -> Bools:
     """The mask in a file, an image as programs that draw regions write it: 0 where pixels are left out."""
-    if os.fspath(path).endswith(".npy"):
+    name = os.fspath(path)
+    if name.endswith(".npy"):
         return np.asarray(np.load(path, allow_pickle=False) != 0, bool)
+    if name.lower().endswith((".tif", ".tiff")):
+        # Also with one bit for each pixel, which no movie has.
+        from tifffile import TiffFile
+
+        with TiffFile(path) as file:
+            if len(file.pages) == 1:
+                return np.asarray(file.pages[0].asarray() != 0, bool)
     from anscombe_transform.movies.opening import open_frames
 
     with open_frames(path) as images:
         if images.shape[0] != 1:
-            raise ValueError(f"mask must be one image, but {os.fspath(path)} holds {images.shape[0]}")
+            raise ValueError(f"mask must be one image, but {name} holds {images.shape[0]}")
         return np.asarray(images[0] != 0, bool)
 
 

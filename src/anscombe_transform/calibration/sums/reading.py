@@ -74,7 +74,10 @@ def inspect(movie: MovieLike, mask: Bools | None = None) -> Cut:
     if levels.total == 0:
         raise NothingToMeasure("not_finite", "no sample of this movie is a finite number.")
     if len(levels.lowest) == 1:
-        raise NothingToMeasure("constant", f"every sample has the same value, {levels.lowest[0]:g}.")
+        raise NothingToMeasure(
+            "constant",
+            f"every sample has the same value, {levels.lowest[0]:g}: record with light on the detector.",
+        )
     if len(levels.lowest) == 2:
         raise NothingToMeasure(
             "two_levels", "the movie has only two values, as a mask has; its noise is lost."

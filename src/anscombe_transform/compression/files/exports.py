@@ -103,8 +103,8 @@ def format_of(path: Path, given: Format | None) -> Format:
         return given
     if path.suffix.lower() not in _SUFFIXES:
         raise ValueError(
-            f"cannot tell the format of {path} from the suffix {path.suffix!r}; known are "
-            f'{", ".join(_SUFFIXES)}, or give format="tiff"'
+            f"no file format has the suffix {path.suffix!r} of {path}; known are {', '.join(_SUFFIXES)}: "
+            'choose such a name, or give the format, format="tiff"'
         )
     return _SUFFIXES[path.suffix.lower()]
 
@@ -222,6 +222,9 @@ def description_of(path: Path) -> Path:
     """The file beside raw values that describes them."""
     return path.with_name(f"{path.name}.json")
 
+
+COMPRESSIONS = {"tiff": ("zlib", "zstd", "lzw"), "hdf5": ("gzip", "lzf")}
+"""Lossless compressions that files of a format can have inside."""
 
 FORMATS: dict[str, tuple[Callable[[Export, GuardedFile, Blocks], str], Callable[[Export, Path], Movie]]] = {
     "tiff": (_write_tiff, lambda _, path: open_tiff(path, Choice(one_image=True))),

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anscombe_transform.native.arrays import Floats
-
-if TYPE_CHECKING:
-    pass
 
 
 def all_finite(*values: float) -> bool:
@@ -29,15 +25,6 @@ def with_interval(value: float, interval: tuple[float, float]) -> str:
     # Adding 0 makes a zero of −0.
     value, low, high = (round(number, places) + 0.0 for number in (value, low, high))
     return signed(f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]")
-
-
-def short(value: float, scale: float) -> str:
-    """A signal with as many figures as a hundredth of a photon has."""
-    if not scale > 0:
-        return signed(f"{value:.4g}")
-    # A gain that is nearly 0, as of a movie without shot noise, gives no scale.
-    places = max(0, min(2 - math.floor(math.log10(scale)), 6 - len(f"{abs(value):.0f}")))
-    return signed(f"{value:.{places}f}")
 
 
 def round_signals(signals: Floats) -> list[float]:

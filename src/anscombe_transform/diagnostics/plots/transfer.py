@@ -24,7 +24,7 @@ from anscombe_transform.diagnostics.plots.style import (
     text_entry,
     with_look,
 )
-from anscombe_transform.diagnostics.plots.text import all_finite, in_percent, short, with_interval
+from anscombe_transform.diagnostics.plots.text import all_finite, in_percent, with_interval
 from anscombe_transform.native.arrays import Floats
 
 if TYPE_CHECKING:
@@ -204,7 +204,8 @@ def _draw_fit(
         line = gain * (x - intercept)
         band = ax.fill_between(x, line - lower, line + upper, color=SKY, lw=0, zorder=1, label="95 % band")
         handles.append(band)
-    label = f"variance intercept {short(intercept, gain)}"
+    value = with_interval(intercept, sensitivity.variance_intercept_interval)
+    label = "variance intercept " + (value.partition(" ")[0] if brief else value)
     if seen:
         ax.plot(
             [intercept], [0], marker="D", ms=6.5, mfc="none", mec=VERMILION, mew=1.2, lw=0, zorder=5,

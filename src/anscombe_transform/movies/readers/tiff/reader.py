@@ -18,7 +18,7 @@ from anscombe_transform.movies.readers.tiff.headers import TiffFacts, read_facts
 from anscombe_transform.movies.readers.tiff.images import Images, arrange_images, find_positions, make_reader
 from anscombe_transform.movies.readers.tiff.ome import set_of
 from anscombe_transform.movies.readers.tiff.series import take_series
-from anscombe_transform.movies.selection import Choice, choose_entry, described
+from anscombe_transform.movies.selection import Choice, choose_entry, described, refuse_colour
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
@@ -152,11 +152,7 @@ def _take_pages(
     with errors_named(source):
         key = tiff.pages[first]
         if len(key.shape) > 2 and not (len(key.shape) == 3 and key.shape[-1] == 1):
-            words = described(str(key.axes).lower(), key.shape)
-            raise ValueError(
-                f"an image has the axes {words}: colour or interleaved samples are not a movie (time, y, x). "
-                "Convert it to one grey value per pixel, or pass one channel as an array"
-            )
+            raise refuse_colour("an image", described(str(key.axes).lower(), key.shape))
         dtype = np.dtype(key.dtype)
     shape = pages[0].shape
     count = len(pages)

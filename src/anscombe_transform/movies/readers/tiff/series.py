@@ -24,7 +24,7 @@ from anscombe_transform.movies.readers.tiff.images import (
     read_pages_of,
     refuse_reading,
 )
-from anscombe_transform.movies.selection import Choice, choose_entry, described
+from anscombe_transform.movies.selection import Choice, choose_entry, described, refuse_colour
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -61,10 +61,7 @@ def take_series(
         if axes.endswith("yxs") and lengths[-1] == 1:
             axes, lengths = axes[:-1], lengths[:-1]
         else:
-            raise ValueError(
-                f"{source} has the axes {described(axes, lengths)}: colour or interleaved samples are not a "
-                "movie (time, y, x). Convert it to one grey value per pixel, or pass one channel as an array"
-            )
+            raise refuse_colour(source, described(axes, lengths))
     dtype = np.dtype(chosen.dtype)
     shape = (int(lengths[-2]), int(lengths[-1]))
     announced = math.prod(lengths[:-2])
