@@ -1,6 +1,6 @@
 """Write the output of the commands on a page under them.
 
-    python docs/make_outputs.py docs/index.md docs/tutorials/first-movie.md
+    python docs/make_outputs.py docs/index.md docs/how-to/deleting.md docs/tutorials/first-movie.md
 
 The Python and console blocks of a page run one after the other in an empty folder, as in
 ``tests/test_docs.py``; the lines under each ``$ anscombe …`` are replaced by its output.
@@ -19,6 +19,7 @@ from pathlib import Path
 import matplotlib
 from typer.testing import CliRunner
 
+from anscombe_transform.cli import certificates  # noqa: F401  # its command
 from anscombe_transform.cli.commands import app
 
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```", re.M | re.S)

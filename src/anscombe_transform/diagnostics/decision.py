@@ -244,7 +244,7 @@ class Decision:
             shift = change.largest_shift
             rows.append(
                 (
-                    change.name,
+                    "  equal noise" if change.kind == "noise" else change.name,
                     _in_figures(ratio, "{:.2f}×"),
                     _in_figures(100 * change.added_variance, "{:+.2f} %"),
                     "–" if shift is None else f"{shift.shift:+.4f} σ",
@@ -257,23 +257,24 @@ class Decision:
         return rows
 
     @property
-    def _title(self) -> str:
+    def title(self) -> str:
+        """The recording, its shape, and how many cells and events were found in it."""
         size = " × ".join(map(str, self.shape))
         return f"{self.source}: {size} {self.dtype}, {self.cells} cells, {self.events} events in the original"
 
     def __repr__(self) -> str:
-        return f"<Decision: {self._title}>"
+        return f"<Decision: {self.title}>"
 
     def _repr_html_(self) -> str:
         """Return the table of all changes, for notebooks."""
         head, *rows = self._rows()
-        return html_table(self._title, rows, head)
+        return html_table(self.title, rows, head)
 
     def __str__(self) -> str:
         rows = self._rows()
         head = rows[0]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [self._title]
+        lines = [self.title]
         for row in rows:
             first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
             lines.append("  ".join([row[0].ljust(len(first)), *others]).rstrip())
@@ -372,7 +373,7 @@ def decide(
     with open_movie(source, partial=partial) as movie:
         first, count = _middle(movie, max_frames)
         frames = movie.frames(first, first + count)
-        name = movie.source
+        name = "movie" if type(source) is np.ndarray else movie.source
     steps = 2 + 2 * len(betas)
     report = progress or (lambda done, total, stage: None)
     report(0, steps, "calibrate")

@@ -72,11 +72,7 @@ def plot_decision(decision: Decision, *, figure: Figure | None = None) -> Figure
     _draw_change(axes[5], decision, "Frame shifts", "rms change (pixels)", lambda c: c.registration, log=True)
     handles, labels = axes[5].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="medium")
-    size = " × ".join(map(str, decision.shape))
-    figure.suptitle(
-        f"{decision.source}: {size} {decision.dtype}, {decision.cells} cells, {decision.events} events",
-        x=0.012, ha="left",
-    )  # fmt: skip
+    figure.suptitle(decision.title, x=0.012, ha="left")
     return figure
 
 
