@@ -65,7 +65,13 @@ def stored(movie: NDArray[Any], tmp_path: Path) -> Path:
 def test_a_page_says_what_was_noted(stored: Path, tmp_path: Path) -> None:
     """Sizes, constants, bound and verification are on the page, with pictures, and nothing is loaded."""
     page = _Page(write_report(stored, tmp_path / "report.html"))
-    for text in ("verified, value by value", "46,080 values", "20 × 48 × 48", "given, not measured"):
+    for text in (
+        "verified, value by value",
+        "46,080 values",
+        "20 × 48 × 48",
+        "given, not measured",
+        "shifted by",
+    ):
         assert text in page.text
     assert page.pictures == 3
     assert page.loaded == []

@@ -23,8 +23,8 @@ from anscombe_transform.diagnostics.plots.style import (
     say_instead,
     with_look,
 )
-from anscombe_transform.diagnostics.plots.text import with_interval
-from anscombe_transform.diagnostics.plots.transfer import FILTERS, draw_noise_transfer, measured_bins
+from anscombe_transform.diagnostics.plots.text import FILTERS, with_interval
+from anscombe_transform.diagnostics.plots.transfer import draw_noise_transfer, measured_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from anscombe_transform.compression import VerificationError, describe, verify
 from anscombe_transform.compression.blocks.mean_shift import mean_shift_text
-from anscombe_transform.compression.results import sensitivity_of
 from anscombe_transform.compression.stored.arrays import local_path
 from anscombe_transform.compression.stored.notes import software_versions
 from anscombe_transform.diagnostics.certificate.findings import (
@@ -27,6 +26,7 @@ from anscombe_transform.diagnostics.certificate.findings import (
 from anscombe_transform.diagnostics.certificate.page import render_certificate
 from anscombe_transform.diagnostics.certificate.signature import SUFFIXES, Signer, signer_for
 from anscombe_transform.diagnostics.certificate.source import Source, describe_source
+from anscombe_transform.diagnostics.pages.page import check_page_name, noted_sensitivity, write_page
 from anscombe_transform.movies import open_movie
 from anscombe_transform.native.documents import Printed, json_document
 from anscombe_transform.native.durable import make_folders, write_file
@@ -172,7 +172,7 @@ def certificate(
     content = (json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
     signature = file.name + (SUFFIXES[signer.program == "minisign"] if signer else "")
     rendered = render_certificate(
-        document, hashlib.sha256(content).hexdigest(), signature if signer else None
+        document, examined.sensitivity, hashlib.sha256(content).hexdigest(), signature if signer else None
     )
     return _write(document, content, rendered, page, file, signer)
 
@@ -184,7 +184,7 @@ def _write(
     for suffix in SUFFIXES:  # of what was there before
         file.with_name(file.name + suffix).unlink(missing_ok=True)
     write_file(file, content)
-    write_file(page, rendered.encode())
+    write_page(page, rendered)
     return Certificate(document, page, file, None if signer is None else signer.sign(file))
 
 
@@ -192,10 +192,7 @@ def _places(stored: Any, output: Any) -> tuple[Path, Path]:
     """The page and the JSON."""
     if output is not None:
         page = Path(output)
-        if page.suffix.lower() not in (".html", ".htm"):
-            raise ValueError(
-                f"output (--output) is a page, and its name must end with .html, got {str(page)!r}"
-            )
+        check_page_name(page)
         return page, page.with_suffix(".json")
     outer, _, inner = (
         os.fspath(stored).partition("::") if isinstance(stored, str | os.PathLike) else ("", "", "")
@@ -236,14 +233,7 @@ def _examine(
                     f"The array can't be compared with these raw data: {error}.".replace("..", "."),
                     "Name the recording that was stored: --against SOURCE.",
                 )
-    return Examined(found, source, verification, failure, _noted_sensitivity(found))
-
-
-def _noted_sensitivity(found: StoredMovie) -> Sensitivity | None:
-    try:
-        return sensitivity_of(found.provenance or {})
-    except (KeyError, TypeError, ValueError):
-        return None
+    return Examined(found, source, verification, failure, noted_sensitivity(found.provenance))
 
 
 def _decision_for(decision: Any, found: StoredMovie) -> dict[str, Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from anscombe_transform.calibration import Reason
+from anscombe_transform.calibration import Reason, Sensitivity
 from anscombe_transform.compression.results import size_text
 from anscombe_transform.diagnostics.pages.page import (
     Section,
     Status,
-    interval_text,
+    constant_rows,
     load_template,
     times_text,
+    versions_text,
 )
 
 __all__ = ["render_certificate"]
@@ -40,13 +41,17 @@ _BEFORE = (
 )
 
 
-def render_certificate(document: dict[str, Any], digest: str, signature: str | None) -> str:
+def render_certificate(
+    document: dict[str, Any], sensitivity: Sensitivity | None, digest: str, signature: str | None
+) -> str:
     """Render a certificate as HTML.
 
     Parameters
     ----------
     document : dict
         Content of the JSON file.
+    sensitivity : Sensitivity or None
+        The calibration that the file holds.
     digest : str
         SHA-256 of that file.
     signature : str or None
@@ -60,12 +65,14 @@ def render_certificate(document: dict[str, Any], digest: str, signature: str | N
         title=document["statement"],
         status=status,
         lead=_MEANING if defensible else _NOT,
-        sections=list(_sections(document, digest, signature)),
-        footer=f"Made {document['date']} with {_versions(document['software'])}.",
+        sections=list(_sections(document, sensitivity, digest, signature)),
+        footer=f"Made {document['date']} with {versions_text(document['software'])}.",
     )
 
 
-def _sections(document: dict[str, Any], digest: str, signature: str | None) -> Iterator[Section]:
+def _sections(
+    document: dict[str, Any], sensitivity: Sensitivity | None, digest: str, signature: str | None
+) -> Iterator[Section]:
     for title, severity in (("Why not", "refusal"), ("Cautions", "caution")):
         reasons = tuple(
             Reason(entry["code"], f"{entry['message']} {entry['remedy']}", severity)  # type: ignore[arg-type]
@@ -78,8 +85,8 @@ def _sections(document: dict[str, Any], digest: str, signature: str | None) -> I
     yield Section("The stored movie", rows=tuple(_stored_rows(document)))
     if document["comparison"] is not None:
         yield Section("What differs", rows=tuple(_comparison_rows(document["comparison"])))
-    if document["calibration"] is not None:
-        yield _calibration(document)
+    if sensitivity is not None:
+        yield _calibration(sensitivity, document["agreement"])
     if document["decision"] is not None:
         yield Section(
             "Results drawn from the movie",
@@ -87,10 +94,12 @@ def _sections(document: dict[str, Any], digest: str, signature: str | None) -> I
             "even frames.",
             rows=tuple(_decision_rows(document["decision"])),
         )
-    yield Section(
-        "Before you delete" if document["defensible"] else "Check again",
-        **_check(document, digest, signature),
-    )
+    rows = [("command", document["check_again"]), ("SHA-256 of the JSON file", digest)]
+    rows += [] if signature is None else [("signature", signature)]
+    if document["defensible"]:
+        yield Section("Before you delete", text=_BEFORE, rows=tuple(rows))
+    else:
+        yield Section("Check again", rows=tuple(rows))
 
 
 def _source_rows(source: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -116,7 +125,10 @@ def _stored_rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         beta = stored["codec"].get("beta", 0.5)
         yield "codec", f"{stored['codec']['name']}, step {beta:g} standard deviations of the noise"
     yield "checksum of its record", stored["record_checksum"] or "not noted"
-    yield "written", f"{stored['written'] or 'not noted'} with {_versions(document['written_with'] or {})}"
+    yield (
+        "written",
+        f"{stored['written'] or 'not noted'} with {versions_text(document['written_with'] or {})}",
+    )
 
 
 def _comparison_rows(comparison: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -138,33 +150,19 @@ def _comparison_rows(comparison: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"shift of the mean around {group['signal']:.4g}",
             (
                 f"{group['shift']:+.4f} ± {group['standard_error']:.4f} standard deviations of the noise "
-                f"({group['count']:,} pixels of a block)"
+                f"({group['count']:,} pixels measured)"
             ),
         )
 
 
-def _calibration(document: dict[str, Any]) -> Section:
-    calibration, agreement = document["calibration"], document["agreement"]
-    rows = [
-        (
-            f"{constant['name']}, {constant['unit']}" if constant["unit"] else constant["name"],
-            "not found" if constant["value"] is None else interval_text(constant["value"], _ends(constant)),
-        )
-        for constant in calibration["constants"]
-    ]
-    if agreement is not None:
-        rows.append(("agreement with these raw data", f"{agreement['verdict']}: {agreement['message']}"))
+def _calibration(sensitivity: Sensitivity, agreement: dict[str, Any] | None) -> Section:
+    compared = () if agreement is None else (f"{agreement['verdict']}: {agreement['message']}",)
     return Section(
         "The detector",
-        text=f"Verdict of the calibration: {calibration['verdict']}.",
-        rows=tuple(rows),
-        reasons=tuple(Reason(**reason) for reason in calibration["reasons"]),
+        text=f"Verdict of the calibration: {sensitivity.verdict}.",
+        rows=(*constant_rows(sensitivity), *(("agreement with these raw data", text) for text in compared)),
+        reasons=sensitivity.reasons,
     )
-
-
-def _ends(constant: dict[str, Any]) -> tuple[float, float]:
-    low, high = (constant["value"] if end is None else end for end in constant["interval"])
-    return low, high
 
 
 def _decision_rows(decision: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -184,14 +182,3 @@ def _decision_rows(decision: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{name} {form.format(value)}" for name, (value, form) in figures.items() if value is not None
         ]
         yield change["name"], ", ".join(texts)
-
-
-def _check(document: dict[str, Any], digest: str, signature: str | None) -> dict[str, Any]:
-    rows = [("command", document["check_again"]), ("SHA-256 of the JSON file", digest)]
-    if signature is not None:
-        rows.append(("signature", signature))
-    return {"text": _BEFORE if document["defensible"] else "", "rows": tuple(rows)}
-
-
-def _versions(software: dict[str, str]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in software.items()) or "unknown software"

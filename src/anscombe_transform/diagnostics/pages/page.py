@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import Reason, Sensitivity
+from anscombe_transform.compression.results import sensitivity_of
+from anscombe_transform.diagnostics.plots.text import METHODS
 from anscombe_transform.native.durable import make_folders, write_file
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def check_page_name(path: str | os.PathLike[str]) -> None:
     """Refuse a name that does not end like a page's."""
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(
-            f"a report is an HTML page, and its name must end with .html, got {os.fspath(path)!r}"
+            f"a page is written as HTML, and its name must end with .html, got {os.fspath(path)!r}"
         )
 
 
@@ -106,9 +108,21 @@ def png_text(figure: Figure) -> str:
 def software_text(provenance: Mapping[str, Any] | None) -> str:
     """Software that made the page and wrote the array."""
     by = f"Page made by anscombe-transform {version('anscombe-transform')}."
-    software = (provenance or {}).get("software") or {}
-    versions = ", ".join(f"{name} {number}" for name, number in software.items())
-    return f"{by} Array written with {versions}." if versions else by
+    software = (provenance or {}).get("software")
+    return f"{by} Array written with {versions_text(software)}." if software else by
+
+
+def versions_text(software: Mapping[str, str]) -> str:
+    """Names and versions of software."""
+    return ", ".join(f"{name} {number}" for name, number in software.items()) or "unknown software"
+
+
+def noted_sensitivity(provenance: Mapping[str, Any] | None) -> Sensitivity | None:
+    """The calibration that a record holds, or None: another version may have noted other fields."""
+    try:
+        return sensitivity_of(dict(provenance or {}))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def constant_rows(sensitivity: Sensitivity) -> tuple[tuple[str, str], ...]:
@@ -116,20 +130,16 @@ def constant_rows(sensitivity: Sensitivity) -> tuple[tuple[str, str], ...]:
     rows = [
         (
             f"{constant.name}, {constant.unit}" if constant.unit else constant.name,
-            interval_text(constant.value, constant.interval),
+            _interval_text(constant.value, constant.interval),
         )
         for constant in sensitivity.constants()
     ]
-    rows += [
-        ("found by", f"filter {sensitivity.method}; zero level from {sensitivity.zero_level_method}"),
-    ]
-    if sensitivity.method == "known":
-        rows[-1] = ("found by", "given, not measured")
-    return tuple(rows)
+    noise = METHODS.get(sensitivity.method, sensitivity.method)
+    found = f"noise from {noise}; zero level from {sensitivity.zero_level_method}"
+    return *rows, ("found by", "given, not measured" if sensitivity.method == "known" else found)
 
 
-def interval_text(value: float, interval: tuple[float, float]) -> str:
-    """A value with its 95 % interval."""
+def _interval_text(value: float, interval: tuple[float, float]) -> str:
     low, high = interval
     if math.isnan(value):
         return "not found"

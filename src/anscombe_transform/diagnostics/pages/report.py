@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from anscombe_transform.calibration import Sensitivity
 from anscombe_transform.codec.transform.curve import check_sensitivity
-from anscombe_transform.compression import describe, verify
+from anscombe_transform.compression import Verification, describe, verify
+from anscombe_transform.compression.blocks.mean_shift import mean_shift_text
 from anscombe_transform.compression.checking import read_again
 from anscombe_transform.compression.results import (
     agreement_of,
@@ -25,6 +25,7 @@ from anscombe_transform.diagnostics.pages.page import (
     check_page_name,
     constant_rows,
     load_template,
+    noted_sensitivity,
     png_text,
     software_text,
     times_text,
@@ -36,7 +37,7 @@ from anscombe_transform.native.work import Progress, count_threads
 
 if TYPE_CHECKING:
     from anscombe_transform.calibration import Agreement
-    from anscombe_transform.compression import StoredMovie, Verification
+    from anscombe_transform.compression import StoredMovie
     from anscombe_transform.diagnostics.decision import Decision
     from anscombe_transform.movies import Movie, SupportsMovie
 
@@ -102,7 +103,7 @@ def write_report(
     # A page about damaged values would outlive them.
     read_again(open_array(stored), found.path, count_threads(None), progress)
     verification = None if against is None else verify(stored, against, partial=partial, progress=progress)
-    sensitivity = _noted_sensitivity(found.provenance)
+    sensitivity = noted_sensitivity(found.provenance)
     pictures = _Drawing(progress)
     sections = [
         Section("What is stored", rows=_stored_rows(found)),
@@ -387,6 +388,7 @@ def _kept(found: StoredMovie, verification: Verification | None) -> Section:
         rows += [
             ("compared when written", f"{noted['compared']:,} values, {noted['failed']:,} beyond the bound"),
             ("largest error found then", f"{noted['max_error']:g} signal units"),
+            ("mean", mean_shift_text(Verification.from_dict(noted).mean_shift)),
         ]
         if noted.get("clipped"):
             rows.append(("clipped as asked", f"{noted['clipped']:,} values"))
@@ -508,12 +510,3 @@ def _extremes(movie: Movie) -> Any:
 
 def _noted(found: StoredMovie, name: str) -> dict[str, Any]:
     return dict((found.provenance or {}).get(name) or {})
-
-
-def _noted_sensitivity(provenance: Mapping[str, Any] | None) -> Sensitivity | None:
-    """The calibration that was noted, or None: another version may have noted other fields."""
-    values = (provenance or {}).get("sensitivity")
-    try:
-        return None if values is None else Sensitivity.from_dict(values)
-    except (ValueError, TypeError, KeyError):
-        return None

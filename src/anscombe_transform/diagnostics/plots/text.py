@@ -8,6 +8,14 @@ import numpy as np
 
 from anscombe_transform.native.arrays import Floats
 
+FILTERS = {
+    "t": "differences in time",
+    "ty": "differences in time and y",
+    "tx": "differences in time and x",
+    "txy": "differences in time, y and x",
+}
+METHODS = FILTERS | {"flats": "frames of equal light"}
+
 
 def all_finite(*values: float) -> bool:
     """Whether all values are numbers."""

@@ -24,21 +24,13 @@ from anscombe_transform.diagnostics.plots.style import (
     text_entry,
     with_look,
 )
-from anscombe_transform.diagnostics.plots.text import all_finite, in_percent, with_interval
+from anscombe_transform.diagnostics.plots.text import METHODS, all_finite, in_percent, with_interval
 from anscombe_transform.native.arrays import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from anscombe_transform.calibration import Sensitivity
-
-
-FILTERS = {
-    "t": "differences in time",
-    "ty": "differences in time and y",
-    "tx": "differences in time and x",
-    "txy": "differences in time, y and x",
-}
 
 
 @with_look
@@ -147,9 +139,8 @@ def _verdict(sensitivity: Sensitivity) -> str:
     """The verdict and, unless it is "trustworthy", the first of the most severe reasons."""
     text = f"Verdict: {sensitivity.verdict}"
     measured = sensitivity.transfer_curve.mean.size > 0
-    methods = FILTERS | {"flats": "frames of equal light"}
-    if measured and sensitivity.method in methods:
-        text += f" · noise from {methods[sensitivity.method]}"
+    if measured and sensitivity.method in METHODS:
+        text += f" · noise from {METHODS[sensitivity.method]}"
     for severity in ("refusal", "caution") if measured else ("refusal", "caution", "note"):
         for reason in sensitivity.reasons:
             if reason.severity == severity:
