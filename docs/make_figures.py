@@ -160,7 +160,7 @@ def draw_hero(movie: np.ndarray, sensitivity: Sensitivity) -> Figure:
     reach = (high - low) / 20
     change = stored - movie.astype("float64")
     panels: tuple[tuple[str, np.ndarray, tuple[float, float], str], ...] = (
-        (f"One frame of {movie.nbytes / 1e6:.0f} MB", movie[n], (low, high), "gray"),
+        (f"One frame of a {movie.nbytes / 1e6:.0f} MB movie", movie[n], (low, high), "gray"),
         (
             f"The same, stored {movie.nbytes / result.stored_bytes:.1f} times smaller",
             stored[n],
