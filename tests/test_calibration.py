@@ -6,7 +6,6 @@ import copy
 import itertools
 import json
 import tracemalloc
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,9 +20,8 @@ from anscombe_transform.calibration import (
     estimate_sensitivity,
 )
 from anscombe_transform.calibration.line.filters import is_active
-from anscombe_transform.calibration.line.stages import of_noisy_pixels
-from anscombe_transform.calibration.line.transfer import Samples, fit_line
-from anscombe_transform.calibration.rows import q_of_own_light, samples_of
+from anscombe_transform.calibration.line.transfer import fit_line
+from anscombe_transform.calibration.rows import samples_of
 from anscombe_transform.calibration.sums.reading import _values
 from anscombe_transform.calibration.sums.statistics import _leave_still
 from anscombe_transform.simulation import simulate_movie
@@ -285,71 +283,6 @@ def test_an_offset_of_frames_that_wanders_does_not_change_the_gain(seed):
     low, high = found.conversion_gain_interval
     assert abs(found.conversion_gain - truth.conversion_gain) < high - low
     assert high - low < 0.15 * truth.conversion_gain
-
-
-def test_light_that_is_switched_between_halves_of_a_segment_is_taken_over(seed):
-    """The instrument comes from the other half: it is brought to the light of the row's own."""
-    light = np.repeat([1.0, 1.8], 12)[:, None, None]
-    rng = np.random.default_rng([seed, 12])
-    scene = 4 + 36 * ndimage.gaussian_filter(rng.random((128, 128)) < 0.02, 3.0, output=float) * 20
-    movie = rng.poisson(light * scene) * 2.2 + rng.normal(100, 3.5, (24, 128, 128))
-    statistics = NoiseStatistics((128, 128))
-    statistics.update(np.rint(movie).astype(np.uint16), start=0)
-    table = statistics.table()
-    half, x = table.label("segment"), table.mean("x_t")
-    taken = q_of_own_light(table)
-    for own in (0, 1):
-        rows = half == own
-        assert np.polyfit(taken[rows], x[rows], 1)[0] == pytest.approx(1.0, abs=0.1)
-    assert np.polyfit(table.mean("q")[half == 1], x[half == 1], 1)[0] > 1.5
-
-
-def test_noisy_pixels_do_not_raise_the_gain(seed):
-    """Pixels of more read noise stand out in the dark only: leaving them out there makes the line steeper."""
-    rng = np.random.default_rng([seed, 13])
-    rows, residuals, gain = 40_000, 160, 2.0
-    place = np.arange(rows) // 8
-    mean = np.repeat(rng.uniform(10, 100, rows // 8), 8)
-    noisy = np.repeat((rng.random(rows // 8) < 0.15) * rng.exponential(30, rows // 8), 8)
-    samples = Samples(
-        x=mean,
-        y=(gain * mean + noisy) * rng.gamma(residuals / 4, 4 / residuals, rows),
-        q=mean,
-        n=np.full(rows, float(residuals)),
-        tile=place // 4,
-        place=place,
-        segment=np.arange(rows) % 8,
-        correlation=2.0,
-        grid=(rows // 400, 100),
-    )
-    strict = fit_line(samples, np.ones(rows, bool))
-    line = fit_line(replace(samples, even=True), np.ones(rows, bool))
-    assert strict.gain > 1.004 * gain
-    assert abs(line.gain - gain) < 5 * line.gain_error < 0.035 * gain
-    assert of_noisy_pixels(samples, strict, np.ones(rows, bool))[1].gain <= strict.gain
-
-
-def test_what_passes_for_noise_is_told_from_what_does_not(seed):
-    """Disturbances of all sizes hint, by those that are left out by little, at those that pass."""
-    rng = np.random.default_rng([seed, 14])
-    rows, residuals, gain = 60_000, 160, 2.0
-    mean = rng.uniform(10, 100, rows)
-    excess = (rng.random(rows) < 0.1) * np.exp(rng.uniform(-4, 2, rows)) * gain * mean
-    for disturbed in (0.0, 1.0):
-        samples = Samples(
-            x=mean,
-            y=gain * mean * rng.gamma(residuals / 4, 4 / residuals, rows) + disturbed * excess,
-            q=mean,
-            n=np.full(rows, float(residuals)),
-            tile=np.arange(rows),
-            place=np.arange(rows),
-            segment=np.zeros(rows, int),
-            correlation=2.0,
-            grid=(600, 100),
-        )
-        line = fit_line(samples, np.ones(rows, bool))
-        left = np.mean((disturbed * excess / (gain * mean))[line.used])
-        assert line.passed == pytest.approx(left, rel=0.5, abs=0.001)
 
 
 @pytest.mark.parametrize("activity", [0.0, 0.3])

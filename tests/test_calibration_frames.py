@@ -9,7 +9,7 @@ import pytest
 from scipy import fft, ndimage
 
 from anscombe_transform.calibration import compute_sensitivity
-from anscombe_transform.calibration.line.censored import cut_off_curves, uncensored
+from anscombe_transform.calibration.line.censored import cut_off_curves
 from anscombe_transform.calibration.line.filters import choose_filter
 from anscombe_transform.calibration.line.transfer import Line, Samples, fit_line, jackknife_error
 from anscombe_transform.calibration.line.zero import find_zero_level
@@ -210,35 +210,6 @@ def test_zero_level_of_a_moving_camera(seed):
     found = compute_sensitivity(movie, on_refusal="return")
     low, high = found.zero_level_interval
     assert low - 2.2 < 100 < high + 2.2
-
-
-def test_a_bright_pixel_among_dark_ones_scatters_more_than_an_even_class():
-    """The mean square of 16 variances, of which one is higher, is that which the law of a row takes."""
-    none = np.zeros(1)
-    rows = Samples(
-        none, none, none, none, np.zeros(1, int), np.zeros(1, int), np.zeros(1, int), 1.0, np.zeros(1, int)
-    )
-    even, excess = 3.0, np.array([0.5])
-    variances = np.array([even] * 15 + [even + 16 * excess[0]])
-    assert rows.variance_of_variance(np.array([even]), 0.0, excess) == pytest.approx(
-        2 * np.mean(variances**2)
-    )
-
-
-def test_a_normal_law_cut_off_is_made_whole(rng):
-    """Mean and variance of normal noise of which a tenth is cut off are found again within 2 %."""
-    mean, x, y, cut = np.linspace(1.2, 3, 40), [], [], []
-    for m in mean:
-        values = np.maximum(rng.normal(m, np.sqrt(m), 40_000), 0)
-        x.append(values.mean()), y.append(values.var()), cut.append(np.mean(values == 0))
-    x, y, cut, n = np.array(x), np.array(y), np.array(cut), np.full(40, 40_000.0)
-    label = np.arange(40)
-    samples = Samples(x, y, mean, n, label, label, np.zeros(40, int), 1.0, (8, 5))
-    line = fit_line(samples, np.ones(40, bool))
-    assert line.gain > 1.02
-    whole = uncensored(line, samples, cut)
-    assert whole.gain == pytest.approx(1, abs=0.04)
-    assert whole.x0 == pytest.approx(0, abs=0.05)
 
 
 @pytest.mark.parametrize("excess", [1.0, 1.25])

@@ -27,24 +27,20 @@ from anscombe_transform.calibration.line.filters import (
     LEAST_USED,
     SamplesBy,
     choose_filter,
-    error_of_offset,
     fit_filters,
     for_whole_variance,
     is_active,
     kept_along,
     kept_variance,
-    mostly_moving,
     rows_for,
     structure_left,
 )
 from anscombe_transform.calibration.line.stages import (
     error_of_columns,
     error_of_offsets,
-    error_of_patches,
     fit_quiet,
     fit_within_tiles,
     of_even_gain,
-    of_noisy_pixels,
     offsets_wander,
     quiet_rows,
     straight_part,
@@ -234,12 +230,6 @@ def keep_to_quiet_rows(scene: Scene, fit: Fit) -> Fit:
     return replace(fit, line=line)
 
 
-def leave_out_noisy_pixels(scene: Scene, fit: Fit) -> Fit:
-    """Leave rows out at all brightnesses alike where pixels of much read noise make the line steeper."""
-    samples, line, unsure = of_noisy_pixels(fit.samples, fit.line, scene.quiet)
-    return replace(fit, samples=samples, line=line).with_error(unsure)
-
-
 def even_out_gain(scene: Scene, fit: Fit) -> Fit:
     """Take a gain that varies over the field out of the variances: the line is then that of the mean gain."""
     field = gain_over_field(fit.samples, fit.line)
@@ -273,28 +263,24 @@ def make_good_what_is_cut_off(scene: Scene, fit: Fit) -> Fit:
         if not scene.clipped_low("_everywhere"):
             rows &= line.used | ~scene.usable
         censored = fit_censored(fit.samples, cut, rows, line.gain, statistics.floor, statistics.step)
-    found, gain_cut, x0_cut, reasons = without_cut(line, fit.samples, cut, censored, scene.clip_reasons)
+    found, gain_cut, x0_cut, reasons = without_cut(line, cut, censored, scene.clip_reasons)
     return replace(
         fit, line=found, drawn=line, censored=censored, x0_error=x0_cut, notes=(*fit.notes, *reasons)
     ).with_error(gain_cut)
 
 
 def allow_for_offsets(scene: Scene, fit: Fit) -> Fit:
-    """Widen the intervals by offsets: of whole frames, of pixels, of columns or rows, and of patches."""
-    of_frames = error_of_offset(scene.lines, scene.chosen, scene.statistics.frames)
+    """Widen the intervals by offsets of pixels, and of columns or rows."""
     of_pixels = error_of_offsets(fit.samples, fit.line)
-    fit = replace(fit, x0_error=math.hypot(fit.x0_error, of_frames, of_pixels))
+    fit = replace(fit, x0_error=math.hypot(fit.x0_error, of_pixels))
     if fit.field is not None and fit.field.uneven:
         # A gain that varies over the field passes for offsets of patches.
         return fit
-    return fit.with_error(
-        error_of_columns(fit.samples, fit.line), error_of_patches(fit.samples, fit.line, scene.quiet)
-    )
+    return fit.with_error(error_of_columns(fit.samples, fit.line))
 
 
 REFINEMENTS: tuple[Callable[[Scene, Fit], Fit], ...] = (
     keep_to_quiet_rows,
-    leave_out_noisy_pixels,
     even_out_gain,
     keep_to_straight_part,
     allow_for_structure,
@@ -321,10 +307,7 @@ def _zero_level(scene: Scene, fit: Fit) -> ZeroLevel:
             systematic=fit.systematic,
         )
 
-    skewed = scene.statistics.order == 2 and not mostly_moving(scene.lines, scene.chosen)
-    zero = zero_by(scene.chosen if skewed else None)
-    if zero.multiplied and scene.chosen != "t" and _skewed_by_structure(zero_by("t"), zero):
-        zero = zero_by(None)
+    zero = zero_by(scene.chosen if scene.statistics.order == 2 else None)
     more, (low, high) = T_QUANTILE * fit.x0_error, zero.interval
     zero = replace(zero, interval=(low - more, high + more))
     if fit.censored is None:
@@ -410,9 +393,3 @@ def _why_empty(statistics: NoiseStatistics) -> NothingToMeasure:
     return NothingToMeasure(
         "too_few_frames", f"no segment of {statistics.segment_frames} frames is complete."
     )
-
-
-def _skewed_by_structure(weak: ZeroLevel, strong: ZeroLevel) -> bool:
-    """Whether the weaker filter finds more skewness: then flashes made it, and the rest is in doubt."""
-    difference = weak.excess[0] - strong.excess[0]
-    return difference > max(3 * strong.excess[1], 0.15)

@@ -1,7 +1,7 @@
 """The rows of the table that a line is fitted to, and their measurements.
 
 Brightness groups that are cut off, and tiles with pixels that never change, are left out; the others are made
-samples of one filter, each with an instrument in the light of its own half segment.
+samples of one filter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from anscombe_transform.calibration.sums.statistics import (
     NoiseStatistics,
     Table,
 )
-from anscombe_transform.native.arrays import Bools, Floats
+from anscombe_transform.native.arrays import Bools
 
 Instrument = Literal["q", "own"]
 
@@ -37,9 +37,6 @@ _LEAST_KEPT = 0.05
 _GROUPS_OF_ZEROS = 5
 # Least r² of a row's mean with its neighbours' mean, for these to be the instrument.
 _LEAST_TOLD = 0.1
-# Tiles that are needed to tell how light changed between two half segments, and standard errors that make
-# sure that it did.
-_FEWEST_TILES, _SURE = 16, 4.0
 
 
 def floor_is_zero_photons(statistics: NoiseStatistics, table: Table) -> bool:
@@ -153,7 +150,7 @@ def samples_of(
     return Samples(
         x=table.mean_of(name) if instrument == "q" else table.mean(f"x_{name}"),
         y=table.mean(f"y_{name}") / kept,
-        q=_instrument_of(table, instrument) if statistics.halved else table.mean("q"),
+        q=table.mean(instrument),
         n=table.n,
         tile=tile,
         place=tile * CLASSES + table.label("brightness"),
@@ -162,13 +159,6 @@ def samples_of(
         grid=statistics.grid,
         shifted=shifted,
     )
-
-
-def _instrument_of(table: Table, instrument: Instrument) -> Floats:
-    """`q_of_own_light`, worked out once for all filters."""
-    if instrument not in table.own_light:
-        table.own_light[instrument] = q_of_own_light(table, instrument)
-    return table.own_light[instrument]
 
 
 def choose_instrument(statistics: NoiseStatistics, table: Table, usable: Bools) -> Instrument:
@@ -184,52 +174,6 @@ def choose_instrument(statistics: NoiseStatistics, table: Table, usable: Bools) 
     if np.ptp(q) == 0 or np.ptp(x) == 0:
         return "q"
     return "q" if np.corrcoef(q, x)[0, 1] ** 2 > _LEAST_TOLD else "own"
-
-
-def q_of_own_light(table: Table, instrument: Instrument = "q") -> Floats:
-    """Instrument of each row, in the light of the row's own half segment.
-
-    It was measured in the other half. Where the lamp was switched in between, or the zero level wandered, the
-    same place has another mean there; the common change of the tiles' means is applied, if it is more than
-    chance.
-    """
-    q, half, tile = table.mean(instrument), table.label("segment"), table.label("tile")
-    halves = int(half.max()) // 2 * 2 + 2
-    cell = half * table.tiles + tile
-    n = np.bincount(cell, table.n, halves * table.tiles).reshape(-1, 2, table.tiles)
-    x = np.bincount(cell, table.n * table.mean("x_t"), halves * table.tiles).reshape(-1, 2, table.tiles)
-    slope, shift = np.ones(halves), np.zeros(halves)
-    for pair in range(len(n)):
-        both = (n[pair] > 0).all(axis=0)
-        if np.count_nonzero(both) < _FEWEST_TILES:
-            continue
-        first, second = x[pair][:, both] / n[pair][:, both]
-        for own, (here, there) in enumerate(((first, second), (second, first))):
-            slope[2 * pair + own], shift[2 * pair + own] = _change(here, there)
-    return slope[half] * q + shift[half]
-
-
-def _change(here: Floats, there: Floats) -> tuple[float, float]:
-    """Slope and shift from means of tiles `there` to those `here`; 1 and 0 where chance explains them."""
-    # Tiles in pairs of a brighter and a darker one, by both means, so that neither's noise counts more.
-    order = np.argsort(here + there)
-    half = len(order) // 2
-    dark, bright = order[:half], order[-half:]
-    run, rise = there[bright] - there[dark], here[bright] - here[dark]
-    good = (run > 0) & (rise > 0)
-    slope = 1.0
-    if np.count_nonzero(good) > half // 2:
-        ratio, error = _median_and_error(np.log(rise[good] / run[good]))
-        if abs(ratio) > _SURE * error:
-            slope = math.exp(ratio)
-    shift, error = _median_and_error(here - slope * there)
-    return slope, shift if slope != 1 or abs(shift) > _SURE * error else 0.0
-
-
-def _median_and_error(values: Floats) -> tuple[float, float]:
-    """Median and its standard error, from the spread."""
-    median = float(np.median(values))
-    return median, 1.25 * 1.4826 * float(np.median(np.abs(values - median))) / math.sqrt(len(values))
 
 
 def _correlation_in_time(statistics: NoiseStatistics) -> float:

@@ -32,7 +32,6 @@ from anscombe_transform.calibration.line.transfer import (
     Line,
     Samples,
     equal_groups,
-    instrumental_line,
     jackknife_error,
     jackknife_groups,
 )
@@ -44,8 +43,6 @@ from anscombe_transform.native.arrays import Bools, Floats
 # line that are cut off at the floor, where the law of the cut could not be fitted. A cut lowers the variance
 # and raises the mean of dark pixels; how much depends on the law, and simulated detectors differ by this.
 _CUT_GAIN, _CUT_X0 = 0.12, 0.25
-# Largest mean share of values cut off that a normal law is asked to make good.
-_MOST_UNCENSORED = 0.3
 
 _BRIGHTNESSES = 60
 # Largest share of a group that may be cut off, and the least of which a few groups must have lost.
@@ -265,14 +262,13 @@ def _departures(
 
 
 def without_cut(
-    line: Line, samples: Samples, cut: Floats, censored: Censored | None, reasons: Sequence[Reason]
+    line: Line, cut: Floats, censored: Censored | None, reasons: Sequence[Reason]
 ) -> tuple[Line, float, float, list[Reason]]:
     """Return the line corrected for clipping at the floor.
 
     That is the line of the law of the cut, if it could be fitted. Else groups of brightness with few values
-    cut off stay in, or all do where none is free of them; then the loss of a normal distribution is
-    corrected, unless it is most of it. Returned are the line, the relative error of the gain and the error of
-    x₀ that may be left, and the reasons, which say by how much the gain may be off.
+    cut off stay in, or all do where none is free of them. Returned are the line, the relative error of the
+    gain and the error of x₀ that may be left, and the reasons, which say by how much the gain may be off.
     """
     if not any(reason.code.startswith("clipped_low") for reason in reasons):
         return line, 0.0, 0.0, list(reasons)
@@ -282,13 +278,6 @@ def without_cut(
     else:
         rate = float(np.average(cut[line.used], weights=line.weight[line.used]))
         of_gain, of_x0 = _CUT_GAIN * rate, _CUT_X0 * rate * abs(line.gain)
-        everywhere = any(reason.code == "clipped_low_everywhere" for reason in reasons)
-        if everywhere and rate < _MOST_UNCENSORED:
-            whole = uncensored(line, samples, cut)
-            # Neither law is sure, so that half of the difference is an error.
-            of_gain = math.hypot(of_gain, 0.5 * (whole.gain / line.gain - 1))
-            of_x0 = math.hypot(of_x0, 0.5 * (whole.x0 - line.x0))
-            line = whole
     told = []
     for reason in reasons:
         message = reason.message
@@ -301,27 +290,3 @@ def without_cut(
             message = f"{message[:-1]}, and the share that is cut off tells the zero level."
         told.append(replace(reason, message=message))
     return line, of_gain, of_x0, told
-
-
-def uncensored(line: Line, samples: Samples, cut: Floats) -> Line:
-    """Return the line corrected for clipping the tail of a normal distribution.
-
-    A share Q(a) that lies below the floor, a standard deviations under the mean, shifts the mean by
-    m = φ(a) − a Q(a) standard deviations and the variance by the factor 1 − (1 − a²) Q(a) − a φ(a) − m².
-    """
-    from scipy.special import ndtri
-
-    share = np.clip(cut[line.used], 1e-9, 0.45)
-    a = -ndtri(share)
-    density = np.exp(-(a**2) / 2) / math.sqrt(2 * math.pi)
-    shift = density - a * share
-    variance = samples.y[line.used] / (1 - (1 - a**2) * share - a * density - shift**2)
-    mean = samples.x[line.used] - shift * np.sqrt(np.maximum(variance, 0))
-    gain, x0 = instrumental_line(
-        mean, variance, line.instrument[line.used], line.weight[line.used], samples.segment[line.used]
-    )
-    if not (np.isfinite(x0) and gain > 0):
-        return line
-    return replace(
-        line, gain=gain, x0=x0, gains=line.gains * (gain / line.gain), x0s=line.x0s + (x0 - line.x0)
-    )

@@ -31,8 +31,6 @@ _ACTIVE = 0.0005
 _DOUBT_LEVEL = 8.0
 # A filter taken for a difference of fewer standard errors than this may have been taken for chance.
 MARGINAL = 4.0
-# Standard error of a mean over frames by their weights in a half segment, in standard errors of a plain mean.
-_UNEVEN_FRAMES = 0.5
 # Relative bias that the estimate may have where nothing moves: means over many simulated movies are not
 # farther from the truth.
 _BIAS = 0.001
@@ -160,34 +158,11 @@ def _lies_above(weak: Line, strong: Line) -> bool:
     return weak_level - strong_level > max(_DOUBT_LEVEL * error, 0.03 * abs(strong_level))
 
 
-def error_of_offset(lines: dict[Filter, Line], chosen: Filter, frames: int) -> float:
-    """Standard error of a level where an offset of whole frames wanders, as the weakest filter sees it.
-
-    Its surplus at all brightnesses is the offset's variance. The frames are not weighed alike, and
-    those that were not read had offsets of their own.
-    """
-    if chosen == "t" or "t" not in lines or not _lies_above(lines["t"], lines[chosen]):
-        return 0.0
-    weak, strong = lines["t"], lines[chosen]
-    middle = float(np.average(weak.instrument[weak.used], weights=weak.weight[weak.used]))
-    more = weak.gain * (middle - weak.x0) - strong.gain * (middle - strong.x0)
-    return _UNEVEN_FRAMES * math.sqrt(max(more, 0.0) / max(frames, 1))
-
-
-def mostly_moving(lines: dict[Filter, Line], chosen: Filter) -> bool:
-    """Whether structure was so strong that its third moment would drown that of the photons."""
-    limits: dict[Filter, float] = {"t": 1.5, "ty": 1.1, "tx": 1.1}
-    return chosen in ("ty", "tx") and any(
-        lines[name].gain > limit * lines[chosen].gain for name, limit in limits.items() if name in lines
-    )
-
-
 def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> float:
     """Relative systematic error of the gain, from the structure that the filter may have left.
 
-    It is estimated from the variance that a stronger filter would still remove, from the variance that the
-    chosen one removed, which may be no structure where chance explains it, and from half of the structure
-    that likely passed for noise: structure in bright places tilts the line, structure everywhere does not.
+    It is estimated from the variance that a stronger filter would still remove, and from the variance that
+    the chosen one removed, which may be no structure where chance explains it.
     """
     gain = abs(line.gain)
     weaker = [lines[f] for f in lines if chosen in _STRONGER[f] or (f == "t" and chosen != "t")]
@@ -200,7 +175,6 @@ def structure_left(line: Line, lines: dict[Filter, Line], chosen: Filter) -> flo
     taken = max(0.0, lines["t"].gain - line.gain) if "t" in lines else 0.0
     return math.hypot(
         _BIAS,
-        min(0.5 * line.passed, 0.02),
         min(0.5 * left / gain, 0.02),
         min(max(0.1 * taken, 0.5 * chance) / gain, 0.02),
     )

@@ -1,4 +1,4 @@
-"""Corrections of a fitted line: motion, noisy pixels, an uneven gain, a bend, offsets that wander.
+"""Corrections of a fitted line: motion, an uneven gain, a bend, offsets that wander.
 
 Parts of the field may differ in zero level and not in light: the bias of a camera that
 wanders by a few electrons, or a background that was taken off. The slope within tiles is free of it, and
@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from anscombe_transform.calibration.line.checks import GainOverField, curvature, gain_over_field
-from anscombe_transform.calibration.line.filters import MARGINAL, SamplesBy, kept_variance
+from anscombe_transform.calibration.line.filters import SamplesBy, kept_variance
 from anscombe_transform.calibration.line.transfer import (
     Line,
     NoLine,
@@ -33,8 +33,6 @@ from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
 _STRAIGHT_PARTS = (0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
-# Standard errors by which the gain must fall where rows are left out at all brightnesses alike.
-_NOISY_PIXELS = 1.5
 # Part of the rows that is kept where the scene moves: those of the quietest tiles.
 _QUIET_SHARE = 0.6
 # Standard error of what one filter, or two together, see more than a stronger one, in standard errors of the
@@ -109,26 +107,6 @@ def fit_quiet(samples: Samples, line: Line, quiet: Bools) -> Line:
     except NoLine:
         return line
     return found if found.gain_error < max(0.022 * abs(found.gain), 1.5 * line.gain_error) else line
-
-
-def of_noisy_pixels(samples: Samples, line: Line, usable: Bools) -> tuple[Samples, Line, float]:
-    """Leave rows out at all brightnesses alike, if that gives a gain lower by more than chance.
-
-    Some pixels have more read noise than others. They stand out where it is dark, and to leave them out there
-    alone makes the line steeper. Other sources add variance where there is light, and are better left out as
-    far as they show; either way too much is left in, so that the lower gain is the right one. Returned is
-    also the relative error of the gain, where the difference may be chance.
-    """
-    even = replace(samples, even=True)
-    try:
-        found = fit_line(even, usable)
-    except NoLine:
-        return samples, line, 0.0
-    more, error = line.gain - found.gain, jackknife_error(line.gains - found.gains)
-    unsure = 0.5 * max(more, 0.0) / max(abs(line.gain), 1e-30) if more < MARGINAL * error else 0.0
-    if more > _NOISY_PIXELS * error and found.gain_error < 3 * line.gain_error:
-        return even, found, unsure
-    return samples, line, unsure
 
 
 def of_even_gain(
@@ -269,19 +247,6 @@ def error_of_offsets(samples: Samples, line: Line) -> float:
     weight = np.bincount(samples.place, line.weight * line.used)
     places = float(weight.sum()) ** 2 / float(np.square(weight).sum())
     return math.sqrt(line.offsets.place / places + line.offsets.patch) / line.gain
-
-
-def error_of_patches(samples: Samples, line: Line, usable: Bools) -> float:
-    """Relative error of the gain where patches have offsets, but the slope within tiles was not taken.
-
-    Half of the difference: a few patches, such as the halves of two amplifiers, make it differ by chance.
-    """
-    if samples.level is not None or not (samples.shifted and line.offsets.patch):
-        return 0.0
-    found = fit_within_tiles(samples, usable)
-    if found is None or not found[1].gain_error < _MOST_ERROR * found[1].gain:
-        return 0.0
-    return 0.5 * abs(found[1].gain - line.gain) / abs(line.gain)
 
 
 def error_of_columns(samples: Samples, line: Line) -> float:

@@ -43,8 +43,6 @@ from anscombe_transform.native.arrays import Bools, Floats, Integers
 _ROW_TAILS = (-5.0, 4.7)
 _TILE_TAILS = (-4.2, 3.7)
 _SEGMENT_TAIL = 6.0
-# Brightness whose limit all rows share, where they do.
-_EVEN_QUANTILE = 0.9
 _ITERATIONS, _SETTLING = 15, 4
 # Fourth cumulant of the residuals over their normalised variance, in units of gain² · variance.
 _FOURTH_CUMULANT = 1.5
@@ -53,8 +51,6 @@ _LEAST_ROWS = 8
 _LEAST_WITHIN = 0.05
 # Patches along a side of the field, and tiles along a side of a patch, at least.
 _PATCHES, _LEAST_PATCH = 8, 2
-# A row is a quarter of a tile of 8 × 8.
-_PIXELS_OF_ROW = 16
 # Upper quartile of |z| of a normal distribution, and the standard error of the quartile of n values about
 # half of which lie on this side, times √n.
 _QUARTILE, _CHANCE_OF_QUARTILE = 0.6745, 1.5
@@ -74,8 +70,7 @@ class Samples:
     """Rows of one filter: mean `x`, variance `y`, instrument `q` and number of residuals `n` of each.
 
     `place` numbers the tile and class, `segment` the half segment; `correlation` is the sum of squared
-    autocorrelations of the filter's residuals, by which they count less than independent ones. `even` says
-    that rows are left out for the same excess of variance at any brightness, see `upper_limit`. `grid` are
+    autocorrelations of the filter's residuals, by which they count less than independent ones. `grid` are
     the rows and columns of tiles. `shifted` says that pixels have offsets; `level` are those of the tiles
     that were taken off `x` and `q`, after which the slope is that within tiles. `flattened` is the part of
     the contrast within blocks that is offsets and no light, by which the slope would be low.
@@ -90,7 +85,6 @@ class Samples:
     segment: Integers
     correlation: float
     grid: tuple[int, int] = (1, 1)
-    even: bool = False
     shifted: bool = False
     level: Floats | None = None
     flattened: float = 0.0
@@ -120,38 +114,10 @@ class Samples:
         number = self.segment * (int(self.tile.max()) + 1) + self.tile
         return np.asarray(np.unique(number, return_inverse=True)[1], np.intp)
 
-    def upper_limit(self, limit: Floats, variance: Floats, some: Bools) -> Floats:
-        """Relative deviation up to which rows are kept; `some` are those that count.
-
-        Chance alone asks for a `limit` in proportion to the variance. A noisy pixel adds as much where it is
-        dark, though, as where it is bright and passes unseen. Where all rows are to lose alike, hence, those
-        in the dark may deviate as far, in absolute terms, as the brightest tenth.
-        """
-        if not self.even:
-            return limit
-        absolute = float(np.quantile((limit * variance)[some], _EVEN_QUANTILE))
-        return np.maximum(limit, absolute / np.maximum(variance, 1e-30))
-
-    def variance_of_variance(self, variance: Floats, gain: float, excess: Floats | float = 0.0) -> Floats:
-        """Sampling variance of `y · sqrt(n)` where the true variance is `variance`.
-
-        `excess` is a row's mean variance above that, all assigned to one pixel: then the mean
-        square of the variances is larger than the square of the mean, by as many times as there are pixels.
-        """
-        square = variance**2 + 2 * variance * excess + _PIXELS_OF_ROW * np.square(excess)
-        whole = variance + excess
-        law = 2 * self.correlation * square + _FOURTH_CUMULANT * max(gain, 0.0) ** 2 * whole
+    def variance_of_variance(self, variance: Floats, gain: float) -> Floats:
+        """Sampling variance of `y · sqrt(n)` where the true variance is `variance`."""
+        law = 2 * self.correlation * variance**2 + _FOURTH_CUMULANT * max(gain, 0.0) ** 2 * variance
         return np.asarray(law, np.float64)
-
-    def uneven_variance(self, variance: Floats, gain: float, x0: float) -> Floats:
-        """How far the variance that a row's mean implies lies above `variance`, that of its instrument.
-
-        0 where noise of the mean explains it. A bright pixel among dark ones does not show in its neighbours.
-        """
-        excess = gain * (self.x - x0) - variance
-        chance = abs(gain) * np.sqrt(np.maximum(variance, 0) / self.n)
-        shown = excess > np.maximum(6 * chance, 0.1 * variance)
-        return np.asarray(np.where(shown, excess, 0.0), np.float64)
 
 
 @dataclass(frozen=True)
@@ -167,10 +133,7 @@ class Offsets:
 
 @dataclass(frozen=True)
 class Line:
-    """A fitted line, the rows it rests on, and its delete-one-group jackknife.
-
-    `passed` is the part of the variance that is likely no noise, in rows that passed for noise.
-    """
+    """A fitted line, the rows it rests on, and its delete-one-group jackknife."""
 
     gain: float
     x0: float
@@ -181,7 +144,6 @@ class Line:
     weight: Floats
     gains: Floats
     x0s: Floats
-    passed: float = 0.0
     offsets: Offsets = field(default_factory=Offsets)
 
     @property
@@ -214,13 +176,12 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
             q = expected_mean(samples, used)
         # Never below a fiftieth of the typical variance: a weight must not explode where the line nears zero.
         variance = np.maximum(gain * (q - x0), 0.02 * typical)
-        excess = samples.uneven_variance(variance, gain, x0)
         if samples.shifted:
             offsets = offsets_of(samples, used, gain, x0, variance)
-        used = _noise_only(samples, usable, gain, x0, variance, excess, offsets)
+        used = _noise_only(samples, usable, gain, x0, variance, offsets)
         if np.count_nonzero(used) < _LEAST_ROWS:
             raise NoLine("hardly any row is explained by noise")
-        weight = _weights(samples, used, gain, variance, excess, offsets)
+        weight = _weights(samples, used, gain, variance, offsets)
         new_gain, x0 = instrumental_line(
             samples.x[used], samples.y[used], q[used], weight[used], block[used], samples.flattened
         )
@@ -231,8 +192,7 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
         if settled:
             break
     variance = np.maximum(gain * (q - x0), 0.02 * typical)
-    excess = samples.uneven_variance(variance, gain, x0)
-    weight = _weights(samples, used, gain, variance, excess, offsets)
+    weight = _weights(samples, used, gain, variance, offsets)
     gains, x0s = jackknife_line(
         samples.x[used],
         samples.y[used],
@@ -253,7 +213,6 @@ def fit_line(samples: Samples, usable: Bools) -> Line:
         weight=weight,
         gains=gains,
         x0s=x0s,
-        passed=_passed(samples, usable, gain, x0, variance, excess),
         offsets=offsets,
     )
 
@@ -330,38 +289,18 @@ def has_offsets(samples: Samples, line: Line, *, of_places: bool = False) -> boo
     return found.place > 0 if of_places else bool(found)
 
 
-def _weights(
-    samples: Samples, used: Bools, gain: float, variance: Floats, excess: Floats, offsets: Offsets
-) -> Floats:
+def _weights(samples: Samples, used: Bools, gain: float, variance: Floats, offsets: Offsets) -> Floats:
     """Inverse sampling variance of the rows' deviations.
 
-    Where pixels have offsets, by the instrument alone: by a row's own mean, a high offset would count as
-    light, and the row would count less for it.
+    By the instrument alone: by a row's own mean, a high offset would count as light, and the row would count
+    less for it.
     """
-    if not samples.shifted:
-        return samples.n / samples.variance_of_variance(variance, gain, excess)
     weight = samples.n / samples.variance_of_variance(variance, gain)
+    if not offsets:
+        return weight
     for label, scatter in ((samples.place, offsets.place), (samples.patch, offsets.patch)):
         weight = weight_of_shared(label, weight, used * weight, scatter)
     return weight
-
-
-def _passed(
-    samples: Samples, usable: Bools, gain: float, x0: float, variance: Floats, excess: Floats
-) -> float:
-    """Mean relative variance that is likely no noise, below the limit at which a row is left out.
-
-    Disturbances have all sizes. If as many rows have 1 to e times the limit L as have 1/e to 1
-    times it, and so on, a share s of rows there means that those below hold s ∫ exp(u) L du, u from -∞ to 0.
-    """
-    if samples.even:
-        return 0.0
-    deviation = (samples.y - gain * (samples.x - x0)) / variance
-    law = samples.variance_of_variance(variance, gain, excess)
-    limit = _limits(np.sqrt(law / samples.n) / variance, _ROW_TAILS)[1]
-    weight = usable * samples.n / law
-    beyond = (deviation > limit) & (deviation < math.e * limit)
-    return float((weight * beyond * limit).sum() / weight.sum())
 
 
 def expected_mean(samples: Samples, usable: Bools) -> Floats:
@@ -412,19 +351,17 @@ def _noise_only(
     gain: float,
     x0: float,
     variance: Floats,
-    excess: Floats,
     offsets: Offsets,
 ) -> Bools:
     """Rows that noise explains: not far off alone, nor as a place over time, nor as a moment over space."""
     n = samples.n
     deviation = (samples.y - gain * (samples.x - x0)) / variance
-    law = samples.variance_of_variance(variance, gain, excess) / variance**2
+    law = samples.variance_of_variance(variance, gain) / variance**2
     off = offsets.place + offsets.patch
     spread = np.sqrt(law / n + off / variance**2)
     # Where contamination is everywhere the law is too narrow; where it is nowhere, it must not be narrowed.
     widening = _robust_spread((deviation / spread)[usable], 1.0, 1.5, centre=0.0)
     low, high = _limits(widening * spread, _ROW_TAILS)
-    high = samples.upper_limit(high, variance, usable)
     fine = usable & (deviation >= low) & (deviation <= high)
 
     weight = _sum_by(samples.place, fine * n)
@@ -438,7 +375,6 @@ def _noise_only(
     score = of_place[present] / spread_of_place[present]
     widening = _robust_spread(score, 1.0, 2.0)
     low, high = _limits(widening * spread_of_place, _TILE_TAILS)
-    high = samples.upper_limit(high, _sum_by(samples.place, fine * n * variance) / safe, present)
     place_fine = ((of_place >= low) & (of_place <= high)) | ~present
 
     weight = _sum_by(samples.segment, fine * n)

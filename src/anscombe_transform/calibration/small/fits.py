@@ -36,6 +36,8 @@ _OFFSET = 1.0
 _STRONGER, _STRONGER_STILL = 2.33, 0.7
 # Parts of the structure that a stronger filter finds, and of what the chosen one took, in the interval.
 _LEFT_OF_FOUND, _LEFT_OF_TAKEN = 0.5, 0.15
+# Relative bias that the estimate may have where nothing moves, as in large fields.
+_BIAS = 0.001
 # Standard errors by which brightness must change.
 _SURE_CONTRAST = 4.0
 
@@ -185,7 +187,7 @@ def _fit(table: Table, axes: Axes, kind: Kind, usable: Bools) -> Fit | None:
         x0_error,
         by_time,
         rows,
-        systematic=math.hypot(0.001, line.passed),
+        systematic=_BIAS,
     )
 
 

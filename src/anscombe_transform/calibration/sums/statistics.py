@@ -27,7 +27,6 @@ import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from typing import Any, Literal, Protocol
 
@@ -89,11 +88,6 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @cached_property
-    def own_light(self) -> dict[str, Floats]:
-        """Instruments in the light of each row's own half segment, which all filters take; by name."""
-        return {}
 
     def _column(self, name: str) -> Floats:
         return self.rows[:, COLUMNS.index(name)]
