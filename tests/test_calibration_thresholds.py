@@ -18,6 +18,7 @@ LEVELS = [
     ("no_contrast", None, (0.0804, 0.0796)),
     ("curved", (0.0597, 0.0603), (0.149, 0.151)),
     ("compressed_signal", (3.48, 3.52), None),
+    ("bent_above", (0.0199, 0.0201), None),
     ("scattered", (0.0696, 0.0704), (0.298, 0.302)),
     ("uneven_gain", (0.119, 0.121), None),
     ("unsteady_gain", (0.0497, 0.0503), None),
@@ -31,7 +32,10 @@ LEVELS = [
     ("sharpened", (0.0398, 0.0402), None),
     ("sharper_filters", (0.0398, 0.0402), None),
     ("zero_undetermined", (11.9, 12.1), None),
+    ("alternating_frames", (1.39, 1.41), None),
 ]
+# A value on either side of the level of a note.
+NOTES = {"uneven_gain": (0.0199, 0.0201), "zero_undetermined": (2.98, 3.02)}
 LEVELS_OF_FEW_PIXELS = [
     ("imprecise_gain", (0.0199, 0.0201), (0.119, 0.121)),
     ("lag_in_time", (0.952, 0.948), (0.852, 0.848)),
@@ -43,6 +47,8 @@ LEVELS_OF_FEW_PIXELS = [
 # Standard errors just short of and just beyond those that a rule asks for.
 ERRORS = {
     "curved": (4.97, 5.03),
+    "uneven_gain": (10.9, 11.1),
+    "bent_above": (3.97, 4.03),
     "unsteady_gain": (4.87, 4.93),
     "slope_within_tiles": (3.48, 3.52),
     "background_taken_off": (3.48, 3.52),
@@ -75,13 +81,22 @@ def test_every_rule_is_tested():
 def test_a_level_parts_what_passes_from_what_does_not(rules, code, caution, refusal):
     """A percent on the good side of a level the rule says less than a percent on its bad side."""
     row = rules[code]
+    noted = None if row.note is None else "note"
     assert (row.caution is None, row.refusal is None) == (caution is None, refusal is None)
     if caution is not None:
-        assert row.severity(caution[0]) is None
+        assert row.severity(caution[0]) == noted
         assert row.severity(caution[1]) == "caution"
     if refusal is not None:
         assert row.severity(refusal[0]) == (None if caution is None else "caution")
         assert row.severity(refusal[1]) == "refusal"
+
+
+def test_notes_begin_at_their_levels():
+    """A percent below its level a rule notes nothing, a percent above it does; no other rule notes."""
+    assert {code for code, row in THRESHOLDS.items() if row.note is not None} == set(NOTES)
+    for code, (short, beyond) in NOTES.items():
+        assert THRESHOLDS[code].severity(short) is None
+        assert THRESHOLDS[code].severity(beyond) == "note"
 
 
 @pytest.mark.parametrize(("row", "short", "beyond"), CHANCES)

@@ -9,6 +9,7 @@ import numpy as np
 
 from anscombe_transform.calibration.line.transfer import Line, Samples, jackknife_error, jackknife_groups
 from anscombe_transform.calibration.result.constants import GROUPS
+from anscombe_transform.calibration.thresholds import THRESHOLDS
 from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 # Standard errors.
@@ -119,8 +120,10 @@ class GainOverField:
     @property
     def uneven(self) -> bool:
         """Whether the gain varies, by more than any scene or chance pretends."""
-        # Simulated movies of one gain stay below 80, those of 3 % spread are above 250.
-        return self.significance > 120 and self.spread > 0.02
+        # Hotelling's T² is a square of standard errors.
+        return (
+            THRESHOLDS["uneven_gain"].severity(self.spread, math.sqrt(max(self.significance, 0))) is not None
+        )
 
 
 def gain_over_field(samples: Samples, line: Line, *, within: bool = False) -> GainOverField:

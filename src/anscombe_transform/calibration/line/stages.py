@@ -29,6 +29,7 @@ from anscombe_transform.calibration.line.transfer import (
 )
 from anscombe_transform.calibration.result.constants import GROUPS
 from anscombe_transform.calibration.sums.statistics import CLASSES, Filter
+from anscombe_transform.calibration.thresholds import THRESHOLDS
 from anscombe_transform.native.arrays import Bools, Floats, Integers
 
 # Parts of the pixels, the brightest left out, that are tried for a straight line.
@@ -152,8 +153,7 @@ def straight_part(samples: Samples, line: Line, usable: Bools) -> tuple[Line, fl
 
 
 def _bent(samples: Samples, line: Line) -> bool:
-    departure, significance = curvature(samples, line)
-    return departure > 0.02 and abs(significance) > 4
+    return THRESHOLDS["bent_above"].severity(*curvature(samples, line)) is not None
 
 
 def offsets_wander(samples: Samples, line: Line, usable: Bools) -> bool:

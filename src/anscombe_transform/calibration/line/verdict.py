@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from anscombe_transform.calibration.result.constants import T_QUANTILE
 from anscombe_transform.calibration.result.sensitivity import Reason
 from anscombe_transform.calibration.sums.shared import Excess, SharedNoise, normal_deviate
 from anscombe_transform.calibration.sums.statistics import Filter, NoiseStatistics
-from anscombe_transform.calibration.thresholds import THRESHOLDS
+from anscombe_transform.calibration.thresholds import THRESHOLDS, Severity
 
 # How far the strong filters may differ among themselves where frames were sharpened, as a part of what they
 # see more than the weakest.
@@ -92,12 +91,12 @@ def judge(
             "varies over the field, or the movie was processed.",
             severity,
         )
-    if field.uneven:
+    if severity := limits["uneven_gain"].severity(field.spread, math.sqrt(max(field.significance, 0))):
         yield Reason(
             "uneven_gain",
             f"the gain varies by {100 * field.spread:.0f} % over the field, as with a resonant scanner, "
             "several amplifiers or after flat-field correction; the gain given is the mean over the field.",
-            limits["uneven_gain"].severity(field.spread) or "note",
+            severity,
         )
     unsteady, chance = shared.unsteadiness(gain, line.x0)
     if limits["unsteady_gain"].severity(unsteady, normal_deviate(chance)):
@@ -226,7 +225,7 @@ def judge_correlation(shared: SharedNoise, *, moves: bool) -> Iterator[Reason]:
         )
 
 
-def _severity(code: str, noise: Excess) -> Literal["caution", "refusal"] | None:
+def _severity(code: str, noise: Excess) -> Severity | None:
     """Severity of correlated noise by a rule, if all patches agree."""
     return THRESHOLDS[code].severity(noise.value, noise.value / noise.error) if noise.proven else None
 
@@ -288,12 +287,12 @@ def judge_zero(zero: ZeroLevel, gain: float, spread: float) -> Iterator[Reason]:
             "variance and skewness of the noise point to different zero levels; the interval holds both.",
         )
     width = zero.interval[1] - zero.interval[0]
-    if width > 3 * gain and width > 0.5 * spread:
-        wide = THRESHOLDS["zero_undetermined"].severity(width / gain) and width > 2 * spread
+    width = min(width / gain, 6 * width / spread) if gain > 0 and spread > 0 else math.inf
+    if severity := THRESHOLDS["zero_undetermined"].severity(width):
         yield Reason(
-            "zero_undetermined" if wide else "zero_uncertain",
+            "zero_undetermined" if severity == "caution" else "zero_uncertain",
             "no part of the scene is dark enough to fix the zero level; a dark recording would.",
-            "caution" if wide else "note",
+            severity,
         )
 
 
@@ -306,7 +305,7 @@ def judge_frames(statistics: NoiseStatistics) -> Iterator[Reason]:
             "and were left out.",
         )
     near, far = statistics.steps
-    if near > 1.4 * far > 0:
+    if far > 0 and THRESHOLDS["alternating_frames"].severity(near / far):
         yield Reason(
             "alternating_frames",
             "neighbouring frames differ more than every second one: two channels, focal planes or scan "
