@@ -419,63 +419,31 @@ class Sensitivity:
         variance intercept 92 signal
         """
         multiplied = self.excess_noise != 1
-        rows = [
-            Constant(
-                "conversion_gain",
-                "effective gain" if multiplied else "conversion gain",
-                "signal/photon",
-                "noise variance over mean signal: F² times the signal of one photon"
-                if multiplied
-                else "signal of one photon",
-                self.conversion_gain,
-                self.conversion_gain_interval,
-            ),
-            Constant(
-                "zero_level",
+        gain = (
+            "effective gain",
+            "signal/photon",
+            "noise variance over mean signal: F² times the signal of one photon",
+        )
+        how = "given" if self.excess_noise_method == "known" else "estimated from the noise's skewness"
+        rows = {
+            "conversion_gain": gain
+            if multiplied
+            else ("conversion gain", "signal/photon", "signal of one photon"),
+            "zero_level": (
                 "zero level",
                 "signal",
                 f"mean signal without light, from {self.zero_level_method}",
-                self.zero_level,
-                self.zero_level_interval,
             ),
-            Constant(
-                "read_noise",
-                "read noise",
-                "signal",
-                "standard deviation without light",
-                self.read_noise,
-                self.read_noise_interval,
-            ),
-            Constant(
-                "variance_intercept",
-                "variance intercept",
-                "signal",
-                "mean at which the fitted noise vanishes",
-                self.variance_intercept,
-                self.variance_intercept_interval,
-            ),
-        ]
+            "read_noise": ("read noise", "signal", "standard deviation without light"),
+            "variance_intercept": ("variance intercept", "signal", "mean at which the fitted noise vanishes"),
+        }
         if multiplied:
-            how = "given" if self.excess_noise_method == "known" else "estimated from the noise's skewness"
-            rows += [
-                Constant(
-                    "excess_noise",
-                    "excess noise factor F²",
-                    "",
-                    f"spread of the pulses, {how}",
-                    self.excess_noise,
-                    self.excess_noise_interval,
-                ),
-                Constant(
-                    "single_photon_gain",
-                    "signal of one photon",
-                    "signal/photon",
-                    "effective gain over F²",
-                    self.single_photon_gain,
-                    self.single_photon_gain_interval,
-                ),
-            ]
-        return tuple(rows)
+            rows["excess_noise"] = ("excess noise factor F²", "", f"spread of the pulses, {how}")
+            rows["single_photon_gain"] = ("signal of one photon", "signal/photon", "effective gain over F²")
+        return tuple(
+            Constant(key, *words, getattr(self, key), getattr(self, f"{key}_interval"))
+            for key, words in rows.items()
+        )
 
     def codec(
         self,
