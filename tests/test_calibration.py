@@ -19,9 +19,6 @@ from anscombe_transform.calibration import (
     compute_sensitivity,
     estimate_sensitivity,
 )
-from anscombe_transform.calibration.line.filters import is_active
-from anscombe_transform.calibration.line.transfer import fit_line
-from anscombe_transform.calibration.rows import samples_of
 from anscombe_transform.calibration.sums.reading import _values
 from anscombe_transform.calibration.sums.statistics import _leave_still
 from anscombe_transform.simulation import simulate_movie
@@ -283,21 +280,6 @@ def test_an_offset_of_frames_that_wanders_does_not_change_the_gain(seed):
     low, high = found.conversion_gain_interval
     assert abs(found.conversion_gain - truth.conversion_gain) < high - low
     assert high - low < 0.15 * truth.conversion_gain
-
-
-@pytest.mark.parametrize("activity", [0.0, 0.3])
-def test_activity_is_what_stands_out_at_times(seed, activity):
-    """Active cells lie above the line at some moments only, hot pixels at all; chance puts no row there."""
-    movie, _ = simulate_movie(
-        (96, 160, 160), conversion_gain=2, activity=activity, hot_pixels=0.001, mean_photons=50, rng=seed
-    )
-    statistics = NoiseStatistics((160, 160))
-    statistics.update(movie, start=0)
-    table = statistics.table()
-    samples, usable = samples_of(statistics, table, "t"), np.ones(len(table), bool)
-    line = fit_line(samples, usable)
-    assert line.used_fraction < 1
-    assert is_active(samples, line, usable) == (activity > 0)
 
 
 def test_fixed_offsets_of_the_pixels_do_not_lower_the_gain(seed):

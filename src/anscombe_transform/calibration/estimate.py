@@ -29,7 +29,6 @@ from anscombe_transform.calibration.line.filters import (
     choose_filter,
     fit_filters,
     for_whole_variance,
-    is_active,
     kept_along,
     kept_variance,
     rows_for,
@@ -168,9 +167,8 @@ def _read_scene(statistics: NoiseStatistics) -> Scene:
     instrument = choose_instrument(statistics, table, usable)
     samples_by: SamplesBy = cache(partial(samples_of, statistics, table, instrument=instrument))
     lines = fit_filters(samples_by, usable)
-    active = "t" in lines and is_active(samples_by("t"), lines["t"], usable)
     # With an own instrument, offsets are in it.
-    if instrument == "q" and _shows_offsets(samples_by, lines, active=active):
+    if instrument == "q" and "t" in lines and has_offsets(samples_by("t"), lines["t"]):
         samples_by = cache(partial(samples_of, statistics, table, shifted=True))
         lines = fit_filters(samples_by, usable)
         strongest = list(lines)[-1]
@@ -203,22 +201,6 @@ def _read_scene(statistics: NoiseStatistics) -> Scene:
         quiet,
         moves,
     )
-
-
-def _shows_offsets(samples_by: SamplesBy, lines: dict[Filter, Line], *, active: bool) -> bool:
-    """Whether places differ as fixed offsets of pixels make them.
-
-    Motion and activity make places differ too, but a filter along one axis takes most of that away, and not
-    offsets. Telegraph noise of a few pixels, which a camera with offsets has, passes for activity.
-    """
-    if "t" not in lines or not has_offsets(samples_by("t"), lines["t"]):
-        return False
-    if not active:
-        return True
-    if gain_over_field(samples_by("t"), lines["t"], within=True).uneven:
-        return False
-    others = (name for name in ("ty", "tx") if name in lines)
-    return any(has_offsets(samples_by(name), lines[name], of_places=True) for name in others)
 
 
 # Refinements

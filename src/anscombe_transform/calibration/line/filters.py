@@ -26,8 +26,6 @@ _SHARED = 4.0
 # Standard errors by which a weaker filter must exceed a stronger one to be given up: 1 % of a normal
 # distribution lies beyond. Share of its rows that must be noise.
 _STRUCTURE, LEAST_USED = 2.71, 0.5
-# Share of rows left out that shows activity.
-_ACTIVE = 0.0005
 _DOUBT_LEVEL = 8.0
 # A filter taken for a difference of fewer standard errors than this may have been taken for chance.
 MARGINAL = 4.0
@@ -86,25 +84,6 @@ def _covers_most(line: Line, usable: Bools) -> bool:
         return False
     used, whole = (np.ptp(np.quantile(line.instrument[rows], [0.02, 0.98])) for rows in (line.used, usable))
     return bool(used > 0.6 * whole)
-
-
-def is_active(samples: Samples, line: Line, usable: Bools) -> bool:
-    """Whether rows lie above the line at some moments and not at others, as where cells are active.
-
-    A tile above it most of the time, as hot pixels are, is left out, and so is a moment when the whole field
-    is, as in a jolt. Chance leaves out none.
-    """
-    out = usable & ~line.used & (samples.y > line.gain * (samples.x - line.x0))
-    moments = int(samples.segment.max()) + 1
-    cell = samples.tile * moments + samples.segment
-    rows, left_out = (
-        np.bincount(cell, some, (int(samples.tile.max()) + 1) * moments).reshape(-1, moments)
-        for some in (usable, out)
-    )
-    often = 2 * np.count_nonzero(left_out, axis=1) >= np.count_nonzero(rows, axis=1)
-    jolt = 2 * np.bincount(samples.segment, usable & line.used, moments) < rows.sum(axis=0)
-    found = out & ~often[samples.tile] & ~jolt[samples.segment]
-    return bool(np.count_nonzero(found) > _ACTIVE * np.count_nonzero(usable))
 
 
 def kept_along(shared: SharedNoise) -> dict[str, float]:

@@ -283,10 +283,9 @@ def _beyond_chance(label: Integers, weight: Floats, deviation: Floats, variance:
     return high
 
 
-def has_offsets(samples: Samples, line: Line, *, of_places: bool = False) -> bool:
-    """Whether places, or patches unless `of_places`, lie off the line by more than chance."""
-    found = offsets_of(samples, line.used, line.gain, line.x0, line.variance)
-    return found.place > 0 if of_places else bool(found)
+def has_offsets(samples: Samples, line: Line) -> bool:
+    """Whether places, or patches, lie off the line by more than chance."""
+    return bool(offsets_of(samples, line.used, line.gain, line.x0, line.variance))
 
 
 def _weights(samples: Samples, used: Bools, gain: float, variance: Floats, offsets: Offsets) -> Floats:
