@@ -162,7 +162,7 @@ def test_results_are_short_in_lists_and_tables_in_notebooks(place: Path, tmp_pat
     """Every result has a `repr` of one line, and a table of HTML without anything from a file as markup."""
     from anscombe_transform.compression import describe
 
-    name = place / "<b>movie.tif"
+    name = place / "<b>markup.tif"
     os.link(place / "movie.tif", name)
     result = at.compress(name, tmp_path / "a.zarr", sensitivity=KNOWN)
     with at.open_movie(name) as movie:
@@ -188,7 +188,7 @@ def test_results_are_short_in_lists_and_tables_in_notebooks(place: Path, tmp_pat
             assert "\n" not in repr(thing)
             table = thing._repr_html_()
             assert "<table>" in table
-            assert "<b>movie" not in table
+            assert "<b>markup" not in table
 
 
 # What is typed after "anscombe", the exit code, and what the message must name: the remedy.
