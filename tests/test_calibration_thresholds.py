@@ -28,6 +28,7 @@ LEVELS = [
     ("correlated_in_time", (0.0398, 0.0402), (0.398, 0.402)),
     ("dependent_frames", (0.804, 0.796), (0.151, 0.149)),
     ("correlated_in_space", (0.0398, 0.0402), (0.398, 0.402)),
+    ("correlated_where_moving", (0.398, 0.402), (0.995, 1.005)),
     ("correlated_along", (0.119, 0.121), None),
     ("sharpened", (0.0398, 0.0402), None),
     ("sharper_filters", (0.0398, 0.0402), None),
@@ -54,6 +55,7 @@ ERRORS = {
     "background_taken_off": (3.48, 3.52),
     "correlated_in_time": (4.97, 5.03),
     "correlated_in_space": (4.97, 5.03),
+    "correlated_where_moving": (4.97, 5.03),
     "correlated_along": (4.97, 5.03),
     "sharpened": (4.97, 5.03),
     "sharper_filters": (4.97, 5.03),
@@ -157,3 +159,14 @@ def test_smoothing_shows_along_both_axes(x, y, expected):
     """Noise that runs along one axis is that of slow electronics, however strong; a blur shows along both."""
     found = judge_correlation(Shares(x, y, across=(x + y) / 40), moves=False)
     assert {(reason.code, reason.severity) for reason in found} == expected
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "severity"), [(0.05, 0.05, None), (0.25, 0.25, "caution"), (0.6, 0.6, "refusal")]
+)
+def test_motion_is_not_refused_as_smoothing(x, y, severity):
+    """Where the scene moves, noise shared to one half is a caution, and to more than all of it a refusal."""
+    found = judge_correlation(Shares(x, y, across=(x + y) / 40), moves=True)
+    assert [(reason.code, reason.severity) for reason in found] == (
+        [("correlated_in_space", severity)] if severity else []
+    )

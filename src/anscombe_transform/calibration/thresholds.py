@@ -205,6 +205,16 @@ _ROWS = (
         errors=5.0,
     ),
     Threshold(
+        "correlated_where_moving",
+        "the same where the scene moves, which makes neighbours differ alike",
+        "part of its variance",
+        0.4,
+        1.0,
+        "motion by some pixels from frame to frame makes up to 0.6, a blur of half a pixel more than 1; "
+        "scenarios 'jitter 3 px', 'smoothed in space'",
+        errors=5.0,
+    ),
+    Threshold(
         "correlated_along",
         "noise that a pixel shares with its two neighbours along one axis",
         "part of its variance",

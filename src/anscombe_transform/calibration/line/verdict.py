@@ -197,7 +197,8 @@ def judge_correlation(shared: SharedNoise, *, moves: bool) -> Iterator[Reason]:
     smoothing = shared.smoothing()
     # What runs along one axis alone is no smoothing, however strong.
     weaker = min(shared.along("x").value, shared.along("y").value)
-    both = weaker > _EITHER_AXIS * smoothing.value and _severity("correlated_in_space", smoothing)
+    rule = "correlated_where_moving" if moves else "correlated_in_space"
+    both = weaker > _EITHER_AXIS * smoothing.value and _severity(rule, smoothing)
     if both == "refusal":
         yield Reason(
             "correlated_in_space",
@@ -205,9 +206,9 @@ def judge_correlation(shared: SharedNoise, *, moves: bool) -> Iterator[Reason]:
             "denoised. The slope is not the gain of the detector. Use the raw recording.",
             "refusal",
         )
-    if both == "refusal" or moves:
         return
-    for axis in "yx":
+    # Where the scene moves, neighbours along an axis share what moves.
+    for axis in "" if moves else "yx":
         noise = shared.along(axis)
         if _severity("correlated_along", noise):
             yield Reason(
