@@ -52,6 +52,7 @@ from anscombe_transform.compression.stored.arrays import (
 from anscombe_transform.compression.stored.block import BlockWriter, is_intact
 from anscombe_transform.compression.stored.destination import Destination, Folder, destination_of
 from anscombe_transform.compression.stored.journal import Journal, Record
+from anscombe_transform.compression.stored.keys import Keys, keys_of
 from anscombe_transform.compression.stored.notes import fill_value, first_notes, last_notes
 from anscombe_transform.movies import Movie, SupportsMovie, open_movie
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
@@ -464,7 +465,7 @@ class _Job:
                 )
                 raise
             self._check_source(done, sample)
-            return array, self._last_notes(array, done) | {"complete": False}
+            return array, self._last_notes(array, done, None) | {"complete": False}
         finally:
             lock.release()
 
@@ -858,7 +859,7 @@ class _Job:
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def _last_notes(self, array: Any, records: list[Record]) -> dict[str, Any]:
+    def _last_notes(self, array: Any, records: list[Record], beside: Keys | None) -> dict[str, Any]:
         codec: Any = codec_of(array)
         checked = [record.verification for record in records if record.verification is not None]
         return last_notes(
@@ -869,10 +870,11 @@ class _Job:
             extent=Extent.merged([record.extent for record in records]),
             # A part has no block where there are more parts than blocks.
             verification=merged(checked) if checked else None,
+            beside=beside,
         )
 
     def _finish(self, array: Any, records: list[Record], *, overwrite: bool) -> tuple[Any, dict[str, Any]]:
-        notes = self._last_notes(array, records)
+        notes = self._last_notes(array, records, keys_of(array) if self.destination.resumable else None)
         self.destination.check_owner()
         array.attrs[ATTRIBUTE] = notes
         return self.destination.finish(array, overwrite=overwrite), notes

@@ -29,6 +29,7 @@ from anscombe_transform.compression.stored.arrays import (
     replace_metadata,
 )
 from anscombe_transform.compression.stored.journal import Record
+from anscombe_transform.compression.stored.keys import keys_beside
 from anscombe_transform.compression.stored.notes import Described, first_notes, last_notes, notes_of
 from anscombe_transform.movies.metadata import ATTRIBUTE, packing
 from anscombe_transform.native.work import Progress, count_threads, reporting
@@ -138,6 +139,7 @@ def adopt(
         records=records,
         extent=Extent.merged([record.extent for record in records]),
         verification=None,
+        beside=keys_beside(path, None),
     )
     _write_metadata(path, codec, notes, packing(described.metadata))
     return describe(path)

@@ -43,6 +43,7 @@ from anscombe_transform.compression.stored.arrays import (
 from anscombe_transform.compression.stored.block import BlockWriter, is_intact
 from anscombe_transform.compression.stored.destination import LIVE_SETTINGS, LIVE_SPOOL, Folder, check_name
 from anscombe_transform.compression.stored.journal import Record
+from anscombe_transform.compression.stored.keys import keys_of
 from anscombe_transform.compression.stored.notes import Described, fill_value, first_notes, last_notes
 from anscombe_transform.live.spool import Spool
 from anscombe_transform.movies import open_movie
@@ -537,6 +538,7 @@ class StreamWriter:
             records=records,
             extent=Extent.merged([record.extent for record in records]),
             verification=checked,
+            beside=keys_of(self._array),
         )
         self._folder.seal(shape, notes)
         # From here on a power cut leaves an array that is whole, and a name to give.

@@ -17,6 +17,7 @@ from anscombe_transform.compression.decompression import write_file_of
 from anscombe_transform.compression.files.hdf5 import check_ours
 from anscombe_transform.compression.files.record import PLAIN_SUFFIXES, read_plain_record
 from anscombe_transform.compression.stored.arrays import codec_of
+from anscombe_transform.compression.stored.checksums import text_of
 from anscombe_transform.compression.stored.destination import check_apart, check_taken
 from anscombe_transform.compression.stored.notes import notes_of, sealed
 from anscombe_transform.movies import open_movie
@@ -145,6 +146,9 @@ def _record_of(array: Any) -> dict[str, Any]:
     codec: Any = codec_of(array)
     notes = {name: value for name, value in notes.items() if name != "record_checksum"}
     configuration = codec.plan.configuration.to_json()
+    if held := notes.get("checksums"):
+        # A file has all of them inside.
+        notes["checksums"] = held | {"values": text_of(array, held["values"], str(array))}
     notes = sealed(notes | {"plain": True, "codec": configuration})
     source = notes["source"]
     return {"source": source["name"], **source.get("metadata", {}), ATTRIBUTE: notes}

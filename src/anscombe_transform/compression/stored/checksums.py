@@ -6,14 +6,17 @@ other attributes since then no longer agrees with its record, and every reader o
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anscombe_transform.compression.blocks.comparison import checksum, from_hex
 from anscombe_transform.compression.blocks.layout import Layout
 from anscombe_transform.compression.blocks.verification import VerificationError
+from anscombe_transform.compression.stored.keys import keys_of
 from anscombe_transform.compression.stored.notes import (
     CHECKSUM,
+    CHECKSUMS_BESIDE,
     difference_from_notes,
     notes_of,
 )
@@ -21,7 +24,7 @@ from anscombe_transform.compression.stored.notes import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["StoredChecksums", "check_record"]
+__all__ = ["StoredChecksums", "check_record", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class StoredChecksums:
         block_frames, band_rows = lengths
         layout = Layout(shape, tuple(int(n) for n in array.chunks), None, block_frames, band_rows)  # type: ignore[arg-type]
         blocks, bands = -(-shape[0] // layout.block_frames), -(-shape[1] // layout.band_rows)
-        text = checksums.get("values")
+        text = text_of(array, checksums.get("values"), name)
         if not isinstance(text, str) or len(text) != 8 * blocks * bands:
             held = len(text) // 8 if isinstance(text, str) else 0
             raise _changed(name, f"its record has {held} checksums for {blocks * bands} parts")
@@ -109,6 +112,22 @@ class StoredChecksums:
                     f"chunk {chunk} on: chunks were damaged, exchanged or written to; take them from a copy "
                     "that is whole"
                 )
+
+
+def text_of(array: Any, values: Any, name: str) -> Any:
+    """The checksums of an array's record as one text, from the document beside the array if they are there.
+
+    Raises
+    ------
+    VerificationError
+        The document is not the one that was written.
+    """
+    if not isinstance(values, dict):
+        return values
+    content = keys_of(array).get(CHECKSUMS_BESIDE)
+    if content is None or hashlib.sha256(content).hexdigest() != values.get("sha256"):
+        raise _changed(name, "the document of its checksums is missing or damaged")
+    return content.decode("ascii")
 
 
 def check_record(array: Any, name: str) -> None:

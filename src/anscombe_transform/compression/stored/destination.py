@@ -36,6 +36,7 @@ from anscombe_transform.compression.stored.arrays import (
 )
 from anscombe_transform.compression.stored.journal import Journal
 from anscombe_transform.compression.stored.keys import FolderKeys, Keys, keys_beside
+from anscombe_transform.compression.stored.notes import CHECKSUMS_BESIDE
 from anscombe_transform.movies.metadata import ATTRIBUTE
 from anscombe_transform.movies.readers.zarr_stores import is_zarr
 from anscombe_transform.native.arrays import library_of
@@ -414,6 +415,7 @@ class Store:
             _log.warning("%s can't be opened, and is replaced: %s", self.name, error)
             there = True
         if self._has_room or there:
+            self._keys.remove([CHECKSUMS_BESIDE])
             self._keys.clear_array()
         # From here on whatever is in the place of the array is ours.
         self._has_room = True

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from anscombe_transform.compression.stored.arrays import has_zarr_3, root_of, zarr_module
 from anscombe_transform.native.durable import delete, make_folders, sync, write_file
 
-__all__ = ["FolderKeys", "Keys", "StoreKeys", "keys_beside"]
+__all__ = ["FolderKeys", "Keys", "StoreKeys", "keys_beside", "keys_of"]
 
 _BESIDE = ".anscombe"
 _LONGEST = 2**17
@@ -209,6 +209,15 @@ def keys_beside(place: Any, storage_options: dict[str, Any] | None) -> Keys:
 
         found: Any = _sync(make_store_path(place, mode="a", storage_options=storage_options))
         store, path = found.store, found.path
+    return _beside(store, path)
+
+
+def keys_of(array: Any) -> Keys:
+    """Documents beside an array."""
+    return _beside(array.store, array.path)
+
+
+def _beside(store: Any, path: str) -> Keys:
     root = root_of(store)
     return StoreKeys(store, path) if root is None else FolderKeys(Path(root) / path / _BESIDE)
 

@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from anscombe_transform.compression.blocks.verification import Verification
     from anscombe_transform.compression.stored.arrays import Codec
     from anscombe_transform.compression.stored.journal import Record
+    from anscombe_transform.compression.stored.keys import Keys
 
 CHECKSUM = "CRC-32"
+MOST_IN_RECORD = 1 << 16
+"""Checksums (one a block of 32 MB, 8 characters each) from which on they are a document beside the array, so
+that its metadata, which every program reads, stay below a megabyte: beyond 2 TB."""
+CHECKSUMS_BESIDE = "checksums"
 
 _SOFTWARE = ("anscombe-transform", "zarr", "numcodecs", "numpy")
 
@@ -109,8 +114,12 @@ def last_notes(
     records: Sequence[Record],
     extent: Extent,
     verification: Verification | None,
+    beside: Keys | None,
 ) -> dict[str, Any]:
-    """The notes of a finished array: range of its values, bound of their error, and checksums."""
+    """The notes of a finished array: range of its values, bound of their error, and checksums.
+
+    More checksums than `MOST_IN_RECORD` are written into a document `beside` the array, if it can have one.
+    """
     source = notes["source"] | {
         "minimum": extent.minimum,
         "maximum": extent.maximum,
@@ -128,6 +137,11 @@ def last_notes(
             "band_rows": layout.band_rows,
             "values": to_hex(values),
         }
+        if beside is not None and len(values) > MOST_IN_RECORD:
+            content = to_hex(values).encode()
+            beside.put(CHECKSUMS_BESIDE, content)
+            place = {"count": len(values), "sha256": hashlib.sha256(content).hexdigest()}
+            checksums["values"] = {"document": CHECKSUMS_BESIDE, **place}
     return sealed(
         json_document(
             notes
