@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,27 +188,23 @@ def test_a_part_that_is_being_written_keeps_others_away(movie: NDArray[np.int16]
     assert compress(movie, path, resume=True, **OPTIONS).verification.ok  # type: ignore[union-attr]
 
 
-def _job(source: str, path: str, number: int) -> None:
-    from anscombe_transform.compression.blocks import layout
-
-    layout.BLOCK_BYTES = 8 * 64 * 64 * 2
-    try:
-        _part(source, Path(path), number)
-    except BaseException:
-        os._exit(1)
+JOB = """
+import sys
+from anscombe_transform import compress
+from anscombe_transform.compression.blocks import layout
+layout.BLOCK_BYTES = 8 * 64 * 64 * 2
+source, path, number, count = sys.argv[1:]
+compress(source, path, part=(int(number), int(count)), chunks=(8, 32, 32), threads=1, client=False)
+"""
 
 
 def test_jobs_that_begin_at_once_agree(movie: NDArray[np.int16], tmp_path: Path) -> None:
     """One of them calibrates and begins the array, the others wait for it."""
     source, path = tmp_path / "movie.npy", tmp_path / "movie.zarr"
     np.save(source, movie)
-    context = multiprocessing.get_context("spawn")
-    jobs = [context.Process(target=_job, args=(str(source), str(path), n)) for n in (1, 2, 3)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    arguments = [sys.executable, "-c", JOB, str(source), str(path)]
+    jobs = [subprocess.Popen([*arguments, str(number), str(COUNT)]) for number in range(1, COUNT + 1)]
+    assert [job.wait() for job in jobs] == [0] * COUNT
     assert verify(compress(source, path, resume=True, **OPTIONS).array, movie).ok
 
 
