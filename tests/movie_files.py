@@ -6,7 +6,10 @@ which options; ``KINDS`` are the kinds there are. Whatever the kind, opening it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -362,3 +365,24 @@ ONE_FILE = tuple(
     for kind in FILES
     if "zarr" not in kind and kind not in ("tiff folder", "tiff pattern", "tiff stacks", "tiff list")
 )
+
+
+@contextmanager
+def changed_hdf5(path: Path) -> Iterator[Any]:
+    """An HDF5 file open for changes, once nobody reads it any more.
+
+    A thread of zarr's holds the last array that it read for a moment after the caller let go of it, and HDF5
+    refuses to change a file that is open.
+    """
+    for _ in range(200):
+        try:
+            file = h5py.File(path, "r+")
+        except OSError:
+            gc.collect()
+            time.sleep(0.01)
+        else:
+            break
+    else:
+        file = h5py.File(path, "r+")
+    with file:
+        yield file

@@ -15,6 +15,7 @@ import pytest
 h5py = pytest.importorskip("h5py")
 zarr = pytest.importorskip("zarr", minversion="3.1.1")
 
+from movie_files import changed_hdf5  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 import anscombe_transform as at  # noqa: E402
@@ -207,7 +208,7 @@ def test_a_damaged_chunk_is_an_error(name: str, movie: np.ndarray, tmp_path: Pat
 def test_exchanged_chunks_are_found(movie: np.ndarray, tmp_path: Path) -> None:
     """Sound chunks in the wrong places have another checksum, as in Zarr."""
     compress(movie, tmp_path / "movie.h5", chunks=CHUNKS)
-    with h5py.File(tmp_path / "movie.h5", "r+") as file:
+    with changed_hdf5(tmp_path / "movie.h5") as file:
         chunks = file["movie"].id
         first, second = (chunks.read_direct_chunk(offset)[1] for offset in ((0, 0, 0), (16, 0, 0)))
         chunks.write_direct_chunk((0, 0, 0), second)
@@ -218,7 +219,7 @@ def test_exchanged_chunks_are_found(movie: np.ndarray, tmp_path: Path) -> None:
 def test_an_edited_record_is_found(movie: np.ndarray, tmp_path: Path) -> None:
     """A record that was edited is no record, as in Zarr."""
     compress(movie, tmp_path / "movie.h5")
-    with h5py.File(tmp_path / "movie.h5", "r+") as file:
+    with changed_hdf5(tmp_path / "movie.h5") as file:
         record = json.loads(file["movie"].attrs["anscombe_transform"])
         record["beta"] = 0.25
         file["movie"].attrs["anscombe_transform"] = json.dumps(record)
@@ -245,7 +246,7 @@ def test_what_is_there_stays(movie: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="not a file that compress wrote"):
         compress(movie, raw, overwrite=True)
     other = Path(shutil.copy(path, tmp_path / "other.h5"))
-    with h5py.File(path, "a") as file:
+    with changed_hdf5(path) as file:
         file["other"] = movie
     with pytest.raises(FileExistsError, match="other"):
         compress(movie, path, overwrite=True)

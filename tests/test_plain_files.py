@@ -12,6 +12,7 @@ import pytest
 h5py = pytest.importorskip("h5py")
 tifffile = pytest.importorskip("tifffile")
 
+from movie_files import changed_hdf5  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 import anscombe_transform as at  # noqa: E402
@@ -77,13 +78,13 @@ def test_a_plain_file_has_the_decoded_values(
 def test_a_changed_value_is_found(movie: np.ndarray, tmp_path: Path) -> None:
     """A value that was written later has another checksum, and a record that was edited is none."""
     compress(movie, tmp_path / "movie.h5")
-    with h5py.File(tmp_path / "movie.h5", "r+") as file:
+    with changed_hdf5(tmp_path / "movie.h5") as file:
         file["movie"][3, 4, 5] += 1
     found = at.verify(tmp_path / "movie.h5")
     assert not found.ok
     assert not at.verify(tmp_path / "movie.h5", movie).ok
     compress(movie, tmp_path / "movie.h5", overwrite=True)
-    with h5py.File(tmp_path / "movie.h5", "r+") as file:
+    with changed_hdf5(tmp_path / "movie.h5") as file:
         document = json.loads(file["movie"].attrs["anscombe_transform"])
         document["anscombe_transform"]["beta"] = 2.0
         file["movie"].attrs["anscombe_transform"] = json.dumps(document)
